@@ -1,0 +1,93 @@
+//! What is spoken on the supervisor's socket: one JSON object a line in both directions.
+//!
+//! Types only. A client sends any number of [`Request`]s; each gets one [`Reply`], and after [`Request::Watch`]
+//! the current state and then every change follow on the same connection.
+
+use serde::{Deserialize, Serialize};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request")]
+pub enum Request {
+    /// Send the state now and at every change.
+    Watch,
+    /// SIGKILL mysqld; it is started again at once, fenced.
+    Kill,
+    /// SIGKILL mysqld and keep it down.
+    Hold,
+    /// Start mysqld again after [`Request::Hold`] or after a failure.
+    Start,
+    /// Whether mysqld may be ended by SIGTERM from now on. It may not after each start until this says so, because
+    /// a clean shutdown acknowledges commits that no slave holds.
+    AllowTerm {
+        /// The answer.
+        allowed: bool,
+    },
+}
+
+/// What a client is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reply")]
+pub enum Reply {
+    /// The request was carried out.
+    Done,
+    /// The line was no request.
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// The state of mysqld, to watchers.
+    State {
+        /// The state.
+        state: State,
+    },
+}
+
+/// What mysqld does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    /// The data directory is being made.
+    Preparing,
+    /// The process runs, which does not say that it answers.
+    Running {
+        /// Its process id, as the container sees it.
+        pid: i32,
+        /// How often mysqld was started since the supervisor began, this time included.
+        starts: u64,
+    },
+    /// The process ended; it is started again by itself.
+    Exited {
+        /// How it ended, in words, with the last error of its log.
+        how: String,
+    },
+    /// The process is kept down until [`Request::Start`].
+    Held,
+    /// Nothing is tried any more until [`Request::Start`]: the sentence says what is wrong and what to do.
+    Failed {
+        /// The sentence.
+        why: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_states_travel_as_readable_lines() {
+        let line = serde_json::to_string(&Request::AllowTerm { allowed: true }).unwrap();
+        assert_eq!(line, r#"{"request":"allow-term","allowed":true}"#);
+        assert_eq!(serde_json::from_str::<Request>(r#"{"request":"watch"}"#).unwrap(), Request::Watch);
+        let reply = Reply::State { state: State::Running { pid: 7, starts: 2 } };
+        let line = serde_json::to_string(&reply).unwrap();
+        assert_eq!(line, r#"{"reply":"state","state":{"state":"running","pid":7,"starts":2}}"#);
+        assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
+    }
+
+    #[test]
+    fn an_unknown_request_is_an_error_and_not_another_request() {
+        assert!(serde_json::from_str::<Request>(r#"{"request":"terminate"}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"request":"allow-term"}"#).is_err());
+    }
+}

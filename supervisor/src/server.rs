@@ -1,0 +1,412 @@
+//! The state machine of the supervisor: one thread, one channel of events, one mysqld.
+//!
+//! Only this module starts mysqld and sends it signals. It must not end mysqld by SIGTERM unless the agent said
+//! that this is safe, and it must not end itself while there is something left to explain.
+
+use std::{
+    fs, io,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use signal_hook::{
+    consts::{SIGCHLD, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    clock,
+    control::{self, Watchers},
+    log::{self, LastError, say},
+    prepare::{self, Prepared},
+    protocol::{Request, State},
+};
+
+/// A server that lives shorter than this counts towards the back-off.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
+/// The longest pause between an end and the next start.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long a clean shutdown may take.
+const CLEAN_SHUTDOWN: Duration = Duration::from_secs(8);
+/// How long a killed mysqld may hang in the kernel before the supervisor leaves without it.
+const AFTER_KILL: Duration = Duration::from_secs(3);
+/// Log codes that say that the data directory and the image do not fit together.
+const WRONG_VERSION: [&str; 3] = ["MY-014060", "MY-014061", "MY-013171"];
+
+/// Where everything is. The defaults are those of the pod; tests override them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// mysqld, by name or path.
+    #[arg(long, hide = true, default_value = "mysqld")]
+    pub mysqld: PathBuf,
+    /// The server's configuration.
+    #[arg(long, hide = true, default_value = "/etc/ddb/config/my.cnf")]
+    pub config: PathBuf,
+    /// The data directory; the same as in the configuration.
+    #[arg(long, hide = true, default_value = "/var/lib/ddb/mysql")]
+    pub datadir: PathBuf,
+    /// The image's prepared data directory, with the statements it was made with.
+    #[arg(long, hide = true, default_value = "/opt/ddb/template")]
+    pub template: PathBuf,
+    /// A writable directory for passing files.
+    #[arg(long, hide = true, default_value = "/tmp")]
+    pub scratch: PathBuf,
+    /// The supervisor's socket.
+    #[arg(long, hide = true, default_value = "/run/ddb/supervisor.sock")]
+    pub socket: PathBuf,
+    /// The node's name, shown in the source's list of replicas.
+    #[arg(long, hide = true, env = "DDB_NODE")]
+    pub report_host: Option<String>,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The supervisor got a signal.
+    Signal(i32),
+    /// A client asks; the sender is told when it was carried out.
+    Request(Request, Sender<()>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Initialise,
+    Serve,
+}
+
+struct Child {
+    pid: Pid,
+    purpose: Purpose,
+    since: Instant,
+    last_error: LastError,
+}
+
+struct Server {
+    settings: Settings,
+    watchers: Watchers,
+    child: Option<Child>,
+    starts: u64,
+    short_lives: u32,
+    term_allowed: bool,
+    held: bool,
+    /// When mysqld is to be started again.
+    start_at: Option<Instant>,
+    /// When mysqld gets SIGKILL after SIGTERM.
+    kill_at: Option<Instant>,
+    /// Set once the supervisor is to end: when it leaves at the latest.
+    leave_at: Option<Instant>,
+}
+
+/// Runs until a signal ends it.
+pub fn run(settings: Settings) -> io::Result<()> {
+    let (sender, events) = channel();
+    let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT])?;
+    let from_signals = sender.clone();
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            if from_signals.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    });
+    let watchers = Watchers::new(State::Preparing);
+    if let Some(parent) = settings.socket.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    control::listen(&settings.socket, &watchers, &sender)?;
+    let mut server = Server {
+        settings,
+        watchers,
+        child: None,
+        starts: 0,
+        short_lives: 0,
+        term_allowed: false,
+        held: false,
+        start_at: None,
+        kill_at: None,
+        leave_at: None,
+    };
+    server.prepare();
+    server.serve(&events);
+    Ok(())
+}
+
+impl Server {
+    fn serve(&mut self, events: &Receiver<Event>) {
+        loop {
+            if self.leave_at.is_some() && self.child.is_none() {
+                return;
+            }
+            let next = [self.start_at, self.kill_at, self.leave_at].into_iter().flatten().min();
+            let wait = next.map_or(Duration::from_hours(1), |at| at.saturating_duration_since(clock::now()));
+            match events.recv_timeout(wait) {
+                Ok(Event::Signal(SIGCHLD)) => self.reap(),
+                Ok(Event::Signal(_)) => self.leave(),
+                Ok(Event::Request(request, done)) => {
+                    self.obey(&request);
+                    // A client that went away does not need to know.
+                    let _ = done.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.timers() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Does what is due; true when the supervisor has waited long enough and leaves.
+    fn timers(&mut self) -> bool {
+        let now = clock::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            say("mysqld did not end by itself: SIGKILL");
+            self.signal(Signal::SIGKILL);
+        }
+        if self.start_at.is_some_and(|at| at <= now) {
+            self.start_at = None;
+            self.start();
+        }
+        self.leave_at.is_some_and(|at| at <= now)
+    }
+
+    fn obey(&mut self, request: &Request) {
+        match request {
+            Request::Watch => {}
+            Request::AllowTerm { allowed } => self.term_allowed = *allowed,
+            Request::Kill => {
+                say("SIGKILL to mysqld as asked");
+                self.short_lives = 0;
+                self.signal(Signal::SIGKILL);
+            }
+            Request::Hold => {
+                self.held = true;
+                self.start_at = None;
+                match self.child {
+                    Some(_) => self.signal(Signal::SIGKILL),
+                    None => self.watchers.publish(State::Held),
+                }
+            }
+            Request::Start => {
+                self.held = false;
+                self.short_lives = 0;
+                if self.child.is_none() && self.leave_at.is_none() {
+                    self.start_at = None;
+                    self.prepare();
+                }
+            }
+        }
+    }
+
+    /// Ends mysqld in the way that is safe now, and then the supervisor.
+    fn leave(&mut self) {
+        if self.leave_at.is_some() {
+            return;
+        }
+        let now = clock::now();
+        self.start_at = None;
+        let clean = self.term_allowed && self.child.as_ref().is_some_and(|child| child.purpose == Purpose::Serve);
+        if clean {
+            say("told to end: SIGTERM to mysqld, which is fenced");
+            self.signal(Signal::SIGTERM);
+            self.kill_at = Some(now + CLEAN_SHUTDOWN);
+            self.leave_at = Some(now + CLEAN_SHUTDOWN + AFTER_KILL);
+        } else {
+            say("told to end: SIGKILL to mysqld, because a clean shutdown could acknowledge unreplicated commits");
+            self.signal(Signal::SIGKILL);
+            self.leave_at = Some(now + AFTER_KILL);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Some(child) = &self.child else { return };
+        // It is our unreaped child, so the id cannot belong to another process; ESRCH means it just ended.
+        if let Err(error) = kill(child.pid, signal)
+            && error != Errno::ESRCH
+        {
+            say(&format!("cannot send {signal} to mysqld: {error}"));
+        }
+    }
+
+    /// Collects every ended child; as process 1 of the container we inherit strangers too.
+    fn reap(&mut self) {
+        loop {
+            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(status) => status,
+                Err(Errno::EINTR) => continue,
+                Err(error) => return say(&format!("waitpid: {error}")),
+            };
+            if status.pid().is_some() && status.pid() == self.child.as_ref().map(|child| child.pid) {
+                self.ended(status);
+            }
+        }
+    }
+
+    fn ended(&mut self, status: WaitStatus) {
+        let Some(child) = self.child.take() else { return };
+        self.kill_at = None;
+        let mut how = match status {
+            WaitStatus::Exited(_, code) => format!("exited with status {code}"),
+            WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
+            other => format!("{other:?}"),
+        };
+        let error = child.last_error.get();
+        if let Some(error) = &error
+            && matches!(status, WaitStatus::Exited(_, 1..))
+        {
+            how = format!("{how}: {error}");
+        }
+        say(&format!("mysqld {how}"));
+        if self.leave_at.is_some() {
+            return self.watchers.publish(State::Exited { how });
+        }
+        match child.purpose {
+            Purpose::Initialise => self.initialised(&status, &how),
+            Purpose::Serve if self.held => self.watchers.publish(State::Held),
+            Purpose::Serve if error.is_some_and(|text| WRONG_VERSION.iter().any(|code| text.contains(code))) => {
+                self.fail(format!(
+                    "The data of this node was written by a MySQL version that this image's server does not take \
+                     over. Set spec.mysql back to the version that wrote it, or go by way of the releases in \
+                     between. mysqld {how}"
+                ));
+            }
+            Purpose::Serve => {
+                self.watchers.publish(State::Exited { how });
+                self.start_again(child.since);
+            }
+        }
+    }
+
+    fn initialised(&mut self, status: &WaitStatus, how: &str) {
+        let made = matches!(status, WaitStatus::Exited(_, 0));
+        match made.then(|| prepare::finish(&self.settings)) {
+            Some(Ok(())) => self.start(),
+            Some(Err(error)) => {
+                self.fail(format!("The new data directory cannot be put in its place: {error}. Look at the volume."));
+            }
+            None => self.fail(format!(
+                "The data directory could not be made: mysqld --initialize-insecure {how}. Its log says more; most \
+                 often a setting in spec.mysql.config is wrong or the volume is full."
+            )),
+        }
+    }
+
+    fn start_again(&mut self, since: Instant) {
+        let now = clock::now();
+        if now.saturating_duration_since(since) >= SHORT_LIFE {
+            self.short_lives = 0;
+        } else {
+            self.short_lives += 1;
+        }
+        // The first two ends are met at once: CLONE and a crash during recovery are ordinary.
+        match self.short_lives {
+            0..=2 => self.start(),
+            lives => {
+                let pause = Duration::from_millis(125) * 2_u32.saturating_pow(lives.min(10) - 2);
+                self.start_at = Some(now + pause.min(LONGEST_PAUSE));
+            }
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        say(&why);
+        self.watchers.publish(State::Failed { why });
+    }
+
+    fn prepare(&mut self) {
+        self.watchers.publish(State::Preparing);
+        match prepare::begin(&self.settings) {
+            Ok(Prepared::Ready) => self.start(),
+            Ok(Prepared::Initialise(command)) => {
+                say("making a new data directory");
+                if let Some(pid) = self.spawn(*command, Purpose::Initialise) {
+                    say(&format!("mysqld --initialize-insecure runs as process {pid}"));
+                }
+            }
+            Err(error) => self.fail(format!(
+                "The data directory {} cannot be prepared: {error}. Look at the volume and its permissions.",
+                self.settings.datadir.display()
+            )),
+        }
+    }
+
+    fn start(&mut self) {
+        let server_id = match clock::random_server_id() {
+            Ok(id) => id,
+            Err(error) => return self.fail(format!("There is no randomness for a server id: {error}.")),
+        };
+        let mut command = Command::new(&self.settings.mysqld);
+        command
+            .arg(format!("--defaults-file={}", self.settings.config.display()))
+            .arg(format!("--server-id={server_id}"))
+            // With it CLONE and RESTART end with status 16, which says that the end was wanted.
+            .env("MYSQLD_PARENT_PID", std::process::id().to_string());
+        if let Some(host) = &self.settings.report_host {
+            command.arg(format!("--report-host={host}"));
+        }
+        self.term_allowed = false;
+        if let Some(pid) = self.spawn(command, Purpose::Serve) {
+            self.starts += 1;
+            self.watchers.publish(State::Running { pid: pid.as_raw(), starts: self.starts });
+        }
+    }
+
+    /// Starts mysqld in a process group of its own, so that no signal meant for ours reaches it.
+    fn spawn(&mut self, mut command: Command, purpose: Purpose) -> Option<Pid> {
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        match command.spawn() {
+            Ok(mut process) => {
+                let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids fit into i32"));
+                let last_error = process.stderr.take().map(log::pass_on).unwrap_or_default();
+                self.child = Some(Child { pid, purpose, since: clock::now(), last_error });
+                Some(pid)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.fail(format!(
+                    "The image of the MySQL container has no `{}`. Set spec.mysql.image to an image with a MySQL \
+                     server, for example the official mysql:9.7.",
+                    self.settings.mysqld.display()
+                ));
+                None
+            }
+            Err(error) => {
+                self.fail(format!(
+                    "`{}` cannot be run: {error}. The image must hold a MySQL server for this machine's processor.",
+                    self.settings.mysqld.display()
+                ));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Everything below one directory.
+    pub fn for_tests(root: &std::path::Path) -> Self {
+        Self {
+            mysqld: root.join("mysqld"),
+            config: root.join("my.cnf"),
+            datadir: root.join("mysql"),
+            template: root.join("template"),
+            scratch: root.to_path_buf(),
+            socket: root.join("supervisor.sock"),
+            report_host: None,
+        }
+    }
+}
