@@ -1,0 +1,139 @@
+//! buildah, with its storage in our own cache folder: from a Dockerfile and a prepared context to an OCI archive.
+//!
+//! Archives are not compressed: they never travel, and unpacking them into each node is most of a load's time.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cluster::requirements,
+    host,
+    process::{command, run, succeeds},
+    progress::Step,
+};
+
+/// An image to build: where its recipe is and what its context holds.
+pub struct Image {
+    pub name: String,
+    pub tag: String,
+    pub key: String,
+    recipe: PathBuf,
+    context: Vec<PathBuf>,
+    pub arguments: Vec<(String, String)>,
+}
+
+impl Image {
+    pub fn new(name: &str, tag: &str, key: String, recipe: PathBuf, context: Vec<PathBuf>) -> Self {
+        Self { name: name.to_owned(), tag: tag.to_owned(), key, recipe, context, arguments: Vec::new() }
+    }
+
+    pub fn archive(&self, cache: &Path) -> PathBuf {
+        cache.join("images").join(format!("{}-{}.tar", self.name, self.key))
+    }
+
+    /// The name that always means the newest build.
+    pub fn moving_reference(&self) -> String {
+        format!("localhost/{}:{}", self.name, self.tag)
+    }
+
+    /// The name that always means these inputs.
+    pub fn content_reference(&self) -> String {
+        format!("localhost/{}:{}", self.name, self.key)
+    }
+}
+
+pub struct Builder {
+    cache: PathBuf,
+    driver: &'static str,
+}
+
+impl Builder {
+    pub fn new(cache: &Path) -> Result<Self> {
+        requirements::ensure(requirements::IMAGES)?;
+        let folder = cache.join("images");
+        fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        let mut builder = Self { cache: cache.to_owned(), driver: "overlay" };
+        // Overlay is refused on some file systems, such as another overlay; vfs copies everything, but works anywhere.
+        if !builder.storage().is_dir() && !succeeds(builder.buildah().arg("images")) {
+            let _ = fs::remove_dir_all(builder.storage());
+            builder.driver = "vfs";
+        }
+        if builder.storage().join("vfs-images").is_dir() {
+            builder.driver = "vfs";
+        }
+        Ok(builder)
+    }
+
+    /// Builds the image's archive, unless one of the same inputs is there.
+    pub fn ensure(&self, image: &Image) -> Result<()> {
+        let archive = image.archive(&self.cache);
+        if !archive.is_file() {
+            host::ensure_disk_space(&self.cache)?;
+            let _step = Step::begin(format!("building the image {}", image.name));
+            let reference = image.content_reference();
+            self.build(image, &reference)?;
+            self.push(&reference, image, &archive)?;
+            super::prune(&self.cache.join("images"), &format!("{}-", image.name), 4);
+        }
+        Ok(())
+    }
+
+    /// Builds into the storage, without an archive.
+    pub fn build(&self, image: &Image, reference: &str) -> Result<()> {
+        let context = self.cache.join("images").join(format!("context-{}", std::process::id()));
+        let outcome = self.build_in(image, reference, &context);
+        let _ = fs::remove_dir_all(&context);
+        outcome.with_context(|| format!("building the image {}", image.name))
+    }
+
+    pub fn has(&self, reference: &str) -> bool {
+        succeeds(self.buildah().args(["inspect", "--type", "image", reference]))
+    }
+
+    fn build_in(&self, image: &Image, reference: &str, context: &Path) -> Result<()> {
+        fs::create_dir_all(context)?;
+        for file in &image.context {
+            let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
+            let target = context.join(name);
+            // A link costs nothing where a copy of a base system costs seconds; other file systems need the copy.
+            if fs::hard_link(file, &target).is_err() {
+                fs::copy(file, &target).with_context(|| format!("{} cannot be copied", file.display()))?;
+            }
+        }
+        let mut build = self.buildah();
+        build.args(["bud", "--quiet", "--layers=false", "--isolation=chroot", "--timestamp=0", "--tag", reference]);
+        build.arg("--file").arg(image.recipe.join("Dockerfile"));
+        for (name, value) in &image.arguments {
+            build.arg(format!("--build-arg={name}={value}"));
+        }
+        run(build.arg(context))
+    }
+
+    fn push(&self, reference: &str, image: &Image, archive: &Path) -> Result<()> {
+        let temporary = archive.with_extension(format!("tmp{}", std::process::id()));
+        let _ = fs::remove_file(&temporary);
+        let target = format!("oci-archive:{}:{}", temporary.display(), image.moving_reference());
+        run(self.buildah().args(["push", "--quiet", "--disable-compression", reference, &target]))?;
+        fs::rename(&temporary, archive).with_context(|| format!("{} cannot be written", archive.display()))?;
+        // The archive is what is kept; the storage would grow with every build.
+        let _ = succeeds(self.buildah().args(["rmi", "--force", reference]));
+        Ok(())
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.cache.join("images/storage")
+    }
+
+    fn buildah(&self) -> Command {
+        let mut buildah = command(["buildah"]);
+        buildah.arg("--root").arg(self.storage()).arg("--runroot").arg(self.cache.join("images/run"));
+        buildah.arg("--storage-driver").arg(self.driver);
+        buildah.env("BUILDAH_ISOLATION", "chroot").env_remove("STORAGE_OPTS").env_remove("BUILDAH_FORMAT");
+        buildah
+    }
+}
