@@ -1,0 +1,345 @@
+//! The server configuration of a node: what safety rests on, what a small node needs, and the user's own settings
+//! between the two.
+//!
+//! [`my_cnf`] is deterministic, so that an unchanged resource changes no file. The settings that safety rests on
+//! come last in the file, where they win; [`refused`] names the user's settings that would contradict them, so
+//! that nobody is overruled in silence. Nothing secret is ever written here.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::names::{MYSQL_DATA_DIR, MYSQL_SOCKET, TLS_DIR};
+use crate::wire::MYSQL_PORT;
+
+/// One section of settings that the user cannot change, with the reason.
+struct Section {
+    why: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+}
+
+/// What safety rests on. A `loose_` name is one of a plugin that `--initialize` does not load.
+const SAFETY: [Section; 9] = [
+    Section {
+        why: "Every transaction has a name, and a slave's log is a copy of the master's",
+        settings: &[
+            ("gtid_mode", "ON"),
+            ("enforce_gtid_consistency", "ON"),
+            ("log_bin", "binlog"),
+            ("log_replica_updates", "ON"),
+            ("binlog_format", "ROW"),
+        ],
+    },
+    Section {
+        why: "An acknowledgement means two disks, not two memories",
+        settings: &[
+            ("sync_binlog", "1"),
+            ("innodb_flush_log_at_trx_commit", "1"),
+            ("innodb_doublewrite", "ON"),
+            ("sync_relay_log", "1"),
+        ],
+    },
+    Section {
+        why: "A restarted slave keeps what it received: acknowledged writes may be only there",
+        settings: &[("relay_log", "relay"), ("relay_log_recovery", "OFF"), ("relay_log_purge", "ON")],
+    },
+    Section {
+        why: "Every server boots fenced; the node agent opens it once its role is settled",
+        settings: &[
+            ("read_only", "ON"),
+            ("super_read_only", "ON"),
+            ("offline_mode", "ON"),
+            ("skip_replica_start", "ON"),
+            ("event_scheduler", "ON"),
+        ],
+    },
+    Section {
+        why: "Lossless: a commit waits for slaves, without end, before anybody sees it",
+        settings: &[
+            ("plugin_load_add", "semisync_source.so;semisync_replica.so;mysql_clone.so"),
+            ("loose_rpl_semi_sync_source_enabled", "OFF"),
+            ("loose_rpl_semi_sync_replica_enabled", "OFF"),
+            ("loose_rpl_semi_sync_source_timeout", "4294967295"),
+            ("loose_rpl_semi_sync_source_wait_point", "AFTER_SYNC"),
+            ("loose_rpl_semi_sync_source_wait_no_replica", "ON"),
+        ],
+    },
+    Section {
+        why: "A slave commits in the master's order and notices a silent master within a second",
+        settings: &[("replica_preserve_commit_order", "ON"), ("replica_net_timeout", "1")],
+    },
+    Section {
+        why: "root@localhost has no password: only the socket inside the pod is 'localhost'",
+        settings: &[
+            ("skip_name_resolve", "ON"),
+            ("partial_revokes", "ON"),
+            ("mysqlx", "OFF"),
+            ("local_infile", "OFF"),
+            ("secure_file_priv", "NULL"),
+        ],
+    },
+    Section {
+        why: "The agent watches replication and CLONE through it",
+        settings: &[("performance_schema", "ON")],
+    },
+    Section {
+        why: "The agent, not the server, decides about memory and shutdown",
+        settings: &[("innodb_dedicated_server", "OFF"), ("innodb_fast_shutdown", "1")],
+    },
+];
+
+/// Further settings that are ours because the pod is built around them.
+const PLACES: [&str; 20] = [
+    "datadir",
+    "socket",
+    "port",
+    "bind_address",
+    "pid_file",
+    "log_error",
+    "tmpdir",
+    "user",
+    "basedir",
+    "plugin_dir",
+    "server_id",
+    "server_uuid",
+    "report_host",
+    "skip_networking",
+    "skip_log_bin",
+    "skip_grant_tables",
+    "init_file",
+    "ssl_ca",
+    "ssl_cert",
+    "ssl_key",
+];
+
+/// Families of settings that are ours whole.
+const PREFIXES: [&str; 5] = ["rpl_semi_sync_", "clone_ssl_", "group_replication", "replicate_", "binlog_do_db"];
+
+/// Former names of settings that safety rests on.
+const ALIASES: [&str; 4] =
+    ["log_slave_updates", "skip_slave_start", "slave_net_timeout", "slave_preserve_commit_order"];
+
+/// Further families of settings that are ours whole.
+const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
+
+/// Defaults that suit a node of a few hundred megabytes; the user may change each.
+const DEFAULTS: [(&str, &str); 17] = [
+    ("binlog_expire_logs_seconds", "604800"),
+    ("max_binlog_size", "256M"),
+    ("binlog_cache_size", "64K"),
+    ("binlog_transaction_dependency_history_size", "25000"),
+    ("replica_parallel_workers", "4"),
+    ("replica_pending_jobs_size_max", "128M"),
+    ("replica_compressed_protocol", "OFF"),
+    ("clone_enable_compression", "OFF"),
+    ("character_set_server", "utf8mb4"),
+    ("max_connections", "300"),
+    ("table_open_cache", "1000"),
+    ("innodb_log_buffer_size", "8M"),
+    ("innodb_redo_log_capacity", "256M"),
+    ("performance_schema_digests_size", "0"),
+    ("performance_schema_error_size", "0"),
+    ("performance_schema_max_statement_classes", "0"),
+    ("log_error_verbosity", "2"),
+];
+
+const MIB: u64 = 1 << 20;
+
+/// Generates the whole file. `user` holds the settings of `spec.mysql.config`; those that [`refused`] names are
+/// left out. `memory_limit_bytes` is the memory limit of the MySQL container.
+pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) -> String {
+    let users: BTreeMap<String, &String> = user
+        .iter()
+        .filter(|(name, value)| complaint(name, value).is_none())
+        .map(|(name, value)| (normal(name), value))
+        .collect();
+    let mut text = String::from(
+        "# Generated from the DistributedDatabase; changes made here are lost. Settings of your own belong into\n\
+         # spec.mysql.config.\n[mysqld]\n\n# Defaults for a small node\n",
+    );
+    let buffer_pool = format!("{}M", buffer_pool_mib(memory_limit_bytes));
+    for (name, value) in DEFAULTS.iter().copied().chain([("innodb_buffer_pool_size", buffer_pool.as_str())]) {
+        if !users.contains_key(name) {
+            // Older and newer servers do not know every one of them; none is worth a refusal to start.
+            setting(&mut text, &format!("loose_{name}"), value);
+        }
+    }
+    // Consumers and instruments cost memory and time, and only replication's own tables are read.
+    setting(&mut text, "performance_schema_instrument", "'%=OFF'");
+    setting(&mut text, "performance_schema_instrument", "'thread/%=ON'");
+    setting(&mut text, "performance_schema_instrument", "'stage/innodb/clone%=ON'");
+    if !users.is_empty() {
+        text.push_str("\n# From spec.mysql.config\n");
+        users.iter().for_each(|(name, value)| setting(&mut text, name, value));
+    }
+    text.push_str("\n# Where things are in the pod\n");
+    places().iter().for_each(|(name, value)| setting(&mut text, name, value));
+    for section in &SAFETY {
+        let _ = writeln!(text, "\n# {}", section.why);
+        section.settings.iter().for_each(|(name, value)| setting(&mut text, name, value));
+    }
+    text
+}
+
+/// One message for each of the user's settings that cannot be had, in the order of their names.
+pub fn refused(user: &BTreeMap<String, String>) -> Vec<String> {
+    user.iter().filter_map(|(name, value)| complaint(name, value)).collect()
+}
+
+/// The names that [`refused`] refuses, as a regular expression over a normal name (small letters, underscores),
+/// for the check in the resource's schema. Both are made from the same lists.
+pub fn reserved_pattern() -> String {
+    let settings = SAFETY.iter().flat_map(|section| section.settings).map(|(name, _)| *name);
+    let names: Vec<&str> =
+        settings.map(|name| name.strip_prefix("loose_").unwrap_or(name)).chain(PLACES).chain(ALIASES).collect();
+    let families: Vec<&str> = PREFIXES.into_iter().chain(OTHER_FAMILIES).collect();
+    format!(
+        "^(loose_|maximum_|enable_|disable_)*(skip_)?(({names})$|({families}))",
+        names = names.join("|"),
+        families = families.join("|")
+    )
+}
+
+fn places() -> Vec<(&'static str, String)> {
+    let tls = |file: &str| format!("{TLS_DIR}/{file}");
+    vec![
+        ("datadir", MYSQL_DATA_DIR.to_owned()),
+        ("socket", MYSQL_SOCKET.to_owned()),
+        ("pid_file", "/run/ddb/mysqld.pid".to_owned()),
+        ("port", MYSQL_PORT.to_string()),
+        ("bind_address", "0.0.0.0".to_owned()),
+        ("tmpdir", "/tmp".to_owned()),
+        ("ssl_ca", tls("ca.crt")),
+        ("ssl_cert", tls("tls.crt")),
+        ("ssl_key", tls("tls.key")),
+        ("loose_clone_ssl_ca", tls("ca.crt")),
+        ("loose_clone_ssl_cert", tls("tls.crt")),
+        ("loose_clone_ssl_key", tls("tls.key")),
+    ]
+}
+
+fn setting(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{name}={value}");
+}
+
+/// Half of the limit goes to the buffer pool once the server's own needs are set aside.
+fn buffer_pool_mib(memory_limit_bytes: Option<u64>) -> u64 {
+    let Some(limit) = memory_limit_bytes.map(|bytes| bytes / MIB) else { return 128 };
+    match limit {
+        0..=512 => 64,
+        513..=768 => 128,
+        _ => limit / 2,
+    }
+}
+
+fn normal(name: &str) -> String {
+    name.trim().to_ascii_lowercase().replace('-', "_")
+}
+
+/// The name without the prefixes that MySQL strips itself.
+fn bare(name: &str) -> String {
+    let mut name = normal(name);
+    for prefix in ["loose_", "maximum_", "enable_", "disable_"] {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            name = rest.to_owned();
+        }
+    }
+    name
+}
+
+fn complaint(name: &str, value: &str) -> Option<String> {
+    let plain = !name.trim().is_empty()
+        && normal(name).bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+    if !plain {
+        return Some(format!("spec.mysql.config: `{}` is not the name of a setting", name.escape_debug()));
+    }
+    if value.contains(['\n', '\r', '\0']) {
+        return Some(format!("spec.mysql.config.{name}: a value is one line"));
+    }
+    let bare = bare(name);
+    let unskipped = bare.strip_prefix("skip_").unwrap_or(&bare);
+    let ours = |wanted: &str| {
+        let wanted = wanted.strip_prefix("loose_").unwrap_or(wanted);
+        wanted == bare || wanted == unskipped
+    };
+    let section = SAFETY.iter().find(|section| section.settings.iter().any(|(name, _)| ours(name)));
+    if let Some(section) = section {
+        return Some(format!("spec.mysql.config.{name} cannot be set: {}. Remove it", lower(section.why)));
+    }
+    let family = PREFIXES.iter().any(|prefix| bare.starts_with(prefix));
+    if family || ALIASES.contains(&bare.as_str()) || bare.starts_with("plugin_load") || bare.starts_with("early_plugin") {
+        return Some(format!("spec.mysql.config.{name} cannot be set: the operator runs replication. Remove it"));
+    }
+    if PLACES.contains(&bare.as_str()) || PLACES.contains(&unskipped) || bare.starts_with("admin_") {
+        return Some(format!("spec.mysql.config.{name} cannot be set: the pod is built around it. Remove it"));
+    }
+    None
+}
+
+fn lower(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn safety_comes_last_and_cannot_be_overruled_in_any_spelling() {
+        for name in [
+            "sync_binlog",
+            "SYNC-BINLOG",
+            "loose_sync-binlog",
+            "loose-rpl-semi-sync-source-timeout",
+            "rpl_semi_sync_source_trace_level",
+            "skip-log-bin",
+            "log-slave-updates",
+            "skip_slave_start",
+            "super-read-only",
+            "replicate_do_db",
+            "plugin-load",
+            "datadir",
+            "server-id",
+            "skip-networking",
+            "admin_address",
+        ] {
+            let settings = user(&[(name, "0")]);
+            assert_eq!(refused(&settings).len(), 1, "{name}");
+            assert!(!my_cnf(&settings, None).contains("From spec.mysql.config"), "{name}");
+        }
+    }
+
+    #[test]
+    fn ordinary_settings_take_the_place_of_our_defaults() {
+        let settings = user(&[("Max-Connections", "7"), ("innodb_buffer_pool_size", "1G")]);
+        assert!(refused(&settings).is_empty());
+        let text = my_cnf(&settings, Some(4 << 30));
+        assert!(text.contains("\nmax_connections=7\n") && !text.contains("loose_max_connections"));
+        assert!(text.contains("\ninnodb_buffer_pool_size=1G\n") && !text.contains("2048M"));
+    }
+
+    #[test]
+    fn nothing_can_be_smuggled_in_through_a_name_or_a_value() {
+        for settings in [user(&[("x\nsync_binlog", "0")]), user(&[("x", "1\nsync_binlog=0")]), user(&[("", "1")])] {
+            assert_eq!(refused(&settings).len(), 1);
+            assert!(!my_cnf(&settings, None).contains("sync_binlog=0"));
+        }
+    }
+
+    #[test]
+    fn the_buffer_pool_follows_the_memory_limit() {
+        assert!(my_cnf(&BTreeMap::new(), None).contains("innodb_buffer_pool_size=128M"));
+        assert!(my_cnf(&BTreeMap::new(), Some(512 << 20)).contains("innodb_buffer_pool_size=64M"));
+        assert!(my_cnf(&BTreeMap::new(), Some(4 << 30)).contains("innodb_buffer_pool_size=2048M"));
+    }
+
+    #[test]
+    fn the_file_is_the_same_for_the_same_resource() {
+        let settings = user(&[("max_connections", "7"), ("wait_timeout", "60")]);
+        assert_eq!(my_cnf(&settings, Some(1 << 30)), my_cnf(&settings, Some(1 << 30)));
+    }
+}

@@ -1,0 +1,102 @@
+//! Names that operator, node agent and tests must agree on: labels, annotations, objects, and where things are
+//! inside a node's pod.
+
+/// The API group of the resource and the prefix of all labels and annotations.
+pub const GROUP: &str = "ddb-operator.io";
+/// The field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "ddb-operator";
+
+/// Label: the resource a pod, volume or Service belongs to.
+pub const LABEL_CLUSTER: &str = "ddb-operator.io/cluster";
+/// Label: the node a pod or volume belongs to (the pod's name).
+pub const LABEL_NODE: &str = "ddb-operator.io/node";
+/// Label: what the node does; absent while it is neither master nor slave.
+pub const LABEL_ROLE: &str = "ddb-operator.io/role";
+/// Value of [`LABEL_ROLE`] on the one node that accepts writes.
+pub const ROLE_MASTER: &str = "master";
+/// Value of [`LABEL_ROLE`] on nodes that follow the master and serve reads.
+pub const ROLE_SLAVE: &str = "slave";
+/// Annotation on pods: the newest term that took or gave the role label. Label writes are conditional on it.
+pub const ANNOTATION_TERM: &str = "ddb-operator.io/term";
+/// Annotation on the resource: `<pod>` asks for a switchover to that pod.
+pub const ANNOTATION_PROMOTE: &str = "ddb-operator.io/promote";
+
+/// Name of the init container that copies the supervisor into the MySQL container's reach.
+pub const CONTAINER_INSTALL: &str = "install";
+/// Name of the native sidecar that runs mysqld under the supervisor.
+pub const CONTAINER_MYSQL: &str = "mysql";
+/// Name of the main container, the node agent.
+pub const CONTAINER_NODE: &str = "node";
+
+/// The node's volume, mounted in both containers.
+pub const DATA_DIR: &str = "/var/lib/ddb";
+/// mysqld's data directory, on the node's volume.
+pub const MYSQL_DATA_DIR: &str = "/var/lib/ddb/mysql";
+/// What the agent must remember: term, fence, volume identity; on the node's volume.
+pub const AGENT_DIR: &str = "/var/lib/ddb/agent";
+/// Sockets shared by the containers of a pod.
+pub const RUN_DIR: &str = "/run/ddb";
+/// mysqld's socket.
+pub const MYSQL_SOCKET: &str = "/run/ddb/mysql.sock";
+/// The supervisor's socket.
+pub const SUPERVISOR_SOCKET: &str = "/run/ddb/supervisor.sock";
+/// Where the supervisor is installed for the MySQL container.
+pub const BIN_DIR: &str = "/opt/ddb-bin";
+/// The generated server configuration (a `ConfigMap`'s directory).
+pub const MY_CNF: &str = "/etc/ddb/config/my.cnf";
+/// Certificates of the node: `ca.crt`, `tls.crt`, `tls.key` (a Secret's directory).
+pub const TLS_DIR: &str = "/etc/ddb/tls";
+/// The application account: `username`, `password` (a Secret's directory, in the agent's container only).
+pub const ACCOUNT_DIR: &str = "/etc/ddb/account";
+
+/// The MySQL account that slaves replicate with: no password, a client certificate of the cluster's CA instead.
+pub const REPLICATION_USER: &str = "ddb_replication";
+/// The MySQL account that CLONE connects to a donor with: no password, a client certificate instead.
+pub const CLONE_USER: &str = "ddb_clone";
+/// The first line of the subject of the operator's client certificate, the only one a node's session accepts.
+pub const OPERATOR_COMMON_NAME: &str = "ddb-operator";
+
+/// Name of node `index` of the database `name`: its pod and its volume claim.
+pub fn node(name: &str, index: u32) -> String {
+    format!("{name}-{index}")
+}
+
+/// Service that leads to the master only; its `EndpointSlice` is written by the operator.
+pub fn master_service(name: &str) -> String {
+    format!("{name}-master")
+}
+
+/// Service over all slaves that serve reads.
+pub fn slaves_service(name: &str) -> String {
+    format!("{name}-slaves")
+}
+
+/// Headless Service that names every node, ready or not.
+pub fn nodes_service(name: &str) -> String {
+    format!("{name}-nodes")
+}
+
+/// `ConfigMap` with the generated `my.cnf`.
+pub fn config_map(name: &str) -> String {
+    format!("{name}-config")
+}
+
+/// Secret with the database's own certificate authority; read by the operator only.
+pub fn ca_secret(name: &str) -> String {
+    format!("{name}-ca")
+}
+
+/// Secret with the nodes' certificate.
+pub fn node_tls_secret(name: &str) -> String {
+    format!("{name}-node-tls")
+}
+
+/// Secret with the application account: `username`, `password`, `host`, `port`.
+pub fn account_secret(name: &str) -> String {
+    format!("{name}-app")
+}
+
+/// DNS name that the nodes' certificate is valid for, as the operator expects it of node `node`.
+pub fn node_host(name: &str, namespace: &str, node: &str) -> String {
+    format!("{node}.{}.{namespace}.svc", nodes_service(name))
+}

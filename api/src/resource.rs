@@ -1,0 +1,384 @@
+//! The `DistributedDatabase` resource: what users write, what the operator answers in its status.
+//!
+//! Validation is in the schema (CEL), with messages that name the field and the mend, and a second time in
+//! [`DistributedDatabaseSpec::problems`], so that an object that slipped past the schema is `Invalid` instead of
+//! half applied.
+
+use std::collections::BTreeMap;
+
+use failover::record::Change;
+use failover::{Cause, GtidSet, Millis, NodeId, Record};
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::{Message, Rule};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A replicated MySQL: one master, which accepts writes, and slaves, which hold every acknowledged write and one of
+/// which takes over when the master fails.
+#[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "ddb-operator.io",
+    version = "v1alpha1",
+    kind = "DistributedDatabase",
+    namespaced,
+    shortname = "ddb",
+    category = "all",
+    status = "DistributedDatabaseStatus",
+    scale(
+        spec_replicas_path = ".spec.nodes",
+        status_replicas_path = ".status.readyNodes",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".spec.nodes"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyNodes"),
+    printcolumn(name = "Master", type_ = "string", json_path = ".status.master"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Safe-to-lose", type_ = "integer", json_path = ".status.safeToLose"),
+    printcolumn(name = "Term", type_ = "integer", json_path = ".status.term", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40")
+        .message("metadata.name: at most 40 characters, because the names of pods and Services are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name: must be small letters, digits and '-', and begin with a letter, because a Service has this name"),
+    validation = Rule::new("!self.metadata.name.matches('-(master|slaves|nodes)$')")
+        .message("metadata.name: must not end in -master, -slaves or -nodes, because the Services of other databases have such names")
+)]
+#[kube(derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct DistributedDatabaseSpec {
+    /// How many nodes: one master and the rest slaves. A write is acknowledged when ⌊nodes/2⌋ slaves hold it.
+    #[serde(default = "default_nodes")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 9")
+        .message("spec.nodes: must be from 1 to 9; 3 survives the loss of one node, 5 of two"))]
+    pub nodes: i32,
+    /// The MySQL server.
+    #[serde(default)]
+    pub mysql: MysqlSpec,
+    /// The volume of each node.
+    #[serde(default)]
+    pub storage: StorageSpec,
+    /// How masters are replaced.
+    #[serde(default)]
+    pub failover: FailoverSpec,
+    /// Settings of the node agent beside each MySQL server.
+    #[serde(default)]
+    pub agent: AgentSpec,
+    /// Rules on which machines the nodes run. Without any, nodes prefer different machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Labels that a machine must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of machines that the nodes tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// How the nodes spread over zones and machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Priority class of the nodes' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Secrets to pull the images with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<String>,
+}
+
+/// The MySQL server of every node.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MysqlSpec {
+    /// An image that contains `mysqld` 8.4 or newer; the operator's default where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.size() > 0")
+        .message("spec.mysql.image: must name an image with mysqld in it, or be left out for the operator's default"))]
+    pub image: Option<String>,
+    /// Server settings by their names in `my.cnf`. Settings that safety rests on are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = config_rule())]
+    #[schemars(extend("maxProperties" = 100))]
+    pub config: BTreeMap<String, String>,
+    /// CPU and memory of the MySQL container; the buffer pool is sized from the memory limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// The volume of each node.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
+    .message("spec.storage.storageClassName: cannot be changed, a volume stays in the class it was made in; make a new database and move the data"))]
+pub struct StorageSpec {
+    /// The size of each node's volume, such as `10Gi`. It can grow, where the storage class allows, but not shrink.
+    #[serde(default = "default_size")]
+    #[x_kube(validation = Rule::new("quantity(self).isGreaterThan(quantity('0'))")
+        .message("spec.storage.size: must be more than nothing, such as 10Gi"))]
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0")
+        .message("spec.storage.size: a volume cannot shrink; set it back to at least its former size"))]
+    #[schemars(schema_with = "quantity_schema")]
+    pub size: Quantity,
+    /// The storage class; the cluster's default where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// What becomes of the volumes when the resource is deleted.
+    #[serde(default)]
+    pub when_deleted: WhenDeleted,
+}
+
+/// What becomes of volumes when their resource is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenDeleted {
+    /// They stay, and a resource of the same name finds its data again.
+    #[default]
+    Retain,
+    /// They are deleted with it.
+    Delete,
+}
+
+/// How masters are replaced.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverSpec {
+    /// Replace a failed master without being asked.
+    #[serde(default = "default_true")]
+    pub automatic: bool,
+    /// How many milliseconds a silent master is waited for. A master whose process died is replaced at once.
+    #[serde(default = "default_detect_after")]
+    #[x_kube(validation = Rule::new("self >= 300 && self <= 60000")
+        .message("spec.failover.detectAfterMilliseconds: must be from 300 to 60000"))]
+    pub detect_after_milliseconds: i32,
+    /// How many milliseconds a planned switchover may take before it returns to the old master.
+    #[serde(default = "default_switchover_deadline")]
+    #[x_kube(validation = Rule::new("self >= 500 && self <= 60000")
+        .message("spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000"))]
+    pub switchover_deadline_milliseconds: i32,
+    /// What happens to a node with transactions that the master lacks.
+    #[serde(default)]
+    pub errant_policy: ErrantPolicy,
+}
+
+/// What happens to a node with transactions that the master lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ErrantPolicy {
+    /// It is cloned again.
+    #[default]
+    Repair,
+    /// It is held as it is, for a person to look at.
+    Quarantine,
+}
+
+/// Settings of the node agent.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSpec {
+    /// CPU and memory of the agent's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// What the operator knows and did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DistributedDatabaseStatus {
+    /// The durable truth about leadership: term, master, members.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The state of the database in one word.
+    #[serde(default)]
+    pub phase: Phase,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Nodes that serve their role now.
+    #[serde(default)]
+    pub ready_nodes: i32,
+    /// How many nodes may fail now without losing writes or acknowledged data.
+    #[serde(default)]
+    pub safe_to_lose: i32,
+    /// Selector of the nodes' pods, for the scale subresource.
+    #[serde(default)]
+    pub selector: String,
+    /// Each node.
+    #[serde(default)]
+    pub nodes: Vec<NodeStatus>,
+    /// The usual conditions: Ready, Available, Progressing, Degraded, AtRisk, Valid.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// The last changes of master, newest first, at most ten.
+    #[serde(default)]
+    pub last_failovers: Vec<FailoverStatus>,
+    /// What the failover engine makes of the situation: what it chose, rejected and waits for.
+    #[serde(default)]
+    pub explanation: Vec<String>,
+    /// What came of the last switchover that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<RequestStatus>,
+}
+
+/// The state of a database in one word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The spec was not looked at yet.
+    #[default]
+    Pending,
+    /// The first master waits for its nodes.
+    Creating,
+    /// A master leads and every node serves.
+    Healthy,
+    /// A master leads; not every node serves.
+    Degraded,
+    /// The master changes.
+    FailingOver,
+    /// There is no master and none can be made safely.
+    Down,
+    /// The spec was refused; what ran before runs on.
+    Invalid,
+}
+
+/// One node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name, which is its pod's.
+    pub name: NodeId,
+    /// What it does.
+    pub role: NodeRole,
+    /// Whether it serves that role.
+    pub ready: bool,
+    /// The pod's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// `mysqld`'s version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What it holds, as last written here (refreshed every few seconds).
+    #[serde(default)]
+    pub gtid_set: GtidSet,
+    /// How many of the master's transactions it has not executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<i64>,
+    /// What is wrong or under way, in a sentence; empty where all is well.
+    #[serde(default)]
+    pub message: String,
+    /// When the operator last heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<Time>,
+}
+
+/// What a node does, as far as is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NodeRole {
+    /// It has not been heard of.
+    #[default]
+    Unknown,
+    /// It accepts writes.
+    Master,
+    /// It follows the master.
+    Slave,
+    /// It copies another node's data.
+    Cloning,
+    /// It runs but neither leads nor follows.
+    Idle,
+    /// Its MySQL server does not run or does not answer.
+    Down,
+}
+
+/// A change of master that is complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// When it was complete.
+    pub at: Time,
+    /// What was done and how long each step took.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// What came of a request made by annotation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestStatus {
+    /// When it was answered.
+    pub at: Time,
+    /// It was carried out.
+    pub done: bool,
+    /// What happened, in a sentence.
+    pub message: String,
+}
+
+/// Refuses reserved settings by the list that [`crate::mycnf::refused`] uses, in any spelling MySQL would accept.
+fn config_rule() -> Rule {
+    let reserved = format!("name.lowerAscii().replace('-', '_').matches('{}')", crate::mycnf::reserved_pattern());
+    Rule::new(format!("self.all(name, !{reserved})")).message(Message::Expression(format!(
+        "'spec.mysql.config: ' + self.filter(name, {reserved}).join(', ') + \
+         ' cannot be set, because the safety of the data or the shape of the pod rests on it; remove it'"
+    )))
+}
+
+fn default_nodes() -> i32 {
+    3
+}
+fn default_size() -> Quantity {
+    Quantity("10Gi".to_owned())
+}
+fn default_true() -> bool {
+    true
+}
+fn default_detect_after() -> i32 {
+    1000
+}
+fn default_switchover_deadline() -> i32 {
+    5000
+}
+
+fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": r"^\+?[0-9]+(\.[0-9]+)?([KMGTPE]i|[kMGTPE])?$",
+    })
+}
+
+impl Default for StorageSpec {
+    fn default() -> Self {
+        Self { size: default_size(), storage_class_name: None, when_deleted: WhenDeleted::default() }
+    }
+}
+
+impl Default for FailoverSpec {
+    fn default() -> Self {
+        Self {
+            automatic: true,
+            detect_after_milliseconds: default_detect_after(),
+            switchover_deadline_milliseconds: default_switchover_deadline(),
+            errant_policy: ErrantPolicy::default(),
+        }
+    }
+}
+
+impl DistributedDatabase {
+    /// The policy that the failover engine is to follow.
+    pub fn policy(&self) -> failover::Policy {
+        let FailoverSpec { automatic, detect_after_milliseconds, switchover_deadline_milliseconds, errant_policy } =
+            &self.spec.failover;
+        failover::Policy {
+            automatic: *automatic,
+            detect_after: Millis::from(detect_after_milliseconds.unsigned_abs()),
+            switchover_deadline: Millis::from(switchover_deadline_milliseconds.unsigned_abs()),
+            nodes: self.spec.nodes.unsigned_abs(),
+            errant: match errant_policy {
+                ErrantPolicy::Repair => failover::ErrantPolicy::Repair,
+                ErrantPolicy::Quarantine => failover::ErrantPolicy::Quarantine,
+            },
+        }
+    }
+}
+
+impl FailoverStatus {
+    /// Why the master changed.
+    pub fn cause(&self) -> Cause {
+        self.change.intent.cause
+    }
+}

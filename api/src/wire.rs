@@ -1,0 +1,151 @@
+//! The session between operator and node agent: one mutually authenticated TLS connection that the operator opens
+//! to the node's port [`SESSION_PORT`], carrying one JSON object a line in both directions.
+//!
+//! The operator sends [`ToNode`], the node [`ToOperator`]. The node reports at once when anything changed and at
+//! every `heartbeat_ms` in between. Commands of one session are carried out in the order of their arrival, except
+//! that [`Command::Fence`] overtakes and cancels whatever is still running. A node accepts several sessions at a
+//! time (the standby operator keeps one warm); the term alone decides whom it obeys.
+
+use failover::{GtidSet, Millis, NodeId, NodeReport, Term};
+use serde::{Deserialize, Serialize};
+
+/// The TCP port of the node agent's session listener.
+pub const SESSION_PORT: u16 = 8440;
+/// The TCP port of the node agent's probes and metrics (plain HTTP, nothing secret): `/healthz`, `/readyz`,
+/// `/metrics`, `/ping`, `/is-master`.
+pub const PROBE_PORT: u16 = 8081;
+/// MySQL's TCP port.
+pub const MYSQL_PORT: u16 = 3306;
+/// The longest line that either side accepts, in bytes.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// What the operator sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+pub enum ToNode {
+    /// The first line of a session.
+    Hello {
+        /// The node that the operator believes it speaks to; another one closes the session.
+        node: NodeId,
+        /// The resource's UID; a node of another resource closes the session.
+        cluster: String,
+        /// The interval of the node's heartbeats in milliseconds.
+        heartbeat_ms: Millis,
+    },
+    /// Something to do.
+    Command {
+        /// Chosen by the operator, repeated in the outcome.
+        id: u64,
+        /// The term that asks. The node stores it durably if it is the highest so far and refuses it if it is
+        /// older than the stored one.
+        term: Term,
+        /// What to do.
+        command: Command,
+    },
+}
+
+/// What a node can be told to do. Each command is idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "command")]
+pub enum Command {
+    /// Acknowledge nothing any more, to anybody. On a slave: semi-sync replica off, receiver stopped; reads go on.
+    /// On a master: clients dropped, then read-only; killed where waiting commits do not finish (`orderly`: within
+    /// `deadline_ms`; otherwise at once). Done when the report says `fenced` with this term.
+    Fence {
+        /// What waits for an acknowledgement may finish first.
+        orderly: bool,
+        /// How long an orderly fence may take in milliseconds before the server is killed.
+        deadline_ms: Millis,
+    },
+    /// Execute everything received. Done when the report's `executed` contains its `received`.
+    Drain {
+        /// Milliseconds after which the command fails.
+        deadline_ms: Millis,
+    },
+    /// Lead. Refused unless the node is fenced in this very term and has executed all of `requires`.
+    Promote {
+        /// How many slaves must hold a write before it is acknowledged; 0 switches semi-sync off.
+        acks: u32,
+        /// What the node must have executed.
+        requires: GtidSet,
+    },
+    /// Replicate from `source`; its data stays. Executes first what was received before.
+    Follow {
+        /// The master's name.
+        source: NodeId,
+        /// The master's IP address.
+        address: String,
+        /// The node counts as caught up, and opens for readers, once it has executed this.
+        until: GtidSet,
+    },
+    /// Throw the data away and copy the donor's with MySQL's CLONE, then wait fenced for [`Command::Follow`].
+    Clone {
+        /// The node that is copied.
+        donor: NodeId,
+        /// The donor's IP address.
+        address: String,
+    },
+}
+
+/// What a node sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+pub enum ToOperator {
+    /// The state of the node, now.
+    Report {
+        /// The state.
+        report: Box<NodeReport>,
+    },
+    /// A command ended; a report that shows its effect was sent before.
+    Outcome {
+        /// The command's number.
+        id: u64,
+        /// Milliseconds that the node spent on it.
+        took_ms: Millis,
+        /// How it ended: `null`, or why it was not carried out.
+        refusal: Option<Refusal>,
+    },
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "refusal")]
+pub enum Refusal {
+    /// The node has seen a newer term.
+    StaleTerm {
+        /// The newest term the node has seen.
+        current: Term,
+    },
+    /// A precondition of the command does not hold.
+    Precondition {
+        /// Which, in a sentence.
+        message: String,
+    },
+    /// MySQL or the disk refused.
+    Failed {
+        /// The error, in a sentence.
+        message: String,
+    },
+    /// A newer command took its place.
+    Superseded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_travels_as_one_readable_line() {
+        let message = ToNode::Command {
+            id: 7,
+            term: Term(3),
+            command: Command::Fence { orderly: false, deadline_ms: 500 },
+        };
+        let line = serde_json::to_string(&message).unwrap();
+        assert_eq!(
+            line,
+            r#"{"type":"command","id":7,"term":3,"command":{"command":"fence","orderly":false,"deadlineMs":500}}"#
+        );
+        assert_eq!(serde_json::from_str::<ToNode>(&line).unwrap(), message);
+    }
+}
