@@ -30,7 +30,9 @@ impl Key {
         let mut file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let read = file.read(&mut buffer).with_context(|| format!("{} cannot be read", path.display()))?;
+            let read = file
+                .read(&mut buffer)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
             if read == 0 {
                 break;
             }
@@ -55,7 +57,12 @@ impl Key {
 
     /// The first 12 hexadecimal digits, enough for a cache and short enough for a name.
     pub fn short(self) -> String {
-        self.0.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        let hash = self.0.finalize();
+        let first = hash
+            .iter()
+            .take(6)
+            .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        format!("{first:012x}")
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -77,8 +84,14 @@ mod tests {
 
     #[test]
     fn inputs_cannot_run_into_each_other() {
-        assert_ne!(Key::default().text("ab", "c").short(), Key::default().text("a", "bc").short());
-        assert_ne!(Key::default().text("a", "b").text("", "").short(), Key::default().text("a", "b").short());
+        assert_ne!(
+            Key::default().text("ab", "c").short(),
+            Key::default().text("a", "bc").short()
+        );
+        assert_ne!(
+            Key::default().text("a", "b").text("", "").short(),
+            Key::default().text("a", "b").short()
+        );
     }
 
     #[test]

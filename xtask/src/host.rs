@@ -19,7 +19,10 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 pub fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -37,16 +40,24 @@ pub fn cache_dir() -> Result<PathBuf> {
         .or_else(|| environment("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("ddb")))
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".cache/ddb")))
         .context("no cache folder: set DDB_CACHE, XDG_CACHE_HOME or HOME")?;
-    ensure!(chosen.is_absolute(), "the cache folder {} must be an absolute path", chosen.display());
+    ensure!(
+        chosen.is_absolute(),
+        "the cache folder {} must be an absolute path",
+        chosen.display()
+    );
     fs::create_dir_all(&chosen)
         .with_context(|| format!("the cache folder {} cannot be made", chosen.display()))?;
     let real = chosen.canonicalize()?;
     // A Unix socket's path holds at most 107 bytes, and containerd's socket lies 30 below this folder. The path also
     // goes into YAML, TOML and shell words without quotes.
     let text = real.to_str().context("the cache folder's path is not UTF-8")?;
-    ensure!(text.len() <= 70, "the cache folder {text} is too long for sockets below it: set DDB_CACHE to a shorter path");
     ensure!(
-        text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c)),
+        text.len() <= 70,
+        "the cache folder {text} is too long for sockets below it: set DDB_CACHE to a shorter path"
+    );
+    ensure!(
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c)),
         "the cache folder {text} holds characters other than letters, digits and /._-+: set DDB_CACHE to another path"
     );
     Ok(real)
@@ -65,7 +76,8 @@ pub fn ensure_linux_root() -> Result<()> {
 
 /// Refuses before a build that would fill the disk, because a full disk fails later with misleading errors.
 pub fn ensure_disk_space(path: &Path) -> Result<()> {
-    let info = nix::sys::statvfs::statvfs(path).with_context(|| format!("reading free space of {}", path.display()))?;
+    let info = nix::sys::statvfs::statvfs(path)
+        .with_context(|| format!("reading free space of {}", path.display()))?;
     let free = info.blocks_available() * info.fragment_size();
     ensure!(
         free >= LEAST_FREE_BYTES,
@@ -79,5 +91,7 @@ pub fn ensure_disk_space(path: &Path) -> Result<()> {
 
 /// Changes with every start of the machine; what a state file says about processes and namespaces ends with it.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }

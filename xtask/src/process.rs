@@ -26,7 +26,10 @@ impl ProcessId {
     /// The process that has this number now; none when there is none, or only its unburied remains.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-        (!stat.is_dead()).then_some(Self { pid, started: stat.started })
+        (!stat.is_dead()).then_some(Self {
+            pid,
+            started: stat.started,
+        })
     }
 
     pub fn is_alive(self) -> bool {
@@ -59,7 +62,10 @@ impl Stat {
 /// A command from words.
 pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut words = words.into_iter();
-    let program = words.next().map(|word| word.as_ref().to_owned()).unwrap_or_default();
+    let program = words
+        .next()
+        .map(|word| word.as_ref().to_owned())
+        .unwrap_or_default();
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null());
     command
@@ -72,8 +78,17 @@ pub fn output(command: &mut Command) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = if said.trim().is_empty() { String::from_utf8_lossy(&output.stdout) } else { said };
-    bail!("`{}` failed ({}): {}", words(command), output.status, last_lines(&said, 15));
+    let said = if said.trim().is_empty() {
+        String::from_utf8_lossy(&output.stdout)
+    } else {
+        said
+    };
+    bail!(
+        "`{}` failed ({}): {}",
+        words(command),
+        output.status,
+        last_lines(&said, 15)
+    );
 }
 
 pub fn run(command: &mut Command) -> Result<()> {
@@ -82,21 +97,37 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Whether the command ended well; what it says is thrown away.
 pub fn succeeds(command: &mut Command) -> bool {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Runs with `input` on stdin.
 pub fn feed(command: &mut Command, input: &str) -> Result<String> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| not_started(command, &error))?;
-    let written = child.stdin.take().context("stdin was asked for and is not there")?.write_all(input.as_bytes());
+    let written = child
+        .stdin
+        .take()
+        .context("stdin was asked for and is not there")?
+        .write_all(input.as_bytes());
     let output = child.wait_with_output()?;
     if output.status.success() {
         written?;
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    bail!("`{}` failed ({}): {}", words(command), output.status, last_lines(&said, 15));
+    bail!(
+        "`{}` failed ({}): {}",
+        words(command),
+        output.status,
+        last_lines(&said, 15)
+    );
 }
 
 /// Starts a process that outlives us and the terminal, with its output appended to `log`.
@@ -105,12 +136,22 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
 /// anything, so everything it ever starts can be found there. `setsid`, `sh` and `nsenter` replace themselves by the
 /// next program, so the number of the process is the daemon's own.
 pub fn spawn_daemon(words: &[String], group: &Path, log: &Path) -> Result<ProcessId> {
-    let out = OpenOptions::new().create(true).append(true).open(log)
+    let out = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
         .with_context(|| format!("{} cannot be written", log.display()))?;
     let script = r#"echo 0 > "$0" && exec "$@""#;
     let mut command = command(["setsid", "sh", "-c", script]);
-    command.arg(group.join("cgroup.procs")).args(words).current_dir("/");
-    let child = command.stdout(out.try_clone()?).stderr(out).spawn().map_err(|error| not_started(&command, &error))?;
+    command
+        .arg(group.join("cgroup.procs"))
+        .args(words)
+        .current_dir("/");
+    let child = command
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .spawn()
+        .map_err(|error| not_started(&command, &error))?;
     let pid = child.id();
     ProcessId::of(pid).with_context(|| format!("`{}` ended at once, see {}", words.join(" "), log.display()))
 }
@@ -152,12 +193,24 @@ mod tests {
     #[test]
     fn a_name_with_blanks_and_brackets_does_not_shift_the_fields() {
         let text = "42 (a) b (c)) S 1 42 42 0 -1 4194304 1 0 0 0 5 6 0 0 20 0 1 0 987654 1000 10 18446744073709551615";
-        assert_eq!(Stat::parse(text), Some(Stat { state: 'S', started: 987_654 }));
+        assert_eq!(
+            Stat::parse(text),
+            Some(Stat {
+                state: 'S',
+                started: 987_654
+            })
+        );
     }
 
     #[test]
     fn a_short_or_strange_line_is_unknown_rather_than_a_panic() {
-        for text in ["", "1", "1 (x)", "1 (x) S 1 2 3", "1 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 none"] {
+        for text in [
+            "",
+            "1",
+            "1 (x)",
+            "1 (x) S 1 2 3",
+            "1 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 none",
+        ] {
             assert_eq!(Stat::parse(text), None, "{text}");
         }
     }
@@ -166,13 +219,22 @@ mod tests {
     fn this_process_is_alive_and_another_start_time_is_not_it() {
         let me = ProcessId::of(std::process::id()).unwrap();
         assert!(me.is_alive());
-        assert!(!ProcessId { started: me.started + 1, ..me }.is_alive());
+        assert!(
+            !ProcessId {
+                started: me.started + 1,
+                ..me
+            }
+            .is_alive()
+        );
     }
 
     #[test]
     fn an_unburied_child_counts_as_dead() {
         let mut child = command(["true"]).spawn().unwrap();
-        while fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap().contains(") R ") {
+        while fs::read_to_string(format!("/proc/{}/stat", child.id()))
+            .unwrap()
+            .contains(") R ")
+        {
             std::thread::yield_now();
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -182,9 +244,16 @@ mod tests {
 
     #[test]
     fn an_error_names_the_command_and_what_it_said() {
-        let error = output(&mut command(["sh", "-c", "echo wrong >&2; exit 3"])).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.ends_with("wrong"), "{error}");
-        let error = output(&mut command(["no-such-program-here"])).unwrap_err().to_string();
+        let error = output(&mut command(["sh", "-c", "echo wrong >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("exit status: 3") && error.ends_with("wrong"),
+            "{error}"
+        );
+        let error = output(&mut command(["no-such-program-here"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not installed"), "{error}");
     }
 }

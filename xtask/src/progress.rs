@@ -33,7 +33,12 @@ impl Step {
                 pause = NEXT_WORDS;
             }
         });
-        Self { what, begun, stop: Some(stop), speaker: Some(speaker) }
+        Self {
+            what,
+            begun,
+            stop: Some(stop),
+            speaker: Some(speaker),
+        }
     }
 }
 

@@ -33,7 +33,11 @@ impl Groups {
     pub fn find() -> Result<Self> {
         let root = Path::new(ROOT);
         if root.join("cgroup.controllers").is_file() {
-            return Ok(Self { hierarchies: vec![root.into()], freezer: root.into(), version_2: true });
+            return Ok(Self {
+                hierarchies: vec![root.into()],
+                freezer: root.into(),
+                version_2: true,
+            });
         }
         let entries = fs::read_dir(root).with_context(|| format!("{ROOT} cannot be read"))?;
         let mut hierarchies: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -41,8 +45,15 @@ impl Groups {
         hierarchies.retain(|path| !path.is_symlink() && path.join("cgroup.procs").is_file());
         hierarchies.sort();
         let freezer = root.join("freezer");
-        ensure!(freezer.join("cgroup.procs").is_file(), "no control groups: neither version 2 nor the freezer of version 1 is mounted at {ROOT}");
-        Ok(Self { hierarchies, freezer, version_2: false })
+        ensure!(
+            freezer.join("cgroup.procs").is_file(),
+            "no control groups: neither version 2 nor the freezer of version 1 is mounted at {ROOT}"
+        );
+        Ok(Self {
+            hierarchies,
+            freezer,
+            version_2: false,
+        })
     }
 
     /// The group of a place's daemons; pods get theirs beside it from the kubelet.
@@ -77,7 +88,11 @@ impl Groups {
             for group in tree(&Self::top(hierarchy, place)) {
                 let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
                 // 0 stands for a process outside our own PID namespace, which no signal of ours can mean.
-                found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1));
+                found.extend(
+                    text.lines()
+                        .filter_map(|line| line.parse::<u32>().ok())
+                        .filter(|pid| *pid > 1),
+                );
             }
         }
         found
@@ -99,12 +114,19 @@ impl Groups {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        bail!("processes {:?} of the cluster do not end after SIGKILL; they hang in the kernel, see /proc/PID/stack", self.members(place));
+        bail!(
+            "processes {:?} of the cluster do not end after SIGKILL; they hang in the kernel, see /proc/PID/stack",
+            self.members(place)
+        );
     }
 
     pub fn freeze(&self, place: Place) -> Result<()> {
         let group = Self::top(&self.freezer, Some(place));
-        let (file, word) = if self.version_2 { ("cgroup.freeze", "1") } else { ("freezer.state", "FROZEN") };
+        let (file, word) = if self.version_2 {
+            ("cgroup.freeze", "1")
+        } else {
+            ("freezer.state", "FROZEN")
+        };
         fs::write(group.join(file), word).with_context(|| format!("{} cannot be frozen", group.display()))?;
         for _ in 0..100 {
             if self.is_frozen(place) {
@@ -151,7 +173,9 @@ impl Groups {
     }
 
     pub fn exist(&self) -> bool {
-        self.hierarchies.iter().any(|hierarchy| hierarchy.join(OURS).exists())
+        self.hierarchies
+            .iter()
+            .any(|hierarchy| hierarchy.join(OURS).exists())
     }
 
     fn top(hierarchy: &Path, place: Option<Place>) -> PathBuf {
@@ -160,7 +184,11 @@ impl Groups {
     }
 
     fn thaw_tree(&self, place: Option<Place>) {
-        let (file, word) = if self.version_2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        let (file, word) = if self.version_2 {
+            ("cgroup.freeze", "0")
+        } else {
+            ("freezer.state", "THAWED")
+        };
         for group in tree(&Self::top(&self.freezer, place)) {
             let _ = fs::write(group.join(file), word);
         }

@@ -54,20 +54,30 @@ fn api_server(folders: &Folders, tools: &Tools) -> Daemon {
 
 fn controller_manager(folders: &Folders, tools: &Tools) -> Daemon {
     let pki = text(&folders.pki());
-    with_kubeconfig(Daemon::new("controller-manager", Place::Control, tools.path("kube-controller-manager")), folders)
-        .arguments([
-            format!("--service-account-private-key-file={pki}/sa.key"),
-            format!("--root-ca-file={pki}/ca.crt"),
-            format!("--cluster-signing-cert-file={pki}/ca.crt"),
-            format!("--cluster-signing-key-file={pki}/ca.key"),
-            "--use-service-account-credentials".into(),
-            format!("--cluster-cidr={}", plan::POD_RANGE),
-            "--allocate-node-cidrs=false".into(),
-        ])
+    with_kubeconfig(
+        Daemon::new(
+            "controller-manager",
+            Place::Control,
+            tools.path("kube-controller-manager"),
+        ),
+        folders,
+    )
+    .arguments([
+        format!("--service-account-private-key-file={pki}/sa.key"),
+        format!("--root-ca-file={pki}/ca.crt"),
+        format!("--cluster-signing-cert-file={pki}/ca.crt"),
+        format!("--cluster-signing-key-file={pki}/ca.key"),
+        "--use-service-account-credentials".into(),
+        format!("--cluster-cidr={}", plan::POD_RANGE),
+        "--allocate-node-cidrs=false".into(),
+    ])
 }
 
 fn scheduler(folders: &Folders, tools: &Tools) -> Daemon {
-    with_kubeconfig(Daemon::new("scheduler", Place::Control, tools.path("kube-scheduler")), folders)
+    with_kubeconfig(
+        Daemon::new("scheduler", Place::Control, tools.path("kube-scheduler")),
+        folders,
+    )
 }
 
 fn with_kubeconfig(daemon: Daemon, folders: &Folders) -> Daemon {

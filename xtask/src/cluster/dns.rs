@@ -1,4 +1,4 @@
-//! Cluster DNS: CoreDNS beside the control plane, and a check that asks it through its Service address.
+//! Cluster DNS: `CoreDNS` beside the control plane, and a check that asks it through its Service address.
 
 use std::{fs::File, net::UdpSocket, thread, time::Duration};
 
@@ -33,7 +33,7 @@ pub fn config(folders: &Folders) -> String {
     )
 }
 
-/// The Service that pods ask; CoreDNS is no pod, so its endpoint is written by hand.
+/// The Service that pods ask; `CoreDNS` is no pod, so its endpoint is written by hand.
 pub fn manifest() -> String {
     format!(
         "apiVersion: v1
@@ -57,18 +57,27 @@ endpoints: [{{addresses: [{CONTROL_ADDRESS}], conditions: {{ready: true}}}}]
 pub fn check(timeout: Duration) -> Result<()> {
     // A thread of its own: entering a namespace counts for the thread, and this one must not stay there.
     let asked = thread::spawn(move || -> Result<Vec<u8>> {
-        let namespace = File::open(namespace_file(CONTROL_NAMESPACE)).context("the control namespace is missing")?;
+        let namespace =
+            File::open(namespace_file(CONTROL_NAMESPACE)).context("the control namespace is missing")?;
         setns(namespace, CloneFlags::CLONE_NEWNET).context("the control namespace cannot be entered")?;
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(timeout))?;
-        socket.send_to(&question("kubernetes.default.svc.cluster.local"), (DNS_ADDRESS, 53))?;
+        socket.send_to(
+            &question("kubernetes.default.svc.cluster.local"),
+            (DNS_ADDRESS, 53),
+        )?;
         let mut buffer = vec![0; 512];
         let length = socket.recv(&mut buffer).context("cluster DNS does not answer")?;
         buffer.truncate(length);
         Ok(buffer)
     });
-    let answer = asked.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the DNS check broke off")))?;
-    ensure!(holds_address(&answer, plan::API_SERVICE_ADDRESS), "cluster DNS answers, but not with the API server's address");
+    let answer = asked
+        .join()
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("the DNS check broke off")))?;
+    ensure!(
+        holds_address(&answer, plan::API_SERVICE_ADDRESS),
+        "cluster DNS answers, but not with the API server's address"
+    );
     Ok(())
 }
 
@@ -87,8 +96,12 @@ fn question(name: &str) -> Vec<u8> {
 
 /// Whether the last record of the answer is this address; its four bytes end the packet.
 fn holds_address(answer: &[u8], address: &str) -> bool {
-    let Ok(address) = address.parse::<std::net::Ipv4Addr>() else { return false };
-    let count = answer.get(6..8).map_or(0, |count| u16::from_be_bytes([count[0], count[1]]));
+    let Ok(address) = address.parse::<std::net::Ipv4Addr>() else {
+        return false;
+    };
+    let count = answer
+        .get(6..8)
+        .map_or(0, |count| u16::from_be_bytes([count[0], count[1]]));
     count > 0 && answer.ends_with(&address.octets())
 }
 
@@ -98,7 +111,12 @@ mod tests {
 
     #[test]
     fn a_question_has_the_form_that_servers_read() {
-        assert_eq!(question("a.bc"), [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 2, b'b', b'c', 0, 0, 1, 0, 1]);
+        assert_eq!(
+            question("a.bc"),
+            [
+                0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 2, b'b', b'c', 0, 0, 1, 0, 1
+            ]
+        );
     }
 
     #[test]

@@ -28,7 +28,14 @@ pub fn run(folders: &Folders) -> Result<()> {
     refuse_foreign(folders, &groups)?;
     let there = folders.cluster().exists() || groups.exist() || !network::existing().is_empty();
     clear(folders, &groups)?;
-    eprintln!("{}", if there { "the cluster is gone" } else { "there was no cluster" });
+    eprintln!(
+        "{}",
+        if there {
+            "the cluster is gone"
+        } else {
+            "there was no cluster"
+        }
+    );
     Ok(())
 }
 
@@ -39,13 +46,20 @@ pub fn refuse_foreign(folders: &Folders, groups: &Groups) -> Result<()> {
         return Ok(());
     }
     let cache = owner.parent().unwrap_or(&owner).display();
-    bail!("a cluster of another cache folder runs here: take it down first with `DDB_CACHE={cache} cargo xtask cluster down`")
+    bail!(
+        "a cluster of another cache folder runs here: take it down first with `DDB_CACHE={cache} cargo xtask cluster down`"
+    )
 }
 
 /// Marks this machine as ours, and makes the folders that the nodes mount over.
 pub fn claim(folders: &Folders) -> Result<()> {
-    let made: Vec<&str> = node::MASKED.into_iter().filter(|folder| !Path::new(folder).exists()).collect();
-    let lines: Vec<String> = std::iter::once(text(&folders.cluster())).chain(made.iter().map(ToString::to_string)).collect();
+    let made: Vec<&str> = node::MASKED
+        .into_iter()
+        .filter(|folder| !Path::new(folder).exists())
+        .collect();
+    let lines: Vec<String> = std::iter::once(text(&folders.cluster()))
+        .chain(made.iter().map(ToString::to_string))
+        .collect();
     fs::write(OWNER, lines.join("\n")).with_context(|| format!("{OWNER} cannot be written"))?;
     for folder in made {
         fs::create_dir_all(folder).with_context(|| format!("{folder} cannot be made"))?;
@@ -80,7 +94,12 @@ fn owner() -> Option<(PathBuf, Vec<PathBuf>)> {
     let text = fs::read_to_string(OWNER).ok()?;
     let mut lines = text.lines().map(PathBuf::from);
     let cluster = lines.next()?;
-    Some((cluster, lines.filter(|folder| node::MASKED.iter().any(|masked| folder == Path::new(masked))).collect()))
+    Some((
+        cluster,
+        lines
+            .filter(|folder| node::MASKED.iter().any(|masked| folder == Path::new(masked)))
+            .collect(),
+    ))
 }
 
 /// The nodes' mounts live in their own namespaces; only an interrupted or foreign one can be here.
@@ -117,7 +136,10 @@ mod tests {
     #[test]
     fn only_mounts_below_the_clusters_folder_are_found_and_the_inner_ones_come_first() {
         let mounts = "a / ext4 rw 0 0\nb /c/cluster tmpfs rw 0 0\nb /c/cluster/n1 tmpfs rw 0 0\nb /c/cluster/n1/x tmpfs rw 0 0\nb /c/cluster2/y tmpfs rw 0 0";
-        assert_eq!(mounts_below(mounts, "/c/cluster"), ["/c/cluster/n1/x", "/c/cluster/n1"]);
+        assert_eq!(
+            mounts_below(mounts, "/c/cluster"),
+            ["/c/cluster/n1/x", "/c/cluster/n1"]
+        );
         assert!(mounts_below("", "/c").is_empty());
     }
 }

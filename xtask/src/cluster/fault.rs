@@ -51,20 +51,34 @@ pub struct Target {
 pub fn run(cluster: &mut Cluster, command: Command) -> Result<()> {
     match command {
         Command::Cut(Target { node: Some(node), .. }) => network::set_cable(cluster.node(&node)?, false),
-        Command::Cut(Target { from: Some(from), to: Some(to), one_way, .. }) => cut(cluster, &from, &to, one_way),
+        Command::Cut(Target {
+            from: Some(from),
+            to: Some(to),
+            one_way,
+            ..
+        }) => cut(cluster, &from, &to, one_way),
         Command::Cut(_) => bail!("say what to cut: a node, or --from and --to"),
         Command::Heal(Target { node: Some(node), .. }) => {
             let node = cluster.node(&node)?;
             remove_rules(cluster, |from, to| [from, to].contains(&node.name().as_str()))?;
             heal_node(cluster, node)
         }
-        Command::Heal(Target { from: Some(from), to: Some(to), one_way, .. }) => {
-            remove_rules(cluster, |a, b| (a, b) == (from.as_str(), to.as_str()) || !one_way && (a, b) == (to.as_str(), from.as_str()))
-        }
+        Command::Heal(Target {
+            from: Some(from),
+            to: Some(to),
+            one_way,
+            ..
+        }) => remove_rules(cluster, |a, b| {
+            (a, b) == (from.as_str(), to.as_str()) || !one_way && (a, b) == (to.as_str(), from.as_str())
+        }),
         Command::Heal(_) => heal_everything(cluster),
         Command::Freeze { node } => {
             let node = cluster.node(&node)?;
-            ensure!(cluster.state.process(&holder_name(node)).is_some(), "{} has no power, there is nothing to freeze", node.name());
+            ensure!(
+                cluster.state.process(&holder_name(node)).is_some(),
+                "{} has no power, there is nothing to freeze",
+                node.name()
+            );
             cluster.groups.freeze(Place::Node(node))
         }
         Command::Thaw { node } => {
@@ -119,7 +133,8 @@ pub fn in_force(cluster: &Cluster) -> Result<Vec<String>> {
 impl Cluster {
     fn node(&self, name: &str) -> Result<Node> {
         let count = self.state.nodes;
-        Node::parse(name, count).with_context(|| format!("there is no node `{name}`: this cluster has node1 to node{count}"))
+        Node::parse(name, count)
+            .with_context(|| format!("there is no node `{name}`: this cluster has node1 to node{count}"))
     }
 }
 
@@ -133,7 +148,13 @@ struct Endpoint {
 
 impl Endpoint {
     fn parse(name: &str, nodes: u8) -> Result<Self> {
-        let endpoint = |home, addresses| Ok(Self { name: name.to_owned(), home, addresses });
+        let endpoint = |home, addresses| {
+            Ok(Self {
+                name: name.to_owned(),
+                home,
+                addresses,
+            })
+        };
         if name == "control" {
             return endpoint(Place::Control, vec![plan::CONTROL_ADDRESS.to_owned()]);
         }
@@ -145,7 +166,10 @@ impl Endpoint {
         {
             return endpoint(Place::Node(node), vec![name.to_owned()]);
         }
-        bail!("`{name}` is no endpoint here: give node1 to node{nodes}, `control`, or the address of a pod ({})", plan::POD_RANGE)
+        bail!(
+            "`{name}` is no endpoint here: give node1 to node{nodes}, `control`, or the address of a pod ({})",
+            plan::POD_RANGE
+        )
     }
 }
 
@@ -162,11 +186,20 @@ struct Drop<'a> {
 /// one namespace nothing arrives by cable: there the packet is dropped on its way out to a pod, or in to the node.
 /// All in the mangle table: at these places Service addresses are already pods' addresses, and kube-proxy has no rules.
 fn drops<'a>(from: &'a Endpoint, to: &'a Endpoint) -> Vec<Drop<'a>> {
-    let chains: &[&str] = if from.home == to.home { &["POSTROUTING", "INPUT"] } else { &["PREROUTING"] };
+    let chains: &[&str] = if from.home == to.home {
+        &["POSTROUTING", "INPUT"]
+    } else {
+        &["PREROUTING"]
+    };
     let mut drops = Vec::new();
     for chain in chains {
         for source in &from.addresses {
-            drops.extend(to.addresses.iter().map(|target| Drop { place: to.home, chain, from: source, to: target }));
+            drops.extend(to.addresses.iter().map(|target| Drop {
+                place: to.home,
+                chain,
+                from: source,
+                to: target,
+            }));
         }
     }
     drops
@@ -181,7 +214,9 @@ fn cut(cluster: &Cluster, from: &str, to: &str, one_way: bool) -> Result<()> {
         directions.push((&to, &from));
     }
     // Cutting twice must not need healing twice.
-    remove_rules(cluster, |a, b| directions.iter().any(|(from, to)| from.name == a && to.name == b))?;
+    remove_rules(cluster, |a, b| {
+        directions.iter().any(|(from, to)| from.name == a && to.name == b)
+    })?;
     for (from, to) in directions {
         let comment = format!("{MARK}:{}:{}", from.name, to.name);
         for drop in drops(from, to) {
@@ -197,8 +232,15 @@ fn remove_rules(cluster: &Cluster, chosen: impl Fn(&str, &str) -> bool) -> Resul
     for place in Place::all(cluster.state.nodes) {
         for rule in rules_of(place)? {
             if pair(&rule).is_some_and(|(from, to)| chosen(from, to)) {
-                let words = rule.strip_prefix("-A ").context("a rule of an unknown form")?.split(' ');
-                run_command(mangle(place).arg("-D").args(words.map(|word| word.trim_matches('"'))))?;
+                let words = rule
+                    .strip_prefix("-A ")
+                    .context("a rule of an unknown form")?
+                    .split(' ');
+                run_command(
+                    mangle(place)
+                        .arg("-D")
+                        .args(words.map(|word| word.trim_matches('"'))),
+                )?;
             }
         }
     }
@@ -208,12 +250,18 @@ fn remove_rules(cluster: &Cluster, chosen: impl Fn(&str, &str) -> bool) -> Resul
 /// Our rules of one namespace, as iptables prints them.
 fn rules_of(place: Place) -> Result<Vec<String>> {
     let all = output(mangle(place).arg("-S"))?;
-    Ok(all.lines().filter(|line| line.starts_with("-A ") && line.contains(MARK)).map(str::to_owned).collect())
+    Ok(all
+        .lines()
+        .filter(|line| line.starts_with("-A ") && line.contains(MARK))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Whom a rule parts, from its comment.
 fn pair(rule: &str) -> Option<(&str, &str)> {
-    let comment = rule.split([' ', '"']).find_map(|word| word.strip_prefix(MARK)?.strip_prefix(':'))?;
+    let comment = rule
+        .split([' ', '"'])
+        .find_map(|word| word.strip_prefix(MARK)?.strip_prefix(':'))?;
     comment.split_once(':')
 }
 
@@ -229,8 +277,14 @@ mod tests {
 
     #[test]
     fn endpoints_are_nodes_with_their_pods_single_pods_or_the_control_plane() {
-        assert_eq!(Endpoint::parse("node2", 3).unwrap().addresses, ["172.30.0.12", "10.244.2.0/24"]);
-        assert_eq!(Endpoint::parse("10.244.3.7", 3).unwrap().home, Place::Node(Node(3)));
+        assert_eq!(
+            Endpoint::parse("node2", 3).unwrap().addresses,
+            ["172.30.0.12", "10.244.2.0/24"]
+        );
+        assert_eq!(
+            Endpoint::parse("10.244.3.7", 3).unwrap().home,
+            Place::Node(Node(3))
+        );
         assert_eq!(Endpoint::parse("control", 3).unwrap().home, Place::Control);
         for name in ["node4", "10.244.4.7", "10.96.0.1", "8.8.8.8", "", "::1"] {
             assert!(Endpoint::parse(name, 3).is_err(), "{name}");
@@ -242,7 +296,15 @@ mod tests {
         let parse = |name| Endpoint::parse(name, 3).unwrap();
         let (one, two, other) = (parse("10.244.1.2"), parse("10.244.2.2"), parse("10.244.1.3"));
         let across = drops(&one, &two);
-        assert_eq!(across, [Drop { place: Place::Node(Node(2)), chain: "PREROUTING", from: "10.244.1.2", to: "10.244.2.2" }]);
+        assert_eq!(
+            across,
+            [Drop {
+                place: Place::Node(Node(2)),
+                chain: "PREROUTING",
+                from: "10.244.1.2",
+                to: "10.244.2.2"
+            }]
+        );
         assert!(drops(&one, &other).iter().all(|drop| drop.chain != "PREROUTING"));
         assert_eq!(drops(&parse("node1"), &parse("node2")).len(), 4);
     }

@@ -30,7 +30,12 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn new(name: &str, place: Place, program: String) -> Self {
-        Self { name: name.to_owned(), place, root: Root::Machine, words: vec![program] }
+        Self {
+            name: name.to_owned(),
+            place,
+            root: Root::Machine,
+            words: vec![program],
+        }
     }
 
     pub fn in_root(self, root: Root) -> Self {
@@ -64,11 +69,13 @@ impl Cluster {
         match (daemon.root, daemon.place) {
             (Root::Machine, _) | (_, Place::Control) => words.push("--".into()),
             (Root::NewMounts, _) => {
-                words.extend(["--", "unshare", "--mount", "--propagation", "private", "--"].map(String::from));
+                words
+                    .extend(["--", "unshare", "--mount", "--propagation", "private", "--"].map(String::from));
             }
             (Root::Mounts, Place::Node(of)) => {
                 let holder = self.state.process(&node::holder_name(of));
-                let holder = holder.with_context(|| format!("the holder process of {} is gone", of.name()))?;
+                let holder =
+                    holder.with_context(|| format!("the holder process of {} is gone", of.name()))?;
                 words.extend([format!("--mount=/proc/{}/ns/mnt", holder.pid), "--".into()]);
             }
         }

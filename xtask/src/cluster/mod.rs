@@ -67,7 +67,9 @@ pub enum Command {
 
 pub fn run(command: Command) -> Result<()> {
     host::ensure_linux_root()?;
-    let folders = Folders { cache: host::cache_dir()? };
+    let folders = Folders {
+        cache: host::cache_dir()?,
+    };
     match command {
         Command::Up { nodes } => up::run(folders, nodes),
         Command::Down => down::run(&folders),
@@ -97,12 +99,19 @@ impl Cluster {
     fn existing(folders: Folders) -> Result<Self> {
         let state = State::existing(&folders)?;
         let tools = Tools::built(&folders.cache)?;
-        Ok(Self { groups: Groups::find()?, state, tools, folders })
+        Ok(Self {
+            groups: Groups::find()?,
+            state,
+            tools,
+            folders,
+        })
     }
 
     /// The cluster of this cache folder, for other commands; an error when there is none.
     pub fn open(cache: &Path) -> Result<Self> {
-        Self::existing(Folders { cache: cache.to_owned() })
+        Self::existing(Folders {
+            cache: cache.to_owned(),
+        })
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<> {
@@ -112,7 +121,10 @@ impl Cluster {
     /// A program inside the control plane's network, with what clients need in its environment.
     pub fn inside(&self, program: &str) -> process::Command {
         let mut command = network::inside(CONTROL_NAMESPACE);
-        command.arg(program).env("KUBECONFIG", self.folders.admin()).env("PATH", self.tools.search_path());
+        command
+            .arg(program)
+            .env("KUBECONFIG", self.folders.admin())
+            .env("PATH", self.tools.search_path());
         command
     }
 
@@ -133,28 +145,44 @@ impl Cluster {
     /// containerd's own client for one node's images, as the kubelet sees them.
     pub fn ctr(&self, node: Node) -> process::Command {
         let mut command = crate::process::command([self.tools.path("ctr")]);
-        command.arg("--address").arg(self.folders.containerd_socket(node)).args(["--namespace", "k8s.io"]);
+        command
+            .arg("--address")
+            .arg(self.folders.containerd_socket(node))
+            .args(["--namespace", "k8s.io"]);
         command
     }
 
     fn exec(&self, words: &[String]) -> Result<()> {
-        let (program, rest) = words.split_first().context("a command is needed after `exec --`")?;
-        let error = self.inside(program).args(rest).stdin(process::Stdio::inherit()).exec();
+        let (program, rest) = words
+            .split_first()
+            .context("a command is needed after `exec --`")?;
+        let error = self
+            .inside(program)
+            .args(rest)
+            .stdin(process::Stdio::inherit())
+            .exec();
         bail!("`nsenter` cannot be started: {error}")
     }
 }
 
 /// Held while the cluster or its images are changed, so that two commands do not undo each other's work.
 pub fn lock(cache: &Path) -> Result<File> {
-    let path = cache.join("lock");
+    lock_named(cache, "lock")
+}
+
+/// A lock of another name, for work that need not wait for the cluster.
+pub fn lock_named(cache: &Path, name: &str) -> Result<File> {
+    let path = cache.join(name);
     let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let _step = Step::begin("another `cargo xtask` works on the cluster, waiting for it");
+            let _step = Step::begin("another `cargo xtask` is at work, waiting for it");
             file.lock().context("waiting for the other command")?;
         }
-        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("{} cannot be locked", path.display())),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("{} cannot be locked", path.display()));
+        }
     }
     Ok(file)
 }

@@ -35,7 +35,8 @@ pub fn remove() -> Result<()> {
 /// The names of our namespaces that exist, of any cluster shape.
 pub fn existing() -> Vec<String> {
     let all = Place::all(plan::MOST_NODES).map(Place::namespace);
-    all.filter(|namespace| Path::new(&namespace_file(namespace)).exists()).collect()
+    all.filter(|namespace| Path::new(&namespace_file(namespace)).exists())
+        .collect()
 }
 
 /// `nsenter` into a network namespace, to be followed by a program.
@@ -48,16 +49,35 @@ pub fn inside(namespace: &str) -> std::process::Command {
 /// At the control end, because taking the node's own end down would also delete the node's routes.
 pub fn set_cable(node: Node, up: bool) -> Result<()> {
     let state = if up { "up" } else { "down" };
-    run(&mut command(["ip", "-n", CONTROL_NAMESPACE, "link", "set", &node.port(), state]))
+    run(&mut command([
+        "ip",
+        "-n",
+        CONTROL_NAMESPACE,
+        "link",
+        "set",
+        &node.port(),
+        state,
+    ]))
 }
 
 pub fn is_plugged_in(node: Node) -> bool {
-    let shown = output(&mut command(["ip", "-n", CONTROL_NAMESPACE, "-o", "link", "show", &node.port()]));
+    let shown = output(&mut command([
+        "ip",
+        "-n",
+        CONTROL_NAMESPACE,
+        "-o",
+        "link",
+        "show",
+        &node.port(),
+    ]));
     shown.is_ok_and(|line| is_administratively_up(&line))
 }
 
 fn is_administratively_up(line: &str) -> bool {
-    let flags = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(flags, _)| flags);
+    let flags = line
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'))
+        .map(|(flags, _)| flags);
     flags.is_some_and(|flags| flags.split(',').any(|flag| flag == "UP"))
 }
 
@@ -71,7 +91,11 @@ fn control_lines(nodes: u8) -> Vec<String> {
         format!("route add {} dev br0", plan::SERVICE_RANGE),
     ];
     for node in Node::all(nodes) {
-        lines.push(format!("link add {} type veth peer name eth0 netns {}", node.port(), node.namespace()));
+        lines.push(format!(
+            "link add {} type veth peer name eth0 netns {}",
+            node.port(),
+            node.namespace()
+        ));
         lines.push(format!("link set {} master br0 up", node.port()));
         lines.push(format!("route add {} via {}", node.pod_range(), node.address()));
     }
@@ -91,9 +115,12 @@ fn node_lines(node: Node, nodes: u8) -> Vec<String> {
 }
 
 fn batch(namespace: &str, lines: &[String]) -> Result<()> {
-    feed(&mut command(["ip", "-n", namespace, "-batch", "-"]), &(lines.join("\n") + "\n"))
-        .with_context(|| format!("the network of {namespace} cannot be made"))
-        .map(drop)
+    feed(
+        &mut command(["ip", "-n", namespace, "-batch", "-"]),
+        &(lines.join("\n") + "\n"),
+    )
+    .with_context(|| format!("the network of {namespace} cannot be made"))
+    .map(drop)
 }
 
 #[cfg(test)]
@@ -110,8 +137,12 @@ mod tests {
 
     #[test]
     fn only_the_administrative_flag_decides_whether_a_cable_is_plugged_in() {
-        assert!(is_administratively_up("2: v1@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500"));
-        assert!(!is_administratively_up("2: v1@if2: <BROADCAST,MULTICAST,LOWER_UP> mtu 1500"));
+        assert!(is_administratively_up(
+            "2: v1@if2: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500"
+        ));
+        assert!(!is_administratively_up(
+            "2: v1@if2: <BROADCAST,MULTICAST,LOWER_UP> mtu 1500"
+        ));
         assert!(!is_administratively_up(""));
     }
 }

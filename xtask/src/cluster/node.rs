@@ -22,13 +22,17 @@ pub const MASKED: [&str; 4] = ["/run", "/var/lib/kubelet", "/var/lib/cni", "/var
 /// The process that keeps the node's mount namespace: the kubelet and containerd must see each other's mounts.
 pub fn holder(folders: &Folders, node: Node) -> Daemon {
     let volatile = text(&folders.node(node).join("volatile"));
-    let masks: Vec<String> =
-        MASKED.iter().map(|folder| format!("mount -t tmpfs -o mode=755 tmpfs {folder}")).collect();
+    let masks: Vec<String> = MASKED
+        .iter()
+        .map(|folder| format!("mount -t tmpfs -o mode=755 tmpfs {folder}"))
+        .collect();
     let script = format!(
         "{} && mkdir -p /run/netns /run/lock && mount -t tmpfs -o mode=755 tmpfs {volatile} && exec sleep infinity",
         masks.join(" && ")
     );
-    Daemon::new(&holder_name(node), Place::Node(node), "sh".into()).in_root(Root::NewMounts).arguments(["-c".into(), script])
+    Daemon::new(&holder_name(node), Place::Node(node), "sh".into())
+        .in_root(Root::NewMounts)
+        .arguments(["-c".into(), script])
 }
 
 pub fn holder_name(node: Node) -> String {
@@ -37,30 +41,46 @@ pub fn holder_name(node: Node) -> String {
 
 pub fn containerd(folders: &Folders, tools: &Tools, node: Node) -> Daemon {
     let config = folders.node(node).join("containerd.toml");
-    Daemon::new(&format!("{}-containerd", node.short()), Place::Node(node), tools.path("containerd"))
-        .in_root(Root::Mounts)
-        .arguments(["-c".into(), text(&config)])
+    Daemon::new(
+        &format!("{}-containerd", node.short()),
+        Place::Node(node),
+        tools.path("containerd"),
+    )
+    .in_root(Root::Mounts)
+    .arguments(["-c".into(), text(&config)])
 }
 
 pub fn kubelet(folders: &Folders, tools: &Tools, node: Node) -> Daemon {
     let folder = text(&folders.node(node));
-    Daemon::new(&format!("{}-kubelet", node.short()), Place::Node(node), tools.path("kubelet"))
-        .in_root(Root::Mounts)
-        .arguments([
-            format!("--config={folder}/kubelet.yaml"),
-            format!("--kubeconfig={}", text(&folders.kubeconfig(&node.name()))),
-            format!("--root-dir={folder}/kubelet"),
-            format!("--cert-dir={folder}/certs"),
-            format!("--hostname-override={}", node.name()),
-            format!("--node-ip={}", node.address()),
-        ])
+    Daemon::new(
+        &format!("{}-kubelet", node.short()),
+        Place::Node(node),
+        tools.path("kubelet"),
+    )
+    .in_root(Root::Mounts)
+    .arguments([
+        format!("--config={folder}/kubelet.yaml"),
+        format!("--kubeconfig={}", text(&folders.kubeconfig(&node.name()))),
+        format!("--root-dir={folder}/kubelet"),
+        format!("--cert-dir={folder}/certs"),
+        format!("--hostname-override={}", node.name()),
+        format!("--node-ip={}", node.address()),
+    ])
 }
 
 pub fn proxy(folders: &Folders, tools: &Tools, place: Place) -> Daemon {
-    let root = if place == Place::Control { Root::Machine } else { Root::Mounts };
-    Daemon::new(&format!("{}-proxy", place.group()), place, tools.path("kube-proxy"))
-        .in_root(root)
-        .arguments([format!("--config={}", text(&proxy_file(folders, place)))])
+    let root = if place == Place::Control {
+        Root::Machine
+    } else {
+        Root::Mounts
+    };
+    Daemon::new(
+        &format!("{}-proxy", place.group()),
+        place,
+        tools.path("kube-proxy"),
+    )
+    .in_root(root)
+    .arguments([format!("--config={}", text(&proxy_file(folders, place)))])
 }
 
 /// The configuration files of all places.
@@ -71,7 +91,10 @@ pub fn files(folders: &Folders, tools: &Tools, nodes: u8) -> Result<Vec<(PathBuf
         if let Place::Node(node) = place {
             let folder = folders.node(node);
             files.push((folder.join("cni/10-pods.conflist"), cni_config(folders, node)));
-            files.push((folder.join("containerd.toml"), containerd_config(folders, tools, node)?));
+            files.push((
+                folder.join("containerd.toml"),
+                containerd_config(folders, tools, node)?,
+            ));
             files.push((folder.join("kubelet.yaml"), kubelet_config(folders, node)));
         }
     }
@@ -81,8 +104,18 @@ pub fn files(folders: &Folders, tools: &Tools, nodes: u8) -> Result<Vec<(PathBuf
 /// Folders that must exist before the programs start.
 pub fn folders(folders: &Folders, node: Node) -> Vec<PathBuf> {
     let here = folders.node(node);
-    let mut all: Vec<PathBuf> =
-        ["cni", "kubelet", "containerd", "volatile", "manifests", "podlogs", "plugins"].iter().map(|name| here.join(name)).collect();
+    let mut all: Vec<PathBuf> = [
+        "cni",
+        "kubelet",
+        "containerd",
+        "volatile",
+        "manifests",
+        "podlogs",
+        "plugins",
+    ]
+    .iter()
+    .map(|name| here.join(name))
+    .collect();
     all.push(folders.volumes().join(node.name()));
     all
 }
@@ -93,7 +126,8 @@ fn proxy_file(folders: &Folders, place: Place) -> PathBuf {
 
 fn proxy_config(folders: &Folders, place: Place) -> String {
     let (name, address) = match place {
-        Place::Control => ("control".to_owned(), plan::CONTROL_ADDRESS.to_owned()),
+        // kube-proxy waits half a minute for its node's object, and the control plane has none: it borrows one.
+        Place::Control => (Node(1).name(), plan::CONTROL_ADDRESS.to_owned()),
         Place::Node(node) => (node.name(), node.address()),
     };
     // minSyncPeriod 1s is kube-proxy's own default and what real clusters run: the first change after a quiet second
@@ -129,7 +163,11 @@ fn cni_config(folders: &Folders, node: Node) -> String {
 fn containerd_config(folders: &Folders, tools: &Tools, node: Node) -> Result<String> {
     let folder = text(&folders.node(node));
     let runc = requirements::find("runc").context("runc is not installed")?;
-    let (runc, cni, shim) = (text(&runc), text(&requirements::cni_folder()?), tools.path("containerd-shim-runc-v2"));
+    let (runc, cni, shim) = (
+        text(&runc),
+        text(&requirements::cni_folder()?),
+        tools.path("containerd-shim-runc-v2"),
+    );
     let socket = text(&folders.containerd_socket(node));
     // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc may not lower oom_score_adj and would die.
     Ok(format!(

@@ -6,7 +6,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use super::plan::{self, Folders, Node};
@@ -22,10 +23,20 @@ pub fn create(folders: &Folders, nodes: u8) -> Result<()> {
     put(&pki, "sa.key", &service_accounts.serialize_pem())?;
     put(&pki, "sa.pub", &service_accounts.public_key_pem())?;
 
-    let api_names =
-        ["localhost", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "127.0.0.1", plan::CONTROL_ADDRESS, plan::API_SERVICE_ADDRESS];
+    let api_names = [
+        "localhost",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "127.0.0.1",
+        plan::CONTROL_ADDRESS,
+        plan::API_SERVICE_ADDRESS,
+    ];
     authority.server("apiserver", "kube-apiserver", &api_names)?;
-    authority.client("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))?;
+    authority.client(
+        "kubelet-client",
+        "kube-apiserver-kubelet-client",
+        Some("system:masters"),
+    )?;
     let users = [
         ("admin", "admin", Some("system:masters")),
         ("controller-manager", "system:kube-controller-manager", None),
@@ -37,9 +48,17 @@ pub fn create(folders: &Folders, nodes: u8) -> Result<()> {
         kubeconfig(folders, file)?;
     }
     for node in Node::all(nodes) {
-        authority.client(&node.name(), &format!("system:node:{}", node.name()), Some("system:nodes"))?;
+        authority.client(
+            &node.name(),
+            &format!("system:node:{}", node.name()),
+            Some("system:nodes"),
+        )?;
         kubeconfig(folders, &node.name())?;
-        authority.server(&format!("{}-serving", node.name()), &node.name(), &[&node.name(), &node.address()])?;
+        authority.server(
+            &format!("{}-serving", node.name()),
+            &node.name(),
+            &[&node.name(), &node.address()],
+        )?;
     }
     Ok(())
 }
@@ -53,11 +72,18 @@ impl<'a> Authority<'a> {
     fn create(pki: &'a Path) -> Result<Self> {
         let mut params = parameters("local", None, &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         put(pki, "ca.crt", &params.self_signed(&key)?.pem())?;
         put(pki, "ca.key", &key.serialize_pem())?;
-        Ok(Self { issuer: Issuer::new(params, key), pki })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pki,
+        })
     }
 
     fn client(&self, file: &str, name: &str, group: Option<&str>) -> Result<()> {
@@ -74,7 +100,11 @@ impl<'a> Authority<'a> {
 
     fn sign(&self, file: &str, params: &CertificateParams) -> Result<()> {
         let key = KeyPair::generate()?;
-        put(self.pki, &format!("{file}.crt"), &params.signed_by(&key, &self.issuer)?.pem())?;
+        put(
+            self.pki,
+            &format!("{file}.crt"),
+            &params.signed_by(&key, &self.issuer)?.pem(),
+        )?;
         put(self.pki, &format!("{file}.key"), &key.serialize_pem())
     }
 }

@@ -140,7 +140,13 @@ mod tests {
     #[test]
     fn no_two_nodes_share_a_name_an_address_or_a_range() {
         let nodes: Vec<Node> = Node::all(MOST_NODES).collect();
-        let naming: [fn(Node) -> String; 5] = [Node::name, Node::namespace, Node::address, Node::pod_range, Node::port];
+        let naming: [fn(Node) -> String; 5] = [
+            Node::name,
+            Node::namespace,
+            Node::address,
+            Node::pod_range,
+            Node::port,
+        ];
         for name in naming {
             let names: BTreeSet<String> = nodes.iter().map(|node| name(*node)).collect();
             assert_eq!(names.len(), nodes.len());

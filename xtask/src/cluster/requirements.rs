@@ -30,13 +30,22 @@ pub const CLUSTER: &[Package] = &[
     Package(requirement("util-linux", &["nsenter"])),
 ];
 
-pub const IMAGES: &[Package] =
-    &[Package(requirement("buildah", &["buildah"])), Package(requirement("busybox-static", &["busybox"]))];
+pub const IMAGES: &[Package] = &[
+    Package(requirement("buildah", &["buildah"])),
+    Package(requirement("busybox-static", &["busybox"])),
+];
 
 pub const MYSQL_IMAGE: &[Package] = &[Package(requirement("mmdebstrap", &["mmdebstrap"]))];
 
 const CNI: &[&str] = &["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"];
-const PROGRAM_FOLDERS: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const PROGRAM_FOLDERS: &[&str] = &[
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
 
 /// One package that must be there.
 pub struct Package(Requirement);
@@ -50,7 +59,11 @@ impl Package {
 /// Installs what is missing, or says exactly what to install.
 pub fn ensure(packages: &[Package]) -> Result<()> {
     let missing = |packages: &[Package]| -> Vec<&'static str> {
-        packages.iter().filter(|package| !package.is_there()).map(|package| package.0.package).collect()
+        packages
+            .iter()
+            .filter(|package| !package.is_there())
+            .map(|package| package.0.package)
+            .collect()
     };
     let wanted = missing(packages);
     if wanted.is_empty() {
@@ -58,12 +71,16 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
     }
     let names = wanted.join(" ");
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("this machine lacks programs of the Debian packages {names}: install the same ones with its own package manager");
+        bail!(
+            "this machine lacks programs of the Debian packages {names}: install the same ones with its own package manager"
+        );
     }
     let _step = Step::begin(format!("installing Debian packages {names}"));
     let apt = |words: &[&str]| {
-        run(command(["apt-get"]).args(words).env("DEBIAN_FRONTEND", "noninteractive"))
-            .with_context(|| format!("installing failed; install these packages by hand: {names}"))
+        run(command(["apt-get"])
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+        .with_context(|| format!("installing failed; install these packages by hand: {names}"))
     };
     apt(&["update", "-q"])?;
     let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
@@ -71,7 +88,10 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
     apt(&install)?;
     let still = missing(packages);
     if !still.is_empty() {
-        bail!("the packages {} are installed, but their programs are not found", still.join(" "));
+        bail!(
+            "the packages {} are installed, but their programs are not found",
+            still.join(" ")
+        );
     }
     Ok(())
 }
@@ -83,11 +103,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
     }
     let path = host::environment("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(PROGRAM_FOLDERS.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+    folders
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 /// The folder of the CNI plugins.
 pub fn cni_folder() -> Result<PathBuf> {
-    let plugin = CNI.iter().find_map(|proof| find(proof)).context("the CNI plugins are not installed")?;
+    let plugin = CNI
+        .iter()
+        .find_map(|proof| find(proof))
+        .context("the CNI plugins are not installed")?;
     Ok(plugin.parent().map(Path::to_owned).unwrap_or_default())
 }

@@ -28,7 +28,13 @@ pub struct State {
 
 impl State {
     pub fn new(nodes: u8, fingerprint: String) -> Self {
-        Self { nodes, fingerprint, boot: host::boot_id(), processes: BTreeMap::new(), complete: false }
+        Self {
+            nodes,
+            fingerprint,
+            boot: host::boot_id(),
+            processes: BTreeMap::new(),
+            complete: false,
+        }
     }
 
     fn file(folders: &Folders) -> PathBuf {
@@ -51,7 +57,10 @@ impl State {
     }
 
     pub fn process(&self, name: &str) -> Option<ProcessId> {
-        self.processes.get(name).copied().filter(|process| process.is_alive())
+        self.processes
+            .get(name)
+            .copied()
+            .filter(|process| process.is_alive())
     }
 }
 
@@ -77,7 +86,12 @@ mod tests {
     #[test]
     fn a_state_of_an_earlier_run_of_the_machine_counts_as_none() {
         let folders = folders("boot");
-        State { boot: "before".to_owned(), ..State::new(3, String::new()) }.save(&folders).unwrap();
+        State {
+            boot: "before".to_owned(),
+            ..State::new(3, String::new())
+        }
+        .save(&folders)
+        .unwrap();
         assert!(State::load(&folders).is_none());
         fs::write(State::file(&folders), "{").unwrap();
         assert!(State::load(&folders).is_none(), "a torn file counts as none too");
@@ -88,7 +102,13 @@ mod tests {
     fn a_number_that_another_process_has_now_is_not_ours() {
         let mut state = State::new(1, String::new());
         let me = ProcessId::of(std::process::id()).unwrap();
-        state.processes.insert("etcd".to_owned(), ProcessId { started: me.started + 7, ..me });
+        state.processes.insert(
+            "etcd".to_owned(),
+            ProcessId {
+                started: me.started + 7,
+                ..me
+            },
+        );
         assert_eq!(state.process("etcd"), None);
     }
 }

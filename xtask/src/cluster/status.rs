@@ -9,7 +9,9 @@ pub fn run(folders: Folders) -> Result<()> {
     let cluster = Cluster::existing(folders)?;
     for daemon in up::daemons(&cluster.folders, &cluster.tools, cluster.state.nodes) {
         let process = cluster.state.process(&daemon.name);
-        let state = process.map_or("ended".to_owned(), |process| format!("running, process {}", process.pid));
+        let state = process.map_or("ended".to_owned(), |process| {
+            format!("running, process {}", process.pid)
+        });
         println!("{:<20} {state}", daemon.name);
     }
     match cluster.ask(&["get", "nodes", "-o", "wide"]) {
@@ -17,7 +19,14 @@ pub fn run(folders: Folders) -> Result<()> {
         Err(error) => println!("\nthe API server does not answer: {error:#}"),
     }
     let faults = fault::in_force(&cluster)?;
-    println!("\nfaults in force: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+    println!(
+        "\nfaults in force: {}",
+        if faults.is_empty() {
+            "none".to_owned()
+        } else {
+            faults.join(", ")
+        }
+    );
     println!("kubeconfig: {}", text(&cluster.folders.admin()));
     if cluster.is_healthy() {
         println!("healthy");

@@ -1,4 +1,4 @@
-//! The StorageClass `local`: its provisioner (`local/provisioner`) and a check that a volume comes and goes.
+//! The storage class `local`: its provisioner (`local/provisioner`) and a check that a volume comes and goes.
 
 use std::{thread, time::Duration};
 
@@ -13,8 +13,10 @@ use super::{
 use crate::{host, progress::Step};
 
 pub fn daemon(folders: &Folders, tools: &Tools) -> Daemon {
-    Daemon::new("provisioner", Place::Control, tools.path("provisioner"))
-        .arguments([format!("-root={}", text(&folders.volumes())), format!("-kubeconfig={}", text(&folders.admin()))])
+    Daemon::new("provisioner", Place::Control, tools.path("provisioner")).arguments([
+        format!("-root={}", text(&folders.volumes())),
+        format!("-kubeconfig={}", text(&folders.admin())),
+    ])
 }
 
 /// Expansion stays off: a directory has no size that could grow.
@@ -45,14 +47,34 @@ spec:
 /// Waits until a claim is bound, then deletes it.
 pub fn check(cluster: &Cluster) -> Result<()> {
     let _step = Step::begin("waiting for the StorageClass to give a volume");
-    let deadline = host::now() + Duration::from_secs(60);
+    let deadline = host::now() + Duration::from_mins(1);
     cluster.apply(PROBE)?;
-    let claim = ["-n", "kube-system", "get", "pvc", "ddb-storage-check", "-o", "jsonpath={.status.phase}"];
+    let claim = [
+        "-n",
+        "kube-system",
+        "get",
+        "pvc",
+        "ddb-storage-check",
+        "-o",
+        "jsonpath={.status.phase}",
+    ];
     while cluster.ask(&claim).ok().as_deref() != Some("Bound") {
         if host::now() > deadline {
-            bail!("the StorageClass gave no volume within 60 s, see {}", text(&cluster.folders.log("provisioner")));
+            bail!(
+                "the StorageClass gave no volume within 60 s, see {}",
+                text(&cluster.folders.log("provisioner"))
+            );
         }
         thread::sleep(Duration::from_millis(100));
     }
-    cluster.ask(&["-n", "kube-system", "delete", "pvc", "ddb-storage-check", "--wait=false"]).map(drop)
+    cluster
+        .ask(&[
+            "-n",
+            "kube-system",
+            "delete",
+            "pvc",
+            "ddb-storage-check",
+            "--wait=false",
+        ])
+        .map(drop)
 }

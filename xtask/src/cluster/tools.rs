@@ -34,7 +34,14 @@ struct Module {
 const MODULES: &[Module] = &[
     Module {
         name: "kubernetes",
-        programs: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
+        programs: &[
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
+            "kubectl",
+        ],
         flags: &[],
         rename: None,
         target: "tool",
@@ -46,10 +53,34 @@ const MODULES: &[Module] = &[
         rename: None,
         target: "tool",
     },
-    Module { name: "etcd", programs: &["etcd"], flags: &[], rename: Some(("server", "etcd")), target: "tool" },
-    Module { name: "coredns", programs: &["coredns"], flags: &[], rename: None, target: "tool" },
-    Module { name: "helm", programs: &["helm"], flags: &[], rename: None, target: "tool" },
-    Module { name: "provisioner", programs: &["provisioner"], flags: &[], rename: Some(("localprovisioner", "provisioner")), target: "." },
+    Module {
+        name: "etcd",
+        programs: &["etcd"],
+        flags: &[],
+        rename: Some(("server", "etcd")),
+        target: "tool",
+    },
+    Module {
+        name: "coredns",
+        programs: &["coredns"],
+        flags: &[],
+        rename: None,
+        target: "tool",
+    },
+    Module {
+        name: "helm",
+        programs: &["helm"],
+        flags: &[],
+        rename: None,
+        target: "tool",
+    },
+    Module {
+        name: "provisioner",
+        programs: &["provisioner"],
+        flags: &[],
+        rename: Some(("localprovisioner", "provisioner")),
+        target: ".",
+    },
 ];
 
 /// The built programs, one folder a module.
@@ -61,24 +92,37 @@ pub struct Tools {
 impl Tools {
     /// The full path of a program that one of the modules builds.
     pub fn path(&self, program: &str) -> String {
-        let module = MODULES.iter().position(|module| module.programs.contains(&program));
+        let module = MODULES
+            .iter()
+            .position(|module| module.programs.contains(&program));
         let folder = module.and_then(|index| self.folders.get(index));
-        folder.map_or_else(|| program.to_owned(), |folder| folder.join(program).to_string_lossy().into_owned())
+        folder.map_or_else(
+            || program.to_owned(),
+            |folder| folder.join(program).to_string_lossy().into_owned(),
+        )
     }
 
     /// PATH for a process: our programs before the machine's.
     pub fn search_path(&self) -> String {
-        let ours = self.folders.iter().map(|folder| folder.to_string_lossy().into_owned());
+        let ours = self
+            .folders
+            .iter()
+            .map(|folder| folder.to_string_lossy().into_owned());
         let machine = host::environment("PATH").map(|path| path.to_string_lossy().into_owned());
         let machine = machine.unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-        ours.chain([machine, "/usr/sbin:/sbin".to_owned()]).collect::<Vec<_>>().join(":")
+        ours.chain([machine, "/usr/sbin:/sbin".to_owned()])
+            .collect::<Vec<_>>()
+            .join(":")
     }
 
     /// Builds what is not in the cache, and gives the paths of all.
     pub fn ensure(cache: &Path) -> Result<Self> {
         let local = host::repository().join("local");
         let version = go_version(&local)?;
-        let folders = MODULES.iter().map(|module| module.ensure(cache, &local, &version)).collect::<Result<_>>()?;
+        let folders = MODULES
+            .iter()
+            .map(|module| module.ensure(cache, &local, &version))
+            .collect::<Result<_>>()?;
         Ok(Self { folders })
     }
 
@@ -88,16 +132,24 @@ impl Tools {
         let version = go_version(&local)?;
         let folder = |module: &Module| {
             let folder = module.folder(cache, &local, &version)?;
-            ensure!(folder.is_dir(), "the cluster's programs are not built: run `cargo xtask cluster up`");
+            ensure!(
+                folder.is_dir(),
+                "the cluster's programs are not built: run `cargo xtask cluster up`"
+            );
             Ok(folder.join("bin"))
         };
-        Ok(Self { folders: MODULES.iter().map(folder).collect::<Result<_>>()? })
+        Ok(Self {
+            folders: MODULES.iter().map(folder).collect::<Result<_>>()?,
+        })
     }
 }
 
 impl Module {
     fn folder(&self, cache: &Path, local: &Path, version: &str) -> Result<PathBuf> {
-        let key = Key::default().text("go", version).text("flags", &self.flags().join(" ")).text("target", self.target);
+        let key = Key::default()
+            .text("go", version)
+            .text("flags", &self.flags().join(" "))
+            .text("target", self.target);
         let key = key.folder(&local.join(self.name))?.short();
         Ok(cache.join("tools").join(format!("{}-{key}", self.name)))
     }
@@ -107,7 +159,9 @@ impl Module {
             "kubernetes" => {
                 let [major, minor] = ["1", "36"];
                 debug_assert!(KUBERNETES.starts_with(&format!("v{major}.{minor}.")));
-                format!(" -X {VERSION_PACKAGE}.gitVersion={KUBERNETES} -X {VERSION_PACKAGE}.gitMajor={major} -X {VERSION_PACKAGE}.gitMinor={minor}")
+                format!(
+                    " -X {VERSION_PACKAGE}.gitVersion={KUBERNETES} -X {VERSION_PACKAGE}.gitMajor={major} -X {VERSION_PACKAGE}.gitMinor={minor}"
+                )
             }
             _ => String::new(),
         };
@@ -119,14 +173,18 @@ impl Module {
     fn ensure(&self, cache: &Path, local: &Path, version: &str) -> Result<PathBuf> {
         let folder = self.folder(cache, local, version)?;
         if !folder.is_dir() {
-            self.build(local, &folder).with_context(|| format!("building the Go module local/{}", self.name))?;
+            self.build(local, &folder)
+                .with_context(|| format!("building the Go module local/{}", self.name))?;
         }
         Ok(folder.join("bin"))
     }
 
     fn build(&self, local: &Path, folder: &Path) -> Result<()> {
         host::ensure_disk_space(folder.parent().and_then(Path::parent).unwrap_or(local))?;
-        let _step = Step::begin(format!("building {} with Go (once; minutes for a first build)", self.name));
+        let _step = Step::begin(format!(
+            "building {} with Go (once; minutes for a first build)",
+            self.name
+        ));
         let temporary = folder.with_extension(format!("tmp{}", std::process::id()));
         let outcome = self.build_in(local, &temporary);
         if outcome.is_err() {
@@ -140,10 +198,15 @@ impl Module {
         let bin = temporary.join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("{} cannot be made", bin.display()))?;
         let mut build = go(&local.join(self.name), &["build"]);
-        build.args(self.flags()).arg("-o").arg(format!("{}/", bin.display())).arg(self.target);
+        build
+            .args(self.flags())
+            .arg("-o")
+            .arg(format!("{}/", bin.display()))
+            .arg(self.target);
         run(&mut build)?;
         if let Some((built, wanted)) = self.rename {
-            fs::rename(bin.join(built), bin.join(wanted)).with_context(|| format!("{built} was not built"))?;
+            fs::rename(bin.join(built), bin.join(wanted))
+                .with_context(|| format!("{built} was not built"))?;
         }
         for program in self.programs {
             ensure!(bin.join(program).is_file(), "{program} was not built");
@@ -156,8 +219,13 @@ impl Module {
 fn go(module: &Path, words: &[&str]) -> Command {
     let mut go = command(["go"]);
     go.args(words).current_dir(module);
-    go.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false -mod=readonly").env("GOWORK", "off");
-    go.env_remove("GOOS").env_remove("GOARCH").env_remove("GOAMD64").env_remove("GOEXPERIMENT");
+    go.env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-buildvcs=false -mod=readonly")
+        .env("GOWORK", "off");
+    go.env_remove("GOOS")
+        .env_remove("GOARCH")
+        .env_remove("GOAMD64")
+        .env_remove("GOEXPERIMENT");
     go
 }
 

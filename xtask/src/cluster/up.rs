@@ -8,9 +8,16 @@ use std::{fs, path::Path, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Cluster, cgroup::Groups, control_plane, dns, down, fault, launch::Daemon, lock, network, node, pki,
+    Cluster,
+    cgroup::Groups,
+    control_plane, dns, down, fault,
+    launch::Daemon,
+    lock, network, node, pki,
     plan::{Folders, Node, Place},
-    requirements, state::State, storage, tools::Tools,
+    requirements,
+    state::State,
+    storage,
+    tools::Tools,
 };
 use crate::{
     digest::Key,
@@ -30,10 +37,17 @@ pub fn run(folders: Folders, nodes: Option<u8>) -> Result<()> {
     down::refuse_foreign(&folders, &groups)?;
 
     let old = State::load(&folders);
-    let nodes = nodes.or(old.as_ref().map(|state| state.nodes)).unwrap_or(DEFAULT_NODES);
+    let nodes = nodes
+        .or(old.as_ref().map(|state| state.nodes))
+        .unwrap_or(DEFAULT_NODES);
     let fingerprint = fingerprint(&folders, &tools, nodes)?;
     let fresh = State::new(nodes, fingerprint.clone());
-    let mut cluster = Cluster { folders, tools, groups, state: fresh.clone() };
+    let mut cluster = Cluster {
+        folders,
+        tools,
+        groups,
+        state: fresh.clone(),
+    };
     match old {
         Some(old) if old.fingerprint == fingerprint && old.complete => {
             cluster.state = old;
@@ -74,7 +88,11 @@ impl Cluster {
         storage::check(self)?;
         self.state.complete = true;
         self.state.save(&self.folders)?;
-        eprintln!("the cluster is up after {:.1} s: {} nodes", begun.elapsed().as_secs_f64(), self.state.nodes);
+        eprintln!(
+            "the cluster is up after {:.1} s: {} nodes",
+            begun.elapsed().as_secs_f64(),
+            self.state.nodes
+        );
         Ok(())
     }
 
@@ -87,7 +105,8 @@ impl Cluster {
     /// Mending starts single programs again; it needs the network, and at least one survivor that proves this is not
     /// the wreck of an earlier session.
     fn can_be_mended(&self) -> bool {
-        let all_networks = Place::all(self.state.nodes).all(|place| network::existing().contains(&place.namespace()));
+        let all_networks =
+            Place::all(self.state.nodes).all(|place| network::existing().contains(&place.namespace()));
         all_networks && self.state.process("etcd").is_some() && self.state.process("apiserver").is_some()
     }
 
@@ -96,7 +115,10 @@ impl Cluster {
         let running = daemons(&self.folders, &self.tools, self.state.nodes)
             .iter()
             .all(|daemon| self.state.process(&daemon.name).is_some());
-        running && fault::in_force(self).is_ok_and(|faults| faults.is_empty()) && self.nodes_are_ready() && dns::check(Duration::from_secs(1)).is_ok()
+        running
+            && fault::in_force(self).is_ok_and(|faults| faults.is_empty())
+            && self.nodes_are_ready()
+            && dns::check(Duration::from_secs(1)).is_ok()
             && self.ask(&["get", "storageclass", "local", "-o", "name"]).is_ok()
     }
 
@@ -123,7 +145,9 @@ impl Cluster {
         for node in Node::all(nodes) {
             self.start_runtime(node)?;
         }
-        self.wait_for("the API server", |cluster| cluster.ask(&["get", "--raw", "/readyz"]).map(drop))?;
+        self.wait_for("the API server", |cluster| {
+            cluster.ask(&["get", "--raw", "/readyz"]).map(drop)
+        })?;
         for daemon in control_plane::second(&folders, &tools) {
             self.start(&daemon)?;
         }
@@ -134,7 +158,12 @@ impl Cluster {
             self.start_kubelet(node, &pause)?;
         }
         self.apply(&format!("{}---\n{}", dns::manifest(), storage::MANIFEST))?;
-        self.wait_for("the nodes", |cluster| cluster.nodes_are_ready().then_some(()).context("not all nodes are Ready"))?;
+        self.wait_for("the nodes", |cluster| {
+            cluster
+                .nodes_are_ready()
+                .then_some(())
+                .context("not all nodes are Ready")
+        })?;
         self.wait_for("cluster DNS", |_| dns::check(Duration::from_millis(500)))
     }
 
@@ -162,7 +191,8 @@ impl Cluster {
         self.wait_for(&what, |cluster| run_command(cluster.ctr(node).arg("version")))?;
         let present = output(self.ctr(node).args(["images", "ls", "-q"]))?;
         if !present.lines().any(|image| image == node::PAUSE_IMAGE) {
-            run_command(self.ctr(node).args(["images", "import"]).arg(pause)).context("importing the pause image")?;
+            run_command(self.ctr(node).args(["images", "import"]).arg(pause))
+                .context("importing the pause image")?;
         }
         let kubelet = node::kubelet(&self.folders, &self.tools, node);
         self.start(&kubelet)
@@ -172,9 +202,14 @@ impl Cluster {
     fn wait_for_holder(&self, node: Node) -> Result<()> {
         let name = node::holder_name(node);
         self.wait_for(&name, |cluster| {
-            let process = cluster.state.process(&name).with_context(|| cluster.last_words(&name))?;
+            let process = cluster
+                .state
+                .process(&name)
+                .with_context(|| cluster.last_words(&name))?;
             let line = fs::read(format!("/proc/{}/cmdline", process.pid))?;
-            line.starts_with(b"sleep").then_some(()).context("its mounts are not made")
+            line.starts_with(b"sleep")
+                .then_some(())
+                .context("its mounts are not made")
         })
     }
 
@@ -190,11 +225,17 @@ impl Cluster {
         let deadline = host::now() + PATIENCE;
         loop {
             let Err(error) = check(self) else { return Ok(()) };
-            if let Some((name, _)) = self.state.processes.iter().find(|(_, process)| !process.is_alive()) {
+            if let Some((name, _)) = self
+                .state
+                .processes
+                .iter()
+                .find(|(_, process)| !process.is_alive())
+            {
                 bail!("waiting for {what}: {}", self.last_words(name));
             }
             if host::now() > deadline {
-                return Err(error).with_context(|| format!("{what}: not ready within {} s", PATIENCE.as_secs()));
+                return Err(error)
+                    .with_context(|| format!("{what}: not ready within {} s", PATIENCE.as_secs()));
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -205,7 +246,11 @@ impl Cluster {
 pub fn daemons(folders: &Folders, tools: &Tools, nodes: u8) -> Vec<Daemon> {
     let mut all = control_plane::first(folders, tools);
     all.extend(control_plane::second(folders, tools));
-    all.extend([dns::daemon(folders, tools), storage::daemon(folders, tools), node::proxy(folders, tools, Place::Control)]);
+    all.extend([
+        dns::daemon(folders, tools),
+        storage::daemon(folders, tools),
+        node::proxy(folders, tools, Place::Control),
+    ]);
     for node in Node::all(nodes) {
         all.push(node::holder(folders, node));
         all.push(node::containerd(folders, tools, node));
@@ -225,10 +270,14 @@ fn files(folders: &Folders, tools: &Tools, nodes: u8) -> Result<Vec<(std::path::
 fn fingerprint(folders: &Folders, tools: &Tools, nodes: u8) -> Result<String> {
     let mut key = Key::default();
     for daemon in daemons(folders, tools, nodes) {
-        key = key.text(&daemon.name, &daemon.words.join("\n")).text("root", &format!("{:?}", daemon.root));
+        key = key
+            .text(&daemon.name, &daemon.words.join("\n"))
+            .text("root", &format!("{:?}", daemon.root));
     }
     for (path, contents) in files(folders, tools, nodes)? {
         key = key.text(&path.to_string_lossy(), &contents);
     }
-    Ok(key.text("manifests", &(dns::manifest() + storage::MANIFEST)).short())
+    Ok(key
+        .text("manifests", &(dns::manifest() + storage::MANIFEST))
+        .short())
 }

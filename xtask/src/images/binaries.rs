@@ -29,7 +29,9 @@ pub fn ensure(images: &[Name], ready: Option<&Path>) -> Result<PathBuf> {
         cargo.args(["--package", package]);
     }
     // With --target, build scripts and macros keep their dynamic linking; only the programs become static.
-    cargo.current_dir(host::repository()).env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo
+        .current_dir(host::repository())
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
     cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
     output(&mut cargo).context("the programs for the images do not compile")?;
     Ok(target_folder()?.join(triple).join("release"))
@@ -55,6 +57,8 @@ fn target_folder() -> Result<PathBuf> {
     struct Metadata {
         target_directory: PathBuf,
     }
-    let text = output(command(["cargo", "metadata", "--no-deps", "--format-version=1"]).current_dir(host::repository()))?;
+    let text = output(
+        command(["cargo", "metadata", "--no-deps", "--format-version=1"]).current_dir(host::repository()),
+    )?;
     Ok(serde_json::from_str::<Metadata>(&text)?.target_directory)
 }

@@ -1,6 +1,7 @@
-//! buildah, with its storage in our own cache folder: from a Dockerfile and a prepared context to an OCI archive.
+//! buildah, with its storage in our own cache folder: from a Dockerfile and a prepared context to an archive.
 //!
-//! Archives are not compressed: they never travel, and unpacking them into each node is most of a load's time.
+//! Archives are of Docker's kind, because that is the one buildah leaves uncompressed: they never travel, and unpacking
+//! them again for each node would be most of the time of a load.
 
 use std::{
     fs,
@@ -12,10 +13,19 @@ use anyhow::{Context, Result};
 
 use crate::{
     cluster::requirements,
+    digest::Key,
     host,
     process::{command, run, succeeds},
     progress::Step,
 };
+
+/// How images are built and stored; part of every key, so raise it when this module changes what comes out.
+const FORMAT: &str = "2";
+
+/// The start of every image's key.
+pub fn key() -> Key {
+    Key::default().text("format", FORMAT)
+}
 
 /// An image to build: where its recipe is and what its context holds.
 pub struct Image {
@@ -29,11 +39,20 @@ pub struct Image {
 
 impl Image {
     pub fn new(name: &str, tag: &str, key: String, recipe: PathBuf, context: Vec<PathBuf>) -> Self {
-        Self { name: name.to_owned(), tag: tag.to_owned(), key, recipe, context, arguments: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            tag: tag.to_owned(),
+            key,
+            recipe,
+            context,
+            arguments: Vec::new(),
+        }
     }
 
     pub fn archive(&self, cache: &Path) -> PathBuf {
-        cache.join("images").join(format!("{}-{}.tar", self.name, self.key))
+        cache
+            .join("images")
+            .join(format!("{}-{}.tar", self.name, self.key))
     }
 
     /// The name that always means the newest build.
@@ -57,7 +76,10 @@ impl Builder {
         requirements::ensure(requirements::IMAGES)?;
         let folder = cache.join("images");
         fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        let mut builder = Self { cache: cache.to_owned(), driver: "overlay" };
+        let mut builder = Self {
+            cache: cache.to_owned(),
+            driver: "overlay",
+        };
         // Overlay is refused on some file systems, such as another overlay; vfs copies everything, but works anywhere.
         if !builder.storage().is_dir() && !succeeds(builder.buildah().arg("images")) {
             let _ = fs::remove_dir_all(builder.storage());
@@ -85,7 +107,10 @@ impl Builder {
 
     /// Builds into the storage, without an archive.
     pub fn build(&self, image: &Image, reference: &str) -> Result<()> {
-        let context = self.cache.join("images").join(format!("context-{}", std::process::id()));
+        let context = self
+            .cache
+            .join("images")
+            .join(format!("context-{}", std::process::id()));
         let outcome = self.build_in(image, reference, &context);
         let _ = fs::remove_dir_all(&context);
         outcome.with_context(|| format!("building the image {}", image.name))
@@ -98,7 +123,9 @@ impl Builder {
     fn build_in(&self, image: &Image, reference: &str, context: &Path) -> Result<()> {
         fs::create_dir_all(context)?;
         for file in &image.context {
-            let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
+            let name = file
+                .file_name()
+                .with_context(|| format!("{} is no file", file.display()))?;
             let target = context.join(name);
             // A link costs nothing where a copy of a base system costs seconds; other file systems need the copy.
             if fs::hard_link(file, &target).is_err() {
@@ -106,7 +133,15 @@ impl Builder {
             }
         }
         let mut build = self.buildah();
-        build.args(["bud", "--quiet", "--layers=false", "--isolation=chroot", "--timestamp=0", "--tag", reference]);
+        build.args([
+            "bud",
+            "--quiet",
+            "--layers=false",
+            "--isolation=chroot",
+            "--timestamp=0",
+            "--tag",
+            reference,
+        ]);
         build.arg("--file").arg(image.recipe.join("Dockerfile"));
         for (name, value) in &image.arguments {
             build.arg(format!("--build-arg={name}={value}"));
@@ -117,9 +152,14 @@ impl Builder {
     fn push(&self, reference: &str, image: &Image, archive: &Path) -> Result<()> {
         let temporary = archive.with_extension(format!("tmp{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
-        let target = format!("oci-archive:{}:{}", temporary.display(), image.moving_reference());
-        run(self.buildah().args(["push", "--quiet", "--disable-compression", reference, &target]))?;
-        fs::rename(&temporary, archive).with_context(|| format!("{} cannot be written", archive.display()))?;
+        let target = format!(
+            "docker-archive:{}:{}",
+            temporary.display(),
+            image.moving_reference()
+        );
+        run(self.buildah().args(["push", "--quiet", reference, &target]))?;
+        fs::rename(&temporary, archive)
+            .with_context(|| format!("{} cannot be written", archive.display()))?;
         // The archive is what is kept; the storage would grow with every build.
         let _ = succeeds(self.buildah().args(["rmi", "--force", reference]));
         Ok(())
@@ -131,9 +171,16 @@ impl Builder {
 
     fn buildah(&self) -> Command {
         let mut buildah = command(["buildah"]);
-        buildah.arg("--root").arg(self.storage()).arg("--runroot").arg(self.cache.join("images/run"));
+        buildah
+            .arg("--root")
+            .arg(self.storage())
+            .arg("--runroot")
+            .arg(self.cache.join("images/run"));
         buildah.arg("--storage-driver").arg(self.driver);
-        buildah.env("BUILDAH_ISOLATION", "chroot").env_remove("STORAGE_OPTS").env_remove("BUILDAH_FORMAT");
+        buildah
+            .env("BUILDAH_ISOLATION", "chroot")
+            .env_remove("STORAGE_OPTS")
+            .env_remove("BUILDAH_FORMAT");
         buildah
     }
 }

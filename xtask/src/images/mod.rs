@@ -19,7 +19,6 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     cluster::{self, requirements},
-    digest::Key,
     host,
 };
 use builder::{Builder, Image};
@@ -73,20 +72,30 @@ impl Name {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let names = if arguments.only.is_empty() { Name::ALL.to_vec() } else { arguments.only.clone() };
+    let names = if arguments.only.is_empty() {
+        Name::ALL.to_vec()
+    } else {
+        arguments.only.clone()
+    };
     let references = build_and_load(&names, arguments.load, arguments.binaries.as_deref())?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string(&references)?),
-        Output::Text => references.iter().for_each(|(name, reference)| println!("{name:<9} {reference}")),
+        Output::Text => references
+            .iter()
+            .for_each(|(name, reference)| println!("{name:<9} {reference}")),
     }
     Ok(())
 }
 
 /// Builds, and with `load` imports, these images; gives the references by content, by the words `operator`, `node`, `mysql`.
-pub fn build_and_load(names: &[Name], load: bool, ready: Option<&Path>) -> Result<BTreeMap<&'static str, String>> {
+pub fn build_and_load(
+    names: &[Name],
+    load: bool,
+    ready: Option<&Path>,
+) -> Result<BTreeMap<&'static str, String>> {
     host::ensure_linux_root()?;
     let cache = host::cache_dir()?;
-    let lock = cluster::lock(&cache)?;
+    let building = cluster::lock_named(&cache, "images.lock")?;
     let builder = Builder::new(&cache)?;
     // Compiled first, because it fails most often.
     let binaries = binaries::ensure(names, ready)?;
@@ -100,11 +109,16 @@ pub fn build_and_load(names: &[Name], load: bool, ready: Option<&Path>) -> Resul
         builder.ensure(&image)?;
         images.push(image);
     }
+    drop(building);
     if load {
+        let _lock = cluster::lock(&cache)?;
         load::into_nodes(&cluster::Cluster::open(&cache)?, &images)?;
     }
-    drop(lock);
-    Ok(names.iter().zip(&images).map(|(name, image)| (name.word(), image.content_reference())).collect())
+    Ok(names
+        .iter()
+        .zip(&images)
+        .map(|(name, image)| (name.word(), image.content_reference()))
+        .collect())
 }
 
 /// The archive of the image that holds pods' namespaces.
@@ -112,7 +126,7 @@ pub fn pause(cache: &Path) -> Result<PathBuf> {
     requirements::ensure(requirements::IMAGES)?;
     let busybox = requirements::find("busybox").context("busybox is not installed")?;
     let recipe = recipe_folder("pause");
-    let key = Key::default().folder(&recipe)?.file(&busybox)?;
+    let key = builder::key().folder(&recipe)?.file(&busybox)?;
     let image = Image::new("pause", "1", key.short(), recipe, vec![busybox]);
     Builder::new(cache)?.ensure(&image)?;
     Ok(image.archive(cache))
@@ -120,12 +134,18 @@ pub fn pause(cache: &Path) -> Result<PathBuf> {
 
 fn binary_image(name: Name, folder: &Path, files: &[&str]) -> Result<Image> {
     let recipe = recipe_folder(name.word());
-    let mut key = Key::default().folder(&recipe)?;
+    let mut key = builder::key().folder(&recipe)?;
     let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
     for path in &paths {
         key = key.file(path)?;
     }
-    Ok(Image::new(&format!("ddb-{}", name.word()), name.moving_tag(), key.short(), recipe, paths))
+    Ok(Image::new(
+        &format!("ddb-{}", name.word()),
+        name.moving_tag(),
+        key.short(),
+        recipe,
+        paths,
+    ))
 }
 
 fn recipe_folder(name: &str) -> PathBuf {

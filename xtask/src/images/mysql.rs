@@ -6,10 +6,13 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Name, builder::{Builder, Image}, recipe_folder};
+use super::{
+    Name,
+    builder::{self, Builder, Image},
+    recipe_folder,
+};
 use crate::{
     cluster::requirements,
-    digest::Key,
     host,
     process::{command, run, write_atomically},
     progress::Step,
@@ -18,23 +21,18 @@ use crate::{
 const SERIES: &str = "9.7.";
 const PACKAGES: &str = "mysql-server-core,mysql-client-core,ca-certificates";
 
-/// What a server does not need: a third of the size.
-const LEAN: &str = r#"rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/info "$1"/usr/share/locale \
-  "$1"/usr/share/lintian "$1"/usr/share/bug "$1"/var/lib/apt/lists "$1"/var/cache/apt "$1"/var/cache/debconf \
-  "$1"/var/log/* "$1"/usr/lib/mysql-testsuite "$1"/usr/share/mysql-testsuite
-rm -f "$1"/usr/bin/mysqltest* "$1"/usr/bin/mysql_client_test* "$1"/usr/bin/mysqlxtest* "$1"/usr/bin/mysqlslap \
-  "$1"/usr/lib/mysql/plugin/*test* "$1"/usr/lib/mysql/plugin/*example* "$1"/usr/lib/mysql/plugin/*mock* \
-  "$1"/usr/lib/mysql/plugin/ha_example*
-mkdir -p "$1"/var/cache/apt/archives/partial "$1"/var/lib/apt/lists/partial"#;
-
 /// The image to build, with its base ready in the builder's storage.
 pub fn prepare(builder: &Builder, cache: &Path) -> Result<Image> {
     let recipe = recipe_folder("mysql");
     let init = init_sql(cache)?;
-    let base_key = Key::default().text("packages", PACKAGES).text("lean", LEAN).text("series", SERIES);
+    let base_key = builder::key().text("packages", PACKAGES).text("series", SERIES);
     let base_key = base_key.folder(&recipe_folder("mysql-base"))?.short();
     let base = format!("localhost/ddb-mysql-base:{base_key}");
-    let key = Key::default().text("base", &base_key).folder(&recipe)?.file(&init)?.short();
+    let key = builder::key()
+        .text("base", &base_key)
+        .folder(&recipe)?
+        .file(&init)?
+        .short();
     let mut image = Image::new("ddb-mysql", Name::Mysql.moving_tag(), key, recipe, vec![init]);
     image.arguments.push(("BASE".to_owned(), base.clone()));
     if !image.archive(cache).is_file() && !builder.has(&base) {
@@ -67,21 +65,35 @@ fn ensure_base(builder: &Builder, cache: &Path, key: &str, reference: &str) -> R
         bootstrap(&folder, &system)?;
     }
     let _step = Step::begin("building the base of the MySQL image");
-    let image = Image::new("ddb-mysql-base", key, key.to_owned(), recipe_folder("mysql-base"), vec![system]);
+    let image = Image::new(
+        "ddb-mysql-base",
+        key,
+        key.to_owned(),
+        recipe_folder("mysql-base"),
+        vec![system],
+    );
     builder.build(&image, reference)
 }
 
 fn bootstrap(folder: &Path, system: &Path) -> Result<()> {
     let work = folder.join(format!("rootfs.tmp{}", std::process::id()));
-    let version = format!(r#"grep -q '^Version: {SERIES}' "$1"/var/lib/dpkg/status || {{ echo 'Debian sid no longer holds MySQL {SERIES}' >&2; exit 1; }}"#);
-    let mut build = command(["mmdebstrap", "--quiet", "--variant=apt", "--format=tar"]);
+    let lean = recipe_folder("mysql-base").join("lean");
+    let version = format!(
+        r#"grep -q '^Version: {SERIES}' "$1"/var/lib/dpkg/status || {{ echo 'Debian sid no longer holds MySQL {SERIES}' >&2; exit 1; }}"#
+    );
+    let mut build = command(["mmdebstrap", "--quiet", "--variant=essential", "--format=tar"]);
     // The archive at hand may be a frozen one, whose lists are past their date.
-    build.args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--aptopt=Acquire::Languages \"none\""]);
+    build.args([
+        "--aptopt=Acquire::Check-Valid-Until \"false\"",
+        "--aptopt=Acquire::Languages \"none\"",
+    ]);
     for excluded in ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"] {
         build.arg(format!("--dpkgopt=path-exclude={excluded}"));
     }
     build.arg(format!("--include={PACKAGES}"));
-    build.arg(format!("--customize-hook={version}")).arg(format!("--customize-hook={LEAN}"));
+    build
+        .arg(format!("--customize-hook={version}"))
+        .arg(format!("--customize-hook=sh {} \"$1\"", lean.display()));
     run(build.arg("sid").arg(&work)).context("making a Debian system with MySQL")?;
     ensure!(work.is_file(), "mmdebstrap made no archive");
     fs::rename(&work, system).with_context(|| format!("{} cannot be written", system.display()))

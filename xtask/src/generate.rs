@@ -1,0 +1,101 @@
+//! `cargo xtask generate`: writes the custom resource definition from the Rust types, for `kubectl apply` and for
+//! the chart; with `--check` it only compares and fails when a file is stale. Generated files are committed, so
+//! that users need no Rust to install them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use api::DistributedDatabase;
+use clap::Args;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+const HEADER: &str = "# Generated from the Rust types by `cargo xtask generate`; do not edit.\n";
+const PLAIN: &str = "crds/distributeddatabases.yaml";
+const CHART: &str = "charts/ddb-operator/files/distributeddatabases.yaml";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Only compare, and fail when a generated file is stale.
+    #[arg(long)]
+    check: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let text = definition()?;
+    let mut stale = Vec::new();
+    for path in [PLAIN, CHART].map(|path| root().join(path)) {
+        if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            continue;
+        }
+        if arguments.check {
+            stale.push(path.display().to_string());
+        } else {
+            write(&path, &text)?;
+            println!("{}", path.display());
+        }
+    }
+    if !stale.is_empty() {
+        bail!("stale: {}; run `cargo xtask generate` and commit the result", stale.join(", "));
+    }
+    Ok(())
+}
+
+fn definition() -> Result<String> {
+    let mut definition = serde_json::to_value(DistributedDatabase::crd()).context("cannot serialize the definition")?;
+    strip_formats(&mut definition);
+    bound_quantities(&mut definition);
+    let yaml = serde_saphyr::to_string(&definition).context("cannot write the definition as YAML")?;
+    Ok(format!("{HEADER}{yaml}"))
+}
+
+/// The API server knows no unsigned formats and warns about each; their `minimum: 0` stays.
+fn strip_formats(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(strip_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_formats),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Amounts of CPU and memory are written as `1` as often as `"1"`: both are taken, as in a pod.
+fn bound_quantities(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for name in ["limits", "requests"] {
+                let amounts = fields.get_mut(name).and_then(|amounts| amounts.get_mut("additionalProperties"));
+                if let Some(Value::Object(amount)) = amounts {
+                    amount.remove("type");
+                    amount.insert("x-kubernetes-int-or-string".to_owned(), Value::Bool(true));
+                }
+            }
+            fields.values_mut().for_each(bound_quantities);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound_quantities),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").components().fold(PathBuf::new(), |mut path, part| {
+        match part {
+            std::path::Component::ParentDir => {
+                path.pop();
+            }
+            other => path.push(other),
+        }
+        path
+    })
+}
