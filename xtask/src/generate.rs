@@ -2,13 +2,15 @@
 //! the chart; with `--check` it only compares and fails when a file is stale. Generated files are committed, so
 //! that users need no Rust to install them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use api::DistributedDatabase;
 use clap::Args;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::host;
 
 const HEADER: &str = "# Generated from the Rust types by `cargo xtask generate`; do not edit.\n";
 const PLAIN: &str = "crds/distributeddatabases.yaml";
@@ -24,7 +26,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let text = definition()?;
     let mut stale = Vec::new();
-    for path in [PLAIN, CHART].map(|path| root().join(path)) {
+    for path in [PLAIN, CHART].map(|path| host::repository().join(path)) {
         if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
             continue;
         }
@@ -43,10 +45,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn definition() -> Result<String> {
     let mut definition = serde_json::to_value(DistributedDatabase::crd()).context("cannot serialize the definition")?;
+    // An uninstalled chart must not take every database with it: Helm leaves what carries this.
+    definition["metadata"]["annotations"] = json!({ "helm.sh/resource-policy": "keep" });
+    describe(&mut definition);
     strip_formats(&mut definition);
-    bound_quantities(&mut definition);
+    accept_numbers(&mut definition);
     let yaml = serde_saphyr::to_string(&definition).context("cannot write the definition as YAML")?;
     Ok(format!("{HEADER}{yaml}"))
+}
+
+/// What `kubectl explain ddb` begins with is the description that the derive macro put on the spec.
+fn describe(definition: &mut Value) {
+    for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let schema = &mut version["schema"]["openAPIV3Schema"];
+        schema["description"] = schema["properties"]["spec"]["description"].take();
+        schema["properties"]["spec"]["description"] = json!("What is wanted.");
+    }
 }
 
 /// The API server knows no unsigned formats and warns about each; their `minimum: 0` stays.
@@ -64,7 +78,7 @@ fn strip_formats(value: &mut Value) {
 }
 
 /// Amounts of CPU and memory are written as `1` as often as `"1"`: both are taken, as in a pod.
-fn bound_quantities(value: &mut Value) {
+fn accept_numbers(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for name in ["limits", "requests"] {
@@ -74,9 +88,9 @@ fn bound_quantities(value: &mut Value) {
                     amount.insert("x-kubernetes-int-or-string".to_owned(), Value::Bool(true));
                 }
             }
-            fields.values_mut().for_each(bound_quantities);
+            fields.values_mut().for_each(accept_numbers);
         }
-        Value::Array(items) => items.iter_mut().for_each(bound_quantities),
+        Value::Array(items) => items.iter_mut().for_each(accept_numbers),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -86,16 +100,4 @@ fn write(path: &Path, text: &str) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").components().fold(PathBuf::new(), |mut path, part| {
-        match part {
-            std::path::Component::ParentDir => {
-                path.pop();
-            }
-            other => path.push(other),
-        }
-        path
-    })
 }

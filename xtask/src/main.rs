@@ -4,6 +4,7 @@
 
 mod cluster;
 mod digest;
+mod generate;
 mod host;
 mod images;
 mod process;
@@ -25,6 +26,8 @@ enum Command {
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Write the custom resource definition from the Rust types.
+    Generate(generate::Arguments),
     /// Build the container images, and load them into the local cluster.
     Images(images::Arguments),
 }
@@ -32,6 +35,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Cluster(command) => cluster::run(command),
+        Command::Generate(arguments) => generate::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
     };
     match outcome {

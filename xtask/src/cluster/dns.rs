@@ -16,10 +16,11 @@ pub fn daemon(folders: &Folders, tools: &Tools) -> Daemon {
         .arguments(["-conf".into(), text(&folders.cluster().join("Corefile"))])
 }
 
-/// Short times to live, as a failover test must not measure a cache of ours. No way out: foreign names are refused.
+/// Short times to live, as a failover test must not measure a cache of ours. There is no way out, so that every other
+/// name does not exist: said at once, because a failure would make resolvers ask again.
 pub fn config(folders: &Folders) -> String {
     format!(
-        ".:53 {{
+        "cluster.local in-addr.arpa ip6.arpa {{
     bind {CONTROL_ADDRESS}
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
@@ -27,6 +28,13 @@ pub fn config(folders: &Folders) -> String {
         ttl 5
     }}
     cache 5
+}}
+. {{
+    bind {CONTROL_ADDRESS}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
 }}
 ",
         text(&folders.admin())

@@ -136,6 +136,7 @@ impl Cluster {
 
     /// Starts what does not run and waits until the whole is ready.
     fn bring_up(&mut self) -> Result<()> {
+        self.forget_the_dead();
         let pause = images::pause(&self.folders.cache)?;
         let (folders, tools, nodes) = (self.folders.clone(), self.tools.clone(), self.state.nodes);
         for daemon in control_plane::first(&folders, &tools) {
@@ -169,9 +170,15 @@ impl Cluster {
 
     /// Starts all of one node, as after a power loss.
     pub fn start_node(&mut self, node: Node) -> Result<()> {
+        self.forget_the_dead();
         let pause = images::pause(&self.folders.cache)?;
         self.start_runtime(node)?;
         self.start_kubelet(node, &pause)
+    }
+
+    /// What ended before is started again; only what ends from now on is an error.
+    fn forget_the_dead(&mut self) {
+        self.state.processes.retain(|_, process| process.is_alive());
     }
 
     fn start_runtime(&mut self, node: Node) -> Result<()> {
@@ -179,6 +186,7 @@ impl Cluster {
         if self.state.process(&node::holder_name(node)).is_none() {
             // Without its holder the node's mounts are lost; what is left of it would see other mounts than what starts.
             self.groups.kill(Some(Place::Node(node)))?;
+            self.forget_the_dead();
             self.start(&node::holder(&folders, node))?;
             self.wait_for_holder(node)?;
         }
