@@ -1,0 +1,81 @@
+//! Puts the parts together and runs them; what every command needs is in [`Agent`].
+
+use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use crate::{
+    board::Board,
+    caretaker, executor, http,
+    mysql::{Mysql, status::Status},
+    probe::{self, Asker},
+    session,
+    settings::Settings,
+    shutdown,
+    store::{self, Store},
+    supervision::Supervision,
+};
+
+/// The parts that commands work with.
+#[derive(Debug)]
+pub struct Agent {
+    /// How it was started.
+    pub settings: Settings,
+    /// What it remembers.
+    pub store: Store,
+    /// What it sees.
+    pub board: Arc<Board>,
+    /// The server.
+    pub mysql: Arc<Mysql>,
+    /// The server's process.
+    pub supervision: Supervision,
+    /// Looks at the server now.
+    pub probe: Asker,
+}
+
+impl Agent {
+    /// The server's state as of now, if it is up.
+    pub async fn look(&self, deadline: Duration) -> Option<Box<Status>> {
+        self.probe.refresh(deadline).await;
+        self.board.status()
+    }
+
+    /// Host and port of another node's MySQL server.
+    pub fn endpoint(&self, address: &str) -> (String, u16) {
+        match (address.parse::<IpAddr>(), address.parse::<SocketAddr>()) {
+            (Err(_), Ok(whole)) => (whole.ip().to_string(), whole.port()),
+            _ => (address.to_owned(), self.settings.mysql_port),
+        }
+    }
+}
+
+/// Runs the agent until it is told to stop and may go.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let memory = store::open(&settings.agent_dir).context("the agent's state")?;
+    let board = Arc::new(Board::new(memory.clone()));
+    let mysql = Arc::new(Mysql::new(&settings.mysql_socket));
+    let supervision = Supervision::new(settings.supervisor_socket.clone());
+    let (asker, asks) = Asker::new();
+    let (life_sender, life) = watch::channel(None);
+    let agent = Arc::new(Agent {
+        store: Store::new(&settings.agent_dir, memory, Arc::clone(&board)),
+        board: Arc::clone(&board),
+        mysql: Arc::clone(&mysql),
+        supervision: supervision.clone(),
+        probe: asker,
+        settings,
+    });
+    tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));
+    tokio::spawn(probe::run(board, mysql, life, asks));
+    let executor = executor::start(&agent);
+    tokio::spawn(caretaker::run(Arc::clone(&agent), executor.clone()));
+    let sessions = session::listen(Arc::clone(&agent), executor.clone()).await.context("listen for sessions")?;
+    let probes = http::listen(&agent).await.context("listen for probes")?;
+    tokio::select! {
+        ended = sessions => ended.context("the session listener")?,
+        ended = probes => ended.context("the probe listener")?.context("the probe listener")?,
+        result = shutdown::wait(&agent) => result.context("wait for a signal")?,
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! What is known of this node now, and the report made of it.
+//!
+//! The writers are the store (durable facts), the supervision (process events), the probe (the server's answers),
+//! the clone and the shutdown. The report is a pure function of these. A change that matters is sent to all
+//! sessions at once; what changes all the time (sets, ages) travels with the heartbeat.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use failover::{Applier, GtidSet, Millis, NodeReport, Receiver, Role, Server, ServerState};
+use tokio::sync::broadcast;
+
+use crate::{
+    mysql::status::{Service, Status},
+    store::Memory,
+};
+
+/// One life of a mysqld process: its pid and its number since the supervisor began.
+pub type Life = (i32, u64);
+
+/// mysqld as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// No process.
+    Down {
+        /// Why.
+        cause: String,
+    },
+    /// A process that has not answered yet.
+    Starting,
+    /// A process that answers no more.
+    Hung {
+        /// Milliseconds since its last answer.
+        silent_ms: Millis,
+    },
+    /// Its answer.
+    Up(Box<Status>),
+}
+
+#[derive(Debug)]
+struct Facts {
+    memory: Memory,
+    life: Option<Life>,
+    seen: Seen,
+    stopping: bool,
+    cloning: Option<u8>,
+}
+
+/// The facts and those who are told.
+#[derive(Debug)]
+pub struct Board {
+    facts: Mutex<(Facts, Arc<NodeReport>)>,
+    urgent: broadcast::Sender<Arc<NodeReport>>,
+}
+
+impl Board {
+    /// Begins with what was remembered and no server.
+    pub fn new(memory: Memory) -> Self {
+        let seen = Seen::Down { cause: "The supervisor was not reached yet.".to_owned() };
+        let facts = Facts { memory, life: None, seen, stopping: false, cloning: None };
+        let report = Arc::new(report(&facts));
+        Self { facts: Mutex::new((facts, report)), urgent: broadcast::channel(64).0 }
+    }
+
+    /// The newest report.
+    pub fn report(&self) -> Arc<NodeReport> {
+        Arc::clone(&self.lock().1)
+    }
+
+    /// Reports of changes that matter, from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<NodeReport>> {
+        self.urgent.subscribe()
+    }
+
+    /// What the server said last, if it is up.
+    pub fn status(&self) -> Option<Box<Status>> {
+        match &self.lock().0.seen {
+            Seen::Up(status) => Some(status.clone()),
+            _ => None,
+        }
+    }
+
+    /// The life of the current process.
+    pub fn life(&self) -> Option<Life> {
+        self.lock().0.life
+    }
+
+    /// The process ended or never was.
+    pub fn down(&self, cause: String) {
+        self.update(|facts| (facts.life, facts.seen) = (None, Seen::Down { cause }));
+    }
+
+    /// A process was started.
+    pub fn started(&self, life: Life) {
+        self.update(|facts| {
+            if facts.life != Some(life) {
+                (facts.life, facts.seen) = (Some(life), Seen::Starting);
+            }
+        });
+    }
+
+    /// The process `life` answered, or is silent; ignored when it is not the current one.
+    pub fn seen(&self, life: Life, seen: Seen) {
+        self.update(|facts| {
+            if facts.life == Some(life) {
+                facts.seen = seen;
+            }
+        });
+    }
+
+    /// The durable facts changed.
+    pub fn remember(&self, memory: Memory) {
+        self.update(|facts| facts.memory = memory);
+    }
+
+    /// A clone is under way, or not.
+    pub fn cloning(&self, hundredths: Option<u8>) {
+        self.update(|facts| facts.cloning = hundredths);
+    }
+
+    /// The pod was told to stop.
+    pub fn stopping(&self) {
+        self.update(|facts| facts.stopping = true);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Facts)) {
+        let mut locked = self.lock();
+        change(&mut locked.0);
+        let next = Arc::new(report(&locked.0));
+        let matters = differs(&locked.1, &next);
+        locked.1 = Arc::clone(&next);
+        if matters {
+            // Without a session there is nobody to tell.
+            let _ = self.urgent.send(next);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Facts, Arc<NodeReport>)> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn report(facts: &Facts) -> NodeReport {
+    let memory = &facts.memory;
+    NodeReport {
+        volume: memory.volume.clone(),
+        term: memory.term,
+        fenced: memory.fenced,
+        followed: memory
+            .followed
+            .as_ref()
+            .map(|told| failover::observed::Followed { term: told.term, source: told.source.clone() }),
+        stopping: facts.stopping,
+        cloning: facts.cloning,
+        server: match &facts.seen {
+            Seen::Down { cause } => Server::Down { cause: cause.clone() },
+            Seen::Starting => Server::Starting,
+            Seen::Hung { silent_ms } => Server::Hung { silent_ms: *silent_ms },
+            Seen::Up(status) => Server::Up(Box::new(ServerState {
+                uuid: status.uuid.clone(),
+                version: status.version.clone(),
+                role: role(memory, status, facts.cloning.is_some()),
+                executed: status.executed.clone(),
+                received: status.channel.as_ref().map_or_else(GtidSet::new, |channel| channel.received.clone()),
+                purged: status.purged.clone(),
+                open: !status.offline,
+            })),
+        },
+    }
+}
+
+/// What the server does: its own variables say what it can do, the memory in which term it was told to.
+fn role(memory: &Memory, status: &Status, cloning: bool) -> Role {
+    if memory.fenced.is_some() || cloning {
+        return Role::Idle;
+    }
+    if let Some(promoted) = &memory.promoted
+        && promoted.server_id == status.server_id
+        && !status.super_read_only
+    {
+        let waiting = status.waiting;
+        return Role::Master { term: promoted.term, acks: if status.source_on { status.acks } else { 0 }, waiting };
+    }
+    if let (Some(followed), Some(channel)) = (&memory.followed, &status.channel)
+        && followed.server_id == status.server_id
+    {
+        let error = channel.receiver_error.clone();
+        return Role::Slave {
+            term: followed.term,
+            source: followed.source.clone(),
+            address: followed.address.clone(),
+            receiver: match channel.receiver {
+                Service::On => Receiver::Receiving { age_ms: channel.age_ms },
+                Service::Connecting => Receiver::Connecting { error },
+                Service::Off => Receiver::Stopped { error },
+            },
+            applier: match channel.applier {
+                Service::Off => Applier::Stopped { error: channel.applier_error.clone() },
+                _ => Applier::Running,
+            },
+            caught_up: status.executed.contains(&followed.until),
+        };
+    }
+    Role::Idle
+}
+
+/// True where the two differ in more than what changes all the time.
+fn differs(old: &NodeReport, new: &NodeReport) -> bool {
+    quiet(old) != quiet(new)
+}
+
+fn quiet(report: &NodeReport) -> NodeReport {
+    let mut quiet = report.clone();
+    match &mut quiet.server {
+        Server::Hung { silent_ms } => *silent_ms = 0,
+        Server::Up(state) => {
+            (state.executed, state.received, state.purged) = Default::default();
+            match &mut state.role {
+                Role::Slave { receiver: Receiver::Receiving { age_ms }, .. } => *age_ms = 0,
+                Role::Master { waiting, .. } => *waiting = 0,
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    quiet
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::Term;
+
+    use super::*;
+    use crate::store::{Promoted, new_volume};
+
+    fn memory() -> Memory {
+        Memory { volume: new_volume(), term: Term(1), fenced: None, followed: None, promoted: None }
+    }
+
+    fn up(server_id: u32, super_read_only: bool) -> Seen {
+        Seen::Up(Box::new(Status { server_id, super_read_only, ..Status::default() }))
+    }
+
+    #[test]
+    fn an_end_of_the_process_is_told_even_when_it_runs_again_at_once() {
+        let board = Board::new(memory());
+        let mut told = board.watch();
+        board.started((7, 1));
+        board.seen((7, 1), up(1, true));
+        board.down("killed".to_owned());
+        board.started((8, 2));
+        board.seen((7, 1), up(1, true));
+        let servers: Vec<Server> = std::iter::from_fn(|| told.try_recv().ok()).map(|r| r.server.clone()).collect();
+        assert!(matches!(
+            servers[..],
+            [Server::Starting, Server::Up(_), Server::Down { .. }, Server::Starting]
+        ));
+    }
+
+    #[test]
+    fn a_restarted_master_is_idle_because_its_life_is_another_one() {
+        let promoted = Promoted { term: Term(1), acks: 1, set: GtidSet::new(), server_id: 5 };
+        let memory = Memory { promoted: Some(promoted), ..memory() };
+        let status = |id, ro| Status { server_id: id, super_read_only: ro, ..Status::default() };
+        assert!(matches!(role(&memory, &status(5, false), false), Role::Master { .. }));
+        assert_eq!(role(&memory, &status(5, true), false), Role::Idle);
+        assert_eq!(role(&memory, &status(6, false), false), Role::Idle);
+        let fenced = Memory { fenced: Some(Term(1)), ..memory };
+        assert_eq!(role(&fenced, &status(5, false), false), Role::Idle);
+    }
+}

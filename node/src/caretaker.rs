@@ -1,0 +1,157 @@
+//! What follows from a settled role without a command: a slave that has caught up is opened for readers, a master
+//! keeps the application's account and frees commits whose acknowledgement was lost.
+//!
+//! It must not decide about roles; everything it does is checked again where it is carried out.
+
+use std::{sync::Arc, time::Duration};
+
+use failover::{NodeReport, Role, Server, Term};
+use tokio::{
+    fs,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{info, warn};
+
+use crate::{
+    agent::Agent,
+    clock,
+    executor::Order,
+    mysql::{Error, Lane},
+};
+
+/// MySQL's answer to a wrong password.
+const ACCESS_DENIED: u16 = 1045;
+/// A master whose commits wait this long writes a row of its own.
+const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
+
+/// What runs while the node is master in one term.
+struct Mastership {
+    term: Term,
+    account: JoinHandle<()>,
+}
+
+/// Takes care for ever.
+pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
+    let mut ticks = interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = agent.board.watch();
+    let mut mastership: Option<Mastership> = None;
+    let mut certificates = clock::changed_at(&agent.settings.tls_dir.join("tls.crt"));
+    let mut turn: u64 = 0;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => turn += 1,
+            _ = changes.recv() => {}
+        }
+        let report = agent.board.report();
+        if wants_opening(&report) && executor.try_send(Order::Open).is_err() {
+            warn!("the executor takes no orders");
+        }
+        keep_mastership(&agent, &mut mastership, leads(&report));
+        if turn.is_multiple_of(100) {
+            reload_certificates(&agent, &mut certificates).await;
+        }
+    }
+}
+
+fn wants_opening(report: &NodeReport) -> bool {
+    matches!(&report.server, Server::Up(state)
+        if !state.open && matches!(state.role, Role::Slave { caught_up: true, .. }))
+}
+
+fn leads(report: &NodeReport) -> Option<Term> {
+    match &report.server {
+        Server::Up(state) if state.open => match state.role {
+            Role::Master { term, .. } => Some(term),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Option<Term>) {
+    if held.as_ref().map(|mastership| mastership.term) == term {
+        return;
+    }
+    if let Some(old) = held.take() {
+        old.account.abort();
+    }
+    if let Some(term) = term {
+        let agent = Arc::clone(agent);
+        *held = Some(Mastership { term, account: tokio::spawn(serve_mastership(agent, term)) });
+    }
+}
+
+async fn serve_mastership(agent: Arc<Agent>, term: Term) {
+    while let Err(error) = keep_account(&agent).await {
+        warn!(error = %error, "the application account is not settled yet");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let mut lane = Lane::root(&agent.settings.mysql_socket);
+    let mut waiting_since = None;
+    loop {
+        sleep(Duration::from_millis(250)).await;
+        if agent.board.status().is_none_or(|status| status.waiting == 0) {
+            waiting_since = None;
+            continue;
+        }
+        let since = *waiting_since.get_or_insert_with(clock::now);
+        if clock::now().saturating_duration_since(since) >= LOST_ACKNOWLEDGEMENT {
+            // It waits like any other write; the next acknowledgement frees both.
+            if let Err(error) = lane.beat(term, Duration::from_mins(1)).await {
+                info!(%error, "no heartbeat row");
+            }
+            waiting_since = None;
+        }
+    }
+}
+
+/// Why the account is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum AccountError {
+    #[error("the account's Secret cannot be read: {0}")]
+    Secret(#[from] std::io::Error),
+    #[error(transparent)]
+    Mysql(#[from] Error),
+}
+
+async fn keep_account(agent: &Agent) -> Result<(), AccountError> {
+    let directory = &agent.settings.account_dir;
+    let user = fs::read_to_string(directory.join("username")).await?;
+    let password = fs::read_to_string(directory.join("password")).await?;
+    let (user, password) = (user.trim(), password.trim());
+    let mut lane = Lane::root(&agent.settings.mysql_socket);
+    if !lane.account_exists(user).await? {
+        lane.create_account(user, password).await?;
+        lane.grant_use(user).await?;
+        for schema in ["mysql", "sys", "ddb"] {
+            lane.revoke_system(user, schema).await?;
+        }
+        lane.grant_list(user).await?;
+        info!(user, "the application account is made");
+    }
+    let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
+    if application.ping().await.is_err_and(|error| error.code() == Some(ACCESS_DENIED)) {
+        lane.set_password(user, password).await?;
+        info!(user, "the application account has its new password");
+    }
+    application.close().await;
+    lane.close().await;
+    Ok(())
+}
+
+async fn reload_certificates(agent: &Agent, known: &mut Option<std::time::SystemTime>) {
+    let now = clock::changed_at(&agent.settings.tls_dir.join("tls.crt"));
+    if now == *known || agent.board.status().is_none() {
+        return;
+    }
+    match agent.mysql.side().await.reload_tls().await {
+        Ok(()) => {
+            info!("mysqld uses the new certificates");
+            *known = now;
+        }
+        Err(error) => warn!(%error, "mysqld keeps the old certificates"),
+    }
+}

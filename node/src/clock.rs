@@ -1,0 +1,31 @@
+//! The one place of the agent that reads a clock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use failover::Millis;
+
+/// The monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "the agent's one clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Milliseconds since `earlier`.
+pub fn millis_since(earlier: Instant) -> Millis {
+    millis(now().saturating_duration_since(earlier))
+}
+
+/// A span in whole milliseconds.
+pub fn millis(span: Duration) -> Millis {
+    Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// What is left of `deadline`, zero when it has passed.
+pub fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(now())
+}
+
+/// When the file was last changed; `None` where there is none.
+pub fn changed_at(path: &std::path::Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}

@@ -1,0 +1,124 @@
+//! Clone: the node's data is thrown away and a donor's copied, then the server waits fenced.
+//!
+//! The data gets a new identity, durably, before the first byte is touched, so that nobody takes the half for the
+//! whole or the new for the old.
+
+use std::time::{Duration, Instant};
+
+use api::wire::Refusal;
+use failover::NodeId;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::{Job, LOOK, OrRefuse, drain, precondition};
+use crate::{
+    board::Life,
+    clock,
+    mysql::{Error, clone::RESTART_BY_SUPERVISOR},
+    store::new_volume,
+};
+
+/// The longest time that copying may take.
+const COPY: Duration = Duration::from_hours(24);
+/// The longest time that the cloned server may take to come up.
+const BOOT: Duration = Duration::from_mins(10);
+
+/// Copies `donor` over this node.
+pub async fn clone(job: &Job, donor: &NodeId, address: &str) -> Result<(), Refusal> {
+    let status = job.status().await?;
+    if !status.super_read_only || status.source_on {
+        return Err(precondition("the server accepts writes or waits for acknowledgements; fence it first"));
+    }
+    let Some(life) = job.agent.board.life() else { return Err(precondition("mysqld is down")) };
+    let forget = |memory: &mut crate::store::Memory| {
+        memory.volume = new_volume();
+        memory.followed = None;
+        memory.promoted = None;
+    };
+    job.agent.store.change(forget).await.or_refuse()?;
+    job.agent.board.cloning(Some(0));
+    let result = copy(job, status.channel.is_some(), life, donor, address).await;
+    job.agent.board.cloning(None);
+    result
+}
+
+async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: &str) -> Result<(), Refusal> {
+    let mysql = &job.agent.mysql;
+    let (host, port) = job.agent.endpoint(address);
+    mysql.side().await.offline_on().await.or_refuse()?;
+    if replicates {
+        let mut lane = mysql.command().await;
+        lane.set_replica_enabled(false).await.or_refuse()?;
+        lane.stop_receiver().await.or_refuse()?;
+        drop(lane);
+        drain::stop_applier(job).await?;
+        mysql.command().await.reset_replica_all().await.or_refuse()?;
+    }
+    let begun = clock::now();
+    let copied = {
+        let mut lane = mysql.command().await;
+        lane.set_donor(&host, port).await.or_refuse()?;
+        lane.super_read_only_off().await.or_refuse()?;
+        tokio::select! {
+            result = lane.clone_from(&host, port, COPY) => result,
+            never = show_progress(job) => never,
+        }
+    };
+    match copied {
+        Ok(()) | Err(Error::Broken { .. }) => {}
+        Err(error) if error.code() == Some(RESTART_BY_SUPERVISOR) => {}
+        Err(error) => return refuse(job, life, donor, error).await,
+    }
+    info!(%donor, took_ms = clock::millis_since(begun), "copied");
+    await_cloned_server(job, life).await
+}
+
+/// Puts the copied hundredths on the board for ever.
+async fn show_progress(job: &Job) -> Result<(), Error> {
+    loop {
+        sleep(Duration::from_millis(200)).await;
+        let Ok(mut side) = tokio::time::timeout(LOOK, job.agent.mysql.side()).await else { continue };
+        if let Ok(hundredths) = side.clone_progress().await {
+            job.agent.board.cloning(Some(hundredths));
+        }
+    }
+}
+
+/// The server refused before it touched anything, or failed half-way and ends; it must be fenced again.
+async fn refuse(job: &Job, life: Life, donor: &NodeId, error: Error) -> Result<(), Refusal> {
+    if job.agent.board.life() == Some(life)
+        && let Err(also) = job.agent.mysql.command().await.read_only_on(LOOK).await
+    {
+        warn!(error = %also, "not read-only after a failed clone: mysqld is killed and boots fenced");
+        job.agent.supervision.kill().await.or_refuse()?;
+    }
+    Err(Refusal::Failed { message: format!("clone of {donor}: {error}") })
+}
+
+async fn await_cloned_server(job: &Job, life: Life) -> Result<(), Refusal> {
+    let give_up = clock::now() + BOOT;
+    while job.agent.board.life() == Some(life) {
+        pause(give_up).await?;
+    }
+    loop {
+        match job.agent.look(LOOK).await {
+            Some(status) if status.super_read_only => {
+                // The donor's own replication settings came along.
+                if status.channel.is_some() {
+                    job.agent.mysql.command().await.reset_replica_all().await.or_refuse()?;
+                }
+                return Ok(());
+            }
+            Some(_) => return Err(precondition("the cloned server did not boot fenced")),
+            None => pause(give_up).await?,
+        }
+    }
+}
+
+async fn pause(give_up: Instant) -> Result<(), Refusal> {
+    if clock::left(give_up).is_zero() {
+        return Err(precondition("the cloned server does not come up"));
+    }
+    sleep(Duration::from_millis(15)).await;
+    Ok(())
+}

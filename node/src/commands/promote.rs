@@ -1,0 +1,112 @@
+//! Promote: the node leads. The order leaves no moment in which a write could be accepted and acknowledged by
+//! nobody: semi-sync is on and waits without end before the first write is allowed.
+
+use api::wire::Refusal;
+use failover::{GtidSet, Role, Term};
+
+use super::{Job, OrRefuse, drain, precondition};
+use crate::{mysql::status::Status, store::Promoted};
+
+/// Makes the fenced server the master of the job's term.
+pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Refusal> {
+    let status = job.status().await?;
+    let memory = job.agent.store.get().await;
+    let promoted_now = memory.promoted.as_ref().is_some_and(|promoted| {
+        promoted.term == job.term && promoted.server_id == status.server_id && memory.fenced.is_none()
+    });
+    if promoted_now && leads(job, job.term) {
+        return set_acks(job, &status, acks).await;
+    }
+    if memory.fenced != Some(job.term) && !promoted_now {
+        return Err(precondition(format!("the node is not fenced in term {}", job.term)));
+    }
+    check_sets(&status, requires)?;
+    job.agent.supervision.allow_term(false).await.or_refuse()?;
+    if status.channel.is_some() {
+        drain::stop_applier(job).await?;
+    }
+    record(job, &status, acks).await?;
+    prepare_source(job, &status, acks).await?;
+    let mut lane = job.agent.mysql.command().await;
+    job.check()?;
+    lane.read_only_off().await.or_refuse()?;
+    job.check()?;
+    lane.offline_off().await.or_refuse()
+}
+
+fn leads(job: &Job, wanted: Term) -> bool {
+    match &job.agent.board.report().server {
+        failover::Server::Up(state) => matches!(state.role, Role::Master { term, .. } if term == wanted) && state.open,
+        _ => false,
+    }
+}
+
+fn check_sets(status: &Status, requires: &GtidSet) -> Result<(), Refusal> {
+    let missing = requires.subtract(&status.executed);
+    if !missing.is_empty() {
+        return Err(precondition(format!("the node has not executed {missing}")));
+    }
+    if let Some(channel) = &status.channel {
+        let left = channel.received.subtract(&status.executed);
+        if !left.is_empty() {
+            return Err(precondition(format!("received but not executed: {left}")));
+        }
+        if channel.receiver != crate::mysql::status::Service::Off {
+            return Err(precondition("the receiver runs"));
+        }
+    }
+    Ok(())
+}
+
+/// The promotion record. It ends the fence, so it must be durable before anything is opened.
+async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
+    job.check()?;
+    let promoted =
+        Promoted { term: job.term, acks, set: status.executed.clone(), server_id: status.server_id };
+    let change = |memory: &mut crate::store::Memory| {
+        memory.promoted = Some(promoted);
+        memory.fenced = None;
+        memory.followed = None;
+    };
+    job.agent.store.change(change).await.or_refuse().map(|_| ())
+}
+
+async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
+    let mut lane = job.agent.mysql.command().await;
+    if status.channel.is_some() {
+        job.check()?;
+        lane.reset_replica_all().await.or_refuse()?;
+    }
+    job.check()?;
+    lane.set_replica_enabled(false).await.or_refuse()?;
+    if acks == 0 {
+        return lane.source_off().await.or_refuse();
+    }
+    lane.set_acks(acks).await.or_refuse()?;
+    lane.wait_for_ever().await.or_refuse()?;
+    job.check()?;
+    lane.source_on().await.or_refuse()
+}
+
+/// The master of this very term is only told another number of acknowledgements.
+async fn set_acks(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
+    let mut lane = job.agent.mysql.command().await;
+    match acks {
+        0 if status.source_on => lane.source_off().await.or_refuse()?,
+        0 => {}
+        _ => {
+            lane.set_acks(acks).await.or_refuse()?;
+            if !status.source_on {
+                lane.wait_for_ever().await.or_refuse()?;
+                lane.source_on().await.or_refuse()?;
+            }
+        }
+    }
+    drop(lane);
+    let change = |memory: &mut crate::store::Memory| {
+        if let Some(promoted) = &mut memory.promoted {
+            promoted.acks = acks;
+        }
+    };
+    job.agent.store.change(change).await.or_refuse().map(|_| ())
+}

@@ -1,0 +1,30 @@
+//! The node agent: controls the one MySQL server of its pod and obeys the operator of the highest term.
+//!
+//! ```text
+//!   operator ══ mTLS ══► session ──► executor ──► commands/* ──► mysql/*  ──► mysqld
+//!                           ▲                        │  └──────► store (durable: term, fence, volume)
+//!                           │ reports                └─────────► supervision ──► supervisor (signals, restarts)
+//!                         board ◄── probe (polls mysqld), supervision (process events), store
+//!                           └──► http (probes, metrics), caretaker (opens slaves, keeps the account)
+//! ```
+//!
+//! The agent takes no decision about who leads. What it guards by itself: a term is durable before a command of it
+//! acts, an older term is refused, a fence overtakes everything, and mysqld is never opened but by a command.
+
+pub mod agent;
+pub mod board;
+pub mod caretaker;
+pub mod clock;
+pub mod commands;
+pub mod executor;
+pub mod http;
+pub mod mysql;
+pub mod probe;
+pub mod session;
+pub mod settings;
+pub mod shutdown;
+pub mod store;
+pub mod supervision;
+pub mod tls;
+
+pub use agent::run;

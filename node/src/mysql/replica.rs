@@ -1,0 +1,100 @@
+//! Statements about a slave's receiver and applier.
+
+use std::{path::Path, time::Duration};
+
+use failover::GtidSet;
+
+use super::{Error, Lane, QUICK, number, quote};
+use api::names::REPLICATION_USER;
+
+/// The deadline for stopping a replication thread politely.
+pub const STOP: Duration = Duration::from_millis(300);
+
+impl Lane {
+    /// Whether the receiver acknowledges, from its next start on.
+    pub async fn set_replica_enabled(&mut self, enabled: bool) -> Result<(), Error> {
+        let sql = format!("SET GLOBAL rpl_semi_sync_replica_enabled = {}", if enabled { "ON" } else { "OFF" });
+        self.run("semi-sync replica on or off", QUICK, sql).await
+    }
+
+    /// Stops the receiver; it may not have stopped when the deadline passes.
+    pub async fn stop_receiver(&mut self) -> Result<(), Error> {
+        self.run("stop the receiver", STOP, "STOP REPLICA IO_THREAD".to_owned()).await
+    }
+
+    /// Stops the applier; a half-received transaction can hold it up for a minute.
+    pub async fn stop_applier(&mut self) -> Result<(), Error> {
+        self.run("stop the applier", STOP, "STOP REPLICA SQL_THREAD".to_owned()).await
+    }
+
+    /// Starts the receiver.
+    pub async fn start_receiver(&mut self) -> Result<(), Error> {
+        self.run("start the receiver", QUICK, "START REPLICA IO_THREAD".to_owned()).await
+    }
+
+    /// Starts the applier.
+    pub async fn start_applier(&mut self) -> Result<(), Error> {
+        self.run("start the applier", Duration::from_secs(2), "START REPLICA SQL_THREAD".to_owned()).await
+    }
+
+    /// Forgets source and relay logs. Only when all that was received is executed, or is to be thrown away.
+    pub async fn reset_replica_all(&mut self) -> Result<(), Error> {
+        self.run("forget the source", Duration::from_secs(2), "RESET REPLICA ALL".to_owned()).await
+    }
+
+    /// Waits up to `slice` until `wanted` is executed; true when it is.
+    pub async fn wait_executed(&mut self, wanted: &GtidSet, slice: Duration) -> Result<bool, Error> {
+        const WHAT: &str = "wait for execution";
+        let sql =
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {:.3})", quote(&wanted.to_string()), slice.as_secs_f64());
+        let rows = self.rows(WHAT, slice + QUICK, sql).await?;
+        rows.first().map_or(Ok(false), |row| number::<u8>(row, 0, WHAT).map(|late| late == 0))
+    }
+
+    /// Names the source. It purges the relay logs: everything received must be executed before.
+    pub async fn change_source(&mut self, host: &str, port: u16, tls: &Path) -> Result<(), Error> {
+        let file = |name: &str| quote(&tls.join(name).to_string_lossy());
+        // VERIFY_CA without a host name: the addresses are those of pods.
+        let sql = format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {port}, SOURCE_USER = '{REPLICATION_USER}', \
+             SOURCE_PASSWORD = '', SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, SOURCE_SSL_CA = {}, \
+             SOURCE_SSL_CERT = {}, SOURCE_SSL_KEY = {}, SOURCE_SSL_VERIFY_SERVER_CERT = 0, \
+             SOURCE_HEARTBEAT_PERIOD = 0.25, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 1000000, \
+             GET_SOURCE_PUBLIC_KEY = 0",
+            quote(host),
+            file("ca.crt"),
+            file("tls.crt"),
+            file("tls.key"),
+        );
+        self.run("name the source", Duration::from_secs(2), sql).await
+    }
+
+    /// The connection ids of the receiver's thread.
+    pub async fn receiver_threads(&mut self) -> Result<Vec<u64>, Error> {
+        self.threads("'thread/sql/replica_io'").await
+    }
+
+    /// The connection ids of the applier's threads.
+    pub async fn applier_threads(&mut self) -> Result<Vec<u64>, Error> {
+        self.threads("'thread/sql/replica_sql', 'thread/sql/replica_worker'").await
+    }
+
+    async fn threads(&mut self, names: &str) -> Result<Vec<u64>, Error> {
+        const WHAT: &str = "find replication threads";
+        let sql = format!(
+            "SELECT PROCESSLIST_ID FROM performance_schema.threads \
+             WHERE NAME IN ({names}) AND PROCESSLIST_ID IS NOT NULL"
+        );
+        let rows = self.rows(WHAT, QUICK, sql).await?;
+        rows.iter().map(|row| number(row, 0, WHAT)).collect()
+    }
+
+    /// Kills a thread; one that has ended already is no error.
+    pub async fn kill(&mut self, thread: u64) -> Result<(), Error> {
+        const NO_SUCH_THREAD: u16 = 1094;
+        match self.run("kill a thread", QUICK, format!("KILL {thread}")).await {
+            Err(error) if error.code() == Some(NO_SUCH_THREAD) => Ok(()),
+            result => result,
+        }
+    }
+}

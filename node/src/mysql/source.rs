@@ -1,0 +1,61 @@
+//! Statements about the source side of semi-synchronous replication.
+
+use std::time::Duration;
+
+use failover::Term;
+
+use super::{Error, Lane, QUICK, number};
+
+impl Lane {
+    /// Sessions that wait for an acknowledgement; of a group commit only the leader counts.
+    pub async fn waiting_sessions(&mut self, deadline: Duration) -> Result<u32, Error> {
+        const WHAT: &str = "count waiting sessions";
+        let sql = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+                   WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_wait_sessions'";
+        let rows = self.rows(WHAT, deadline, sql.to_owned()).await?;
+        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+    }
+
+    /// Threads of clients that are inside a commit.
+    pub async fn committing(&mut self) -> Result<u32, Error> {
+        const WHAT: &str = "count waiting commits";
+        let sql = "SELECT COUNT(*) FROM performance_schema.threads WHERE TYPE = 'FOREGROUND' \
+                   AND (PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%' \
+                   OR PROCESSLIST_STATE LIKE 'waiting for handler commit%')";
+        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
+        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+    }
+
+    /// How many slaves must hold a write. At least 1: MySQL takes 0 for 1.
+    pub async fn set_acks(&mut self, acks: u32) -> Result<(), Error> {
+        let sql = format!("SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}", acks.max(1));
+        self.run("set the number of acknowledgements", QUICK, sql).await
+    }
+
+    /// A write waits without end, also while no slave is there.
+    pub async fn wait_for_ever(&mut self) -> Result<(), Error> {
+        let sql = "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295, \
+                   GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
+                   GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC";
+        self.run("wait for acknowledgements without end", QUICK, sql.to_owned()).await
+    }
+
+    /// Commits wait for acknowledgements from now on.
+    pub async fn source_on(&mut self) -> Result<(), Error> {
+        self.run("semi-sync source on", QUICK, "SET GLOBAL rpl_semi_sync_source_enabled = ON".to_owned()).await
+    }
+
+    /// Commits wait no more. With waiters inside they would all be acknowledged: only on a server without any.
+    pub async fn source_off(&mut self) -> Result<(), Error> {
+        self.run("semi-sync source off", QUICK, "SET GLOBAL rpl_semi_sync_source_enabled = OFF".to_owned()).await
+    }
+
+    /// Writes the agent's own row, so that a commit whose acknowledgement was lost on the wire is freed.
+    pub async fn beat(&mut self, term: Term, deadline: Duration) -> Result<(), Error> {
+        let sql = format!(
+            "INSERT INTO ddb.beat (id, term, at) VALUES (1, {term}, NOW(6)) \
+             ON DUPLICATE KEY UPDATE term = VALUES(term), at = VALUES(at)"
+        );
+        self.run("write the heartbeat row", deadline, sql).await
+    }
+}

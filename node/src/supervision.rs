@@ -1,0 +1,137 @@
+//! The link to the supervisor of the MySQL container: process events in, signals that mysqld is to get out.
+//!
+//! It puts each event on the board at once and wakes the probe. It must not judge them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use supervisor::{Reply, Request, State};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{UnixStream, unix::OwnedReadHalf},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::board::{Board, Life};
+
+/// Why the supervisor did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisionError {
+    /// The socket failed.
+    #[error("the supervisor of the MySQL container cannot be reached")]
+    Unreachable(#[from] std::io::Error),
+    /// There was no answer in time.
+    #[error("the supervisor of the MySQL container does not answer")]
+    Silent,
+    /// It refused.
+    #[error("the supervisor of the MySQL container refused: {0}")]
+    Refused(String),
+}
+
+/// The way to the supervisor.
+#[derive(Debug, Clone)]
+pub struct Supervision {
+    socket: PathBuf,
+}
+
+impl Supervision {
+    /// The supervisor behind `socket`.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Kills mysqld; it boots fenced at once.
+    pub async fn kill(&self) -> Result<(), SupervisionError> {
+        self.ask(&Request::Kill).await
+    }
+
+    /// Says whether mysqld may be ended by SIGTERM. False before it leads.
+    pub async fn allow_term(&self, allowed: bool) -> Result<(), SupervisionError> {
+        self.ask(&Request::AllowTerm { allowed }).await
+    }
+
+    async fn ask(&self, request: &Request) -> Result<(), SupervisionError> {
+        let exchange = async {
+            let mut lines = self.send(request).await?;
+            let line = lines.next_line().await?.ok_or(SupervisionError::Silent)?;
+            match serde_json::from_str(&line) {
+                Ok(Reply::Done) => Ok(()),
+                Ok(Reply::Refused { message }) => Err(SupervisionError::Refused(message)),
+                _ => Err(SupervisionError::Refused(line)),
+            }
+        };
+        timeout(Duration::from_secs(1), exchange).await.unwrap_or(Err(SupervisionError::Silent))
+    }
+
+    async fn send(&self, request: &Request) -> Result<Lines<BufReader<OwnedReadHalf>>, SupervisionError> {
+        let (read, mut write) = UnixStream::connect(&self.socket).await?.into_split();
+        let mut line = serde_json::to_vec(request).map_err(std::io::Error::other)?;
+        line.push(b'\n');
+        write.write_all(&line).await?;
+        // The supervisor reads until its peer closes; the write half must stay open with the read half.
+        write.forget();
+        Ok(BufReader::new(read).lines())
+    }
+
+    /// Follows the supervisor's events for ever; `life` carries the process that runs now.
+    pub async fn follow(self, board: Arc<Board>, life: watch::Sender<Option<Life>>) {
+        loop {
+            let error = self.stream(&board, &life).await;
+            board.down(format!("The supervisor of the MySQL container cannot be reached: {error}."));
+            life.send_replace(None);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn stream(&self, board: &Board, life: &watch::Sender<Option<Life>>) -> SupervisionError {
+        let mut lines = match self.send(&Request::Watch).await {
+            Ok(lines) => lines,
+            Err(error) => return error,
+        };
+        let mut first = true;
+        loop {
+            let text = match lines.next_line().await {
+                Ok(Some(text)) => text,
+                Ok(None) => return SupervisionError::Silent,
+                Err(error) => return error.into(),
+            };
+            if let Ok(Reply::State { state }) = serde_json::from_str(&text) {
+                self.happened(state, first, board, life);
+                first = false;
+            }
+        }
+    }
+
+    fn happened(&self, state: State, first: bool, board: &Board, life: &watch::Sender<Option<Life>>) {
+        let cause = match state {
+            State::Running { pid, starts } => {
+                info!(pid, starts, "mysqld runs");
+                if !first {
+                    self.allow_term_of_a_fresh_server();
+                }
+                board.started((pid, starts));
+                life.send_replace(Some((pid, starts)));
+                return;
+            }
+            State::Preparing => "The data directory is being prepared.".to_owned(),
+            State::Exited { how } => format!("mysqld {how}."),
+            State::Held => "mysqld is kept down as asked.".to_owned(),
+            State::Failed { why } => why,
+        };
+        warn!(cause, "mysqld is down");
+        board.down(cause);
+        life.send_replace(None);
+    }
+
+    /// A server that just booted is fenced: nothing can wait in it, so a clean shutdown is safe until it is
+    /// promoted. After a restart of the agent alone this is not known and nothing is said.
+    fn allow_term_of_a_fresh_server(&self) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.allow_term(true).await {
+                warn!(%error, "a clean shutdown could not be allowed");
+            }
+        });
+    }
+}
