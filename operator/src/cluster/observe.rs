@@ -1,0 +1,168 @@
+//! From snapshot, sessions and record to what `failover::step` is told.
+
+use std::collections::BTreeMap;
+
+use api::{DistributedDatabase, names};
+use failover::{Millis, NodeId, NodeReport, NodeView, Observed, Pod, Session, Switchover};
+use kube::ResourceExt;
+use tokio::sync::mpsc;
+
+use crate::executor::record::record_of;
+use crate::executor::request::wish_of;
+use crate::sessions::{Happened, Order, Running};
+use crate::snapshot::{PodFacts, Snapshot};
+
+/// The session with one node and what came of it.
+pub struct Line {
+    /// The pod that the session is with, by UID.
+    pub pod: String,
+    /// Its address.
+    pub address: String,
+    /// Counts the sessions; what an earlier one tells late is ignored.
+    pub number: u64,
+    /// Which identity the session uses: the pointer's address is enough to see that it changed.
+    pub identity: usize,
+    /// Keeps the session running.
+    pub running: Option<Running>,
+    /// The way of orders, while the link is open.
+    pub orders: Option<mpsc::Sender<Order>>,
+    /// As the engine is told.
+    pub state: Session,
+    /// The newest report.
+    pub report: Option<NodeReport>,
+    /// Why there is no link, where there is none.
+    pub trouble: Option<String>,
+}
+
+impl Line {
+    /// Takes in what happened to the session. True when the engine should look at once.
+    pub fn take(&mut self, happened: Happened) {
+        match happened {
+            Happened::Opened { orders } => self.orders = Some(orders),
+            Happened::Reported { report, heard } => {
+                self.state = Session::Open { heard };
+                self.report = Some(*report);
+                self.trouble = None;
+            }
+            Happened::Broke { since, why } => {
+                self.orders = None;
+                self.trouble = Some(why);
+                // A link that never brought a report was never an open session.
+                if let Session::Open { .. } = self.state {
+                    self.state = Session::Broken { since };
+                }
+            }
+            Happened::Unreachable { why } => self.trouble = Some(why),
+        }
+    }
+}
+
+/// Everything one decision is made from.
+pub fn observe(
+    object: &DistributedDatabase,
+    nodes: u32,
+    snapshot: &Snapshot,
+    lines: &BTreeMap<NodeId, Line>,
+) -> Observed {
+    let name = object.name_any();
+    let mut views = BTreeMap::new();
+    let asked_for = (0..nodes).map(|index| NodeId::from(names::node(&name, index)));
+    let existing = snapshot.pods.keys().cloned();
+    let connected =
+        lines.iter().filter(|(_, line)| matches!(line.state, Session::Open { .. })).map(|(node, _)| node.clone());
+    for node in asked_for.chain(existing).chain(connected) {
+        let view = view(snapshot.pods.get(&node), lines.get(&node));
+        views.entry(node).or_insert(view);
+    }
+    Observed {
+        record: record_of(object),
+        nodes: views,
+        switchover: wish_of(object).map(|to| Switchover { to: NodeId::from(to) }),
+    }
+}
+
+fn view(pod: Option<&PodFacts>, line: Option<&Line>) -> NodeView {
+    // A session that is still open to a former pod of the name speaks for that pod: this one has none yet.
+    let pod = match (pod, line) {
+        (Some(pod), Some(line)) if line.pod != pod.uid && matches!(line.state, Session::Open { .. }) => None,
+        (pod, _) => pod,
+    };
+    NodeView {
+        pod: pod.map_or(Pod::Missing, |pod| Pod::Present {
+            address: pod.address.clone(),
+            deleting: pod.deleting,
+            labelled_master: pod.role.as_deref() == Some(names::ROLE_MASTER),
+            stamp: pod.stamp.unwrap_or_default(),
+        }),
+        session: line.map_or(Session::Never, |line| line.state),
+        report: line.and_then(|line| line.report.clone()),
+    }
+}
+
+/// True while something is missing that might become evidence: the engine then looks more often.
+pub fn is_doubtful(observed: &Observed, now: Millis) -> bool {
+    observed.nodes.values().any(|view| match view.session {
+        Session::Open { heard } => heard + 300 < now,
+        Session::Broken { .. } | Session::Never => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::Term;
+
+    use super::*;
+
+    fn pod(uid: &str) -> PodFacts {
+        PodFacts {
+            uid: uid.to_owned(),
+            version: "1".to_owned(),
+            address: Some("10.0.0.1".to_owned()),
+            machine: None,
+            deleting: false,
+            role: Some("master".to_owned()),
+            stamp: Some(Term(2)),
+            has_annotations: true,
+            ready: true,
+        }
+    }
+
+    fn line(uid: &str, state: Session) -> Line {
+        Line {
+            pod: uid.to_owned(),
+            address: String::new(),
+            number: 1,
+            identity: 0,
+            running: None,
+            orders: None,
+            state,
+            report: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn a_new_pod_does_not_count_while_the_session_is_with_the_former_one() {
+        let open = line("former", Session::Open { heard: 1 });
+        assert_eq!(view(Some(&pod("new")), Some(&open)).pod, Pod::Missing);
+        let broken = line("former", Session::Broken { since: 1 });
+        assert!(matches!(view(Some(&pod("new")), Some(&broken)).pod, Pod::Present { .. }));
+        let same = line("new", Session::Open { heard: 1 });
+        assert!(matches!(view(Some(&pod("new")), Some(&same)).pod, Pod::Present { labelled_master: true, .. }));
+    }
+
+    #[test]
+    fn nodes_that_are_asked_for_are_there_before_their_pods_are() {
+        let object = DistributedDatabase::new("db", api::DistributedDatabaseSpec::default());
+        let observed = observe(&object, 3, &Snapshot::default(), &BTreeMap::new());
+        assert_eq!(observed.nodes.len(), 3);
+        assert!(observed.nodes.values().all(|view| view.pod == Pod::Missing));
+    }
+
+    #[test]
+    fn a_link_that_breaks_before_its_first_report_was_never_open() {
+        let mut line = line("u", Session::Never);
+        line.take(Happened::Broke { since: 5, why: "closed".to_owned() });
+        assert_eq!(line.state, Session::Never);
+    }
+}

@@ -1,0 +1,178 @@
+//! What people get to see: when status is written, and which ends of actions become Events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::{DistributedDatabase, DistributedDatabaseStatus};
+use failover::{Action, Change, Decision, Kind, Millis, NodeId, Observed, Policy, Record, Report};
+
+use super::task::Task;
+use crate::clock;
+use crate::events::Told;
+use crate::executor::{ActionKey, Effect, Failure, Outcome, record};
+use crate::status::{self, Input, differs_materially, status_of};
+
+const MATERIAL_EVERY: Millis = 1000;
+const REFRESH_EVERY: Millis = 10_000;
+
+impl Task {
+    /// The status with another record, for the write that records it.
+    #[expect(clippy::too_many_arguments, reason = "one look's view of the world, spelled out")]
+    pub(super) fn status_with(
+        &self,
+        object: &DistributedDatabase,
+        observed: &Observed,
+        record: &Record,
+        completes: Option<Change>,
+        report: &Report,
+        policy: &Policy,
+        now: Millis,
+    ) -> DistributedDatabaseStatus {
+        let observed = Observed { record: record.clone(), ..observed.clone() };
+        // The report speaks of the moment before; a record that completes a change is already the moment after.
+        let settled = record.intent.is_none() && record.master.is_some();
+        let changed = if settled { Decision::Steady } else { Decision::Changing };
+        let report = if changed == report.decision { report.clone() } else { Report::of(changed) };
+        self.status_now(object, &observed, completes, &report, policy, now)
+    }
+
+    fn status_now(
+        &self,
+        object: &DistributedDatabase,
+        observed: &Observed,
+        completes: Option<Change>,
+        report: &Report,
+        policy: &Policy,
+        now: Millis,
+    ) -> DistributedDatabaseStatus {
+        let troubles: BTreeMap<NodeId, String> = self
+            .lines
+            .iter()
+            .filter_map(|(node, line)| line.trouble.clone().map(|trouble| (node.clone(), trouble)))
+            .collect();
+        status_of(Input {
+            object,
+            applied: &self.applied,
+            observed,
+            report,
+            policy,
+            troubles: &troubles,
+            completes,
+            answered: self.answer.clone(),
+            now,
+            wall: clock::wall(),
+        })
+    }
+
+    /// Writes the status when it is due: soon where something material changed, seldom for the rest.
+    pub(super) fn publish(
+        &mut self,
+        object: &Arc<DistributedDatabase>,
+        observed: &Observed,
+        report: &Report,
+        policy: &Policy,
+        now: Millis,
+    ) {
+        let key = ActionKey::work("status", None);
+        let recording = self.in_flight.is_running(&ActionKey::work("record", None));
+        if recording || self.in_flight.is_running(&key) || now < self.status_at + MATERIAL_EVERY {
+            return;
+        }
+        let status = self.status_now(object, observed, None, report, policy, now);
+        self.shared.metrics.phase(self.phase, Some(status.phase));
+        self.phase = Some(status.phase);
+        let before = object.status.clone().unwrap_or_default();
+        let due = differs_materially(&before, &status)
+            || (now >= self.status_at + REFRESH_EVERY && before != status);
+        if !due || !self.in_flight.admit(&key, now) {
+            return;
+        }
+        self.status_at = now;
+        self.answer = None;
+        self.shared.metrics.status_writes.inc();
+        let (shared, api, base) = (Arc::clone(&self.shared), self.databases(), Arc::clone(object));
+        self.start(key, None, async move { record::carry_out(&*shared.lease, &api, base, status).await });
+    }
+}
+
+/// What people are told of the end of an action; nothing of what is routine.
+pub fn ended_event(action: &Action, outcome: &Outcome, failures: u32) -> Option<Told> {
+    match outcome {
+        Ok(Effect::Lost(_)) | Err(Failure::NotLeading) => None,
+        Ok(_) => done_event(action),
+        Err(failure @ Failure::Refused(_)) if failures == 1 => Some(failed_event(action, failure)),
+        Err(failure) if failures == 4 => Some(failed_event(action, failure)),
+        Err(_) => None,
+    }
+}
+
+fn told(reason: &'static str, term: u64, note: String) -> Told {
+    Told { warning: false, reason, action: format!("Term{term}"), note }
+}
+
+fn done_event(action: &Action) -> Option<Told> {
+    Some(match action {
+        Action::Record { completes: Some(change), record: _ } => changed_event(change),
+        Action::Record { record: Record { intent: Some(intent), term, .. }, completes: None } => {
+            let note = format!("Term {term}: the master changes because {}.", intent.cause.sentence());
+            Told { warning: intent.kind == Kind::Failover, ..told("MasterChanges", term.0, note) }
+        }
+        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } => return None,
+        Action::Fence { node, term, .. } => {
+            told("Fenced", term.0, format!("Term {term}: {node} acknowledges nothing any more."))
+        }
+        Action::Promote { node, term, .. } => {
+            told("Promoted", term.0, format!("Term {term}: {node} accepts writes."))
+        }
+        Action::Route { node, term } => {
+            told("Routed", term.0, format!("Term {term}: the master's Service leads to {node}."))
+        }
+        Action::Follow { node, term, source, .. } => {
+            told("Follows", term.0, format!("Term {term}: {node} follows {source}."))
+        }
+        Action::Clone { node, term, donor, reason, .. } => {
+            told("Cloned", term.0, format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."))
+        }
+        Action::Answer { done, message } => {
+            let reason = if *done { "SwitchoverDone" } else { "SwitchoverRefused" };
+            Told { warning: !done, reason, action: "Switchover".to_owned(), note: message.clone() }
+        }
+    })
+}
+
+fn changed_event(change: &Change) -> Told {
+    let Change { term, intent, master, steps: _, total } = change;
+    let from = intent.from.as_ref().map(|from| format!(" after {from}")).unwrap_or_default();
+    let note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");
+    told("MasterChanged", term.0, note)
+}
+
+fn failed_event(action: &Action, failure: &Failure) -> Told {
+    let key = ActionKey::of(action);
+    let node = key.node.map(|node| format!(" on {node}")).unwrap_or_default();
+    Told {
+        warning: true,
+        reason: "ActionFailed",
+        action: format!("{}{node}", key.kind),
+        note: format!("Term {}: {}{node} failed: {}", key.term, key.kind, status::sentence(failure)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::wire::Refusal;
+    use failover::Term;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_at_once_and_a_silence_only_when_it_lasts() {
+        let action = Action::Drain { node: "db-1".into(), term: Term(2) };
+        let refused = || Err(Failure::Refused(Refusal::Failed { message: "disk full".to_owned() }));
+        let told = ended_event(&action, &refused(), 1).unwrap();
+        assert_eq!(told.note, "Term 2: drain on db-1 failed: disk full");
+        assert!(ended_event(&action, &refused(), 2).is_none());
+        assert!(ended_event(&action, &Err(Failure::NoSession), 1).is_none());
+        assert!(ended_event(&action, &Err(Failure::NoSession), 4).is_some());
+    }
+}

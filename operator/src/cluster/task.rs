@@ -1,0 +1,349 @@
+//! The loop of one database: takes events in, looks, asks `failover::step`, and starts what it planned.
+//!
+//! It never waits for anything but the next event. Only the leader asks and acts; a standby keeps the sessions and
+//! caches warm and does nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{DistributedDatabase, names, wire};
+use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Report, Session, State};
+use kube::{Resource, ResourceExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::observe::{Line, is_doubtful, observe};
+use crate::clock;
+use crate::executor::record::record_of;
+use crate::executor::{ActionKey, InFlight, Outcome};
+use crate::handoff::{Applied, Desired, Leadership};
+use crate::sessions::{self, Happened, Target};
+use crate::snapshot::{Key, Snapshot, is_older};
+
+const HEARTBEAT: Millis = 100;
+const IDLE_LIMIT: Millis = 2500;
+const TICK_FAST: Duration = Duration::from_millis(50);
+const TICK_SLOW: Duration = Duration::from_millis(300);
+/// Events taken in before one look, so that a burst costs one look.
+const BURST: usize = 64;
+
+/// What reaches a database's task.
+pub enum Event {
+    /// The reconcile side's newest word.
+    Put(Desired),
+    /// Something happened to the session with a node.
+    Session {
+        /// The node.
+        node: NodeId,
+        /// Which session of that node.
+        number: u64,
+        /// What.
+        happened: Happened,
+    },
+    /// An action ended.
+    Ended {
+        /// Which.
+        key: ActionKey,
+        /// The action, where it is one of a plan.
+        action: Option<Action>,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        took: Millis,
+    },
+}
+
+/// Whether this operator leads this database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Another operator leads, or none.
+    Standby,
+    /// The lease is ours; the resource is read anew before the first look.
+    Refreshing,
+    /// Ours to decide.
+    Leading,
+}
+
+/// One database.
+pub struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: Key,
+    pub(super) inbox: mpsc::UnboundedSender<Event>,
+    pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(super) object: Option<Arc<DistributedDatabase>>,
+    /// The newest resource, held back while a write of the record is under way.
+    pub(super) held_back: Option<Arc<DistributedDatabase>>,
+    pub(super) applied: Applied,
+    pub(super) identity: Option<Arc<rustls::ClientConfig>>,
+    /// The policy of the last spec that was accepted.
+    pub(super) policy: Option<Policy>,
+    pub(super) lines: BTreeMap<NodeId, Line>,
+    pub(super) sessions_made: u64,
+    pub(super) standing: Standing,
+    pub(super) state: State,
+    pub(super) in_flight: InFlight,
+    pub(super) running: JoinSet<()>,
+    pub(super) verdict: Option<Decision>,
+    pub(super) answer: Option<(bool, String)>,
+    pub(super) status_at: Millis,
+    pub(super) phase: Option<api::resource::Phase>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.metrics.phase(self.phase, None);
+    }
+}
+
+impl Task {
+    pub(super) fn new(shared: Arc<Shared>, key: Key, inbox: mpsc::UnboundedSender<Event>) -> Self {
+        let snapshot = shared.snapshots.subscribe(&key);
+        Self {
+            shared,
+            key,
+            inbox,
+            snapshot,
+            object: None,
+            held_back: None,
+            applied: Applied::Done,
+            identity: None,
+            policy: None,
+            lines: BTreeMap::new(),
+            sessions_made: 0,
+            standing: Standing::Standby,
+            state: State::default(),
+            in_flight: InFlight::default(),
+            running: JoinSet::new(),
+            verdict: None,
+            answer: None,
+            status_at: 0,
+            phase: None,
+        }
+    }
+
+    /// Runs until the register forgets the database.
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let mut leadership = self.shared.lease.subscribe();
+        let mut tick = TICK_FAST;
+        loop {
+            tokio::select! {
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    self.take(event);
+                    for _ in 0..BURST {
+                        let Ok(event) = events.try_recv() else { break };
+                        self.take(event);
+                    }
+                }
+                // The senders live as long as the program; an error could only mean its end.
+                _ = self.snapshot.changed() => {}
+                _ = leadership.changed() => {}
+                () = tokio::time::sleep(tick) => {}
+            }
+            tick = self.look(clock::now());
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Put(desired) => self.put(desired),
+            Event::Session { node, number, happened } => {
+                if let Some(line) = self.lines.get_mut(&node).filter(|line| line.number == number) {
+                    match &happened {
+                        Happened::Broke { why, .. } => tracing::info!(%node, why, "a session broke"),
+                        Happened::Unreachable { why } => tracing::info!(%node, why, "no session can be made"),
+                        Happened::Opened { .. } => tracing::info!(%node, "a session opened"),
+                        Happened::Reported { .. } => {}
+                    }
+                    line.take(happened);
+                }
+            }
+            Event::Ended { key, action, outcome, took } => self.ended(&key, action, outcome, took),
+        }
+    }
+
+    fn put(&mut self, desired: Desired) {
+        let Desired { object, applied, identity } = desired;
+        if !matches!(applied, Applied::Invalid { .. }) {
+            self.policy = Some(object.policy());
+        }
+        self.applied = applied;
+        self.identity = identity.or(self.identity.take());
+        self.take_object(object);
+    }
+
+    /// Takes in the resource as somebody read it. While our own write of the record is under way it is held back:
+    /// a record in it might be the very one that we write.
+    pub(super) fn take_object(&mut self, object: Arc<DistributedDatabase>) {
+        if self.in_flight.is_running(&ActionKey::work("record", None)) {
+            let newer = self.held_back.as_ref().is_none_or(|held| !is_older_object(&object, held));
+            if newer {
+                self.held_back = Some(object);
+            }
+            return;
+        }
+        let Some(known) = &self.object else {
+            self.object = Some(object);
+            return;
+        };
+        if is_older_object(&object, known) {
+            return;
+        }
+        if record_of(&object) != record_of(known) {
+            tracing::warn!(term = record_of(&object).term.0, "another operator wrote the record; beginning anew from it");
+            self.state = State::default();
+        }
+        self.object = Some(object);
+    }
+
+    /// The policy in force: that of the last accepted spec, else of the object with as many nodes as the record has.
+    pub(super) fn policy(&self, object: &DistributedDatabase) -> Policy {
+        self.policy.clone().unwrap_or_else(|| {
+            let size = record_of(object).size;
+            let policy = object.policy();
+            Policy { nodes: if size == 0 { policy.nodes } else { size }, ..policy }
+        })
+    }
+
+    /// One look: mends sessions and, as the leader, decides and starts what is to be done. Returns when to look
+    /// again if nothing happens.
+    fn look(&mut self, now: Millis) -> Duration {
+        while self.running.try_join_next().is_some() {}
+        self.in_flight.tidy(now);
+        let Some(object) = self.object.clone() else { return TICK_SLOW };
+        let snapshot = self.snapshot.borrow_and_update().clone();
+        self.mend_sessions(&object, &snapshot, now);
+        if !self.stand(&object, now) || object.meta().deletion_timestamp.is_some() {
+            return TICK_SLOW;
+        }
+        let policy = self.policy(&object);
+        let observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
+        self.state = state;
+        self.note(&observed, &report);
+        for action in plan {
+            self.perform(action, &object, &snapshot, &observed, &report, &policy, now);
+        }
+        self.keep_labels(&observed, &snapshot, &report, now);
+        self.keep_service(&object, &observed, &snapshot, &report, now);
+        self.publish(&object, &observed, &report, &policy, now);
+        if report.decision != Decision::Steady || is_doubtful(&observed, now) { TICK_FAST } else { TICK_SLOW }
+    }
+
+    /// Follows the lease; true when this operator leads and has read the resource since it does.
+    fn stand(&mut self, object: &Arc<DistributedDatabase>, now: Millis) -> bool {
+        if !self.shared.lease.is_leader() {
+            if self.standing != Standing::Standby {
+                self.standing = Standing::Standby;
+                self.running.abort_all();
+                self.in_flight.clear();
+                self.state = State::default();
+                self.verdict = None;
+            }
+            return false;
+        }
+        if self.standing == Standing::Standby {
+            self.standing = Standing::Refreshing;
+            self.state = State::default();
+        }
+        if self.standing == Standing::Refreshing {
+            self.refresh(object, now);
+        }
+        self.standing == Standing::Leading
+    }
+
+    /// Says what the engine decided, when it changed.
+    fn note(&mut self, observed: &Observed, report: &Report) {
+        if self.verdict == Some(report.decision) {
+            return;
+        }
+        self.verdict = Some(report.decision);
+        tracing::Span::current().record("term", observed.record.term.0);
+        tracing::info!(
+            decision = ?report.decision,
+            term = observed.record.term.0,
+            master = observed.record.master.as_ref().map(NodeId::as_str),
+            waiting_for = ?report.waiting_for,
+            notes = ?report.notes,
+            "decided"
+        );
+    }
+
+    /// Gives every node with an address its session, and a new one where pod, address or identity changed.
+    fn mend_sessions(&mut self, object: &DistributedDatabase, snapshot: &Snapshot, now: Millis) {
+        let Some(identity) = self.identity.clone() else { return };
+        let name = object.name_any();
+        let token = Arc::as_ptr(&identity).cast::<()>() as usize;
+        for (node, pod) in &snapshot.pods {
+            let Some(address) = &pod.address else { continue };
+            let right = self.lines.get(node).is_some_and(|line| {
+                line.running.is_some()
+                    && line.pod == pod.uid
+                    && line.address == *address
+                    // A new identity is for new links; one that is open goes on.
+                    && (line.identity == token || line.orders.is_some())
+            });
+            if right {
+                continue;
+            }
+            self.sessions_made += 1;
+            let number = self.sessions_made;
+            let target = Target {
+                node: node.clone(),
+                cluster: object.metadata.uid.clone().unwrap_or_default(),
+                address: socket_address(address),
+                host: names::node_host(&name, &self.key.0, node.as_str()),
+                identity: Arc::clone(&identity),
+                heartbeat: HEARTBEAT,
+                idle_limit: IDLE_LIMIT,
+            };
+            let (inbox, told) = (self.inbox.clone(), node.clone());
+            let running = sessions::start(target, Arc::clone(&self.shared.metrics), move |happened| {
+                // A closed inbox is the end of this database's task, and with it of the session.
+                let _ = inbox.send(Event::Session { node: told.clone(), number, happened });
+            });
+            let before = self.lines.remove(node);
+            let state = match before.as_ref().map(|line| line.state) {
+                Some(Session::Open { .. }) => Session::Broken { since: now },
+                Some(other) => other,
+                None => Session::Never,
+            };
+            let line = Line {
+                pod: pod.uid.clone(),
+                address: address.clone(),
+                number,
+                identity: token,
+                running: Some(running),
+                orders: None,
+                state,
+                report: before.and_then(|line| line.report),
+                trouble: None,
+            };
+            self.lines.insert(node.clone(), line);
+        }
+        for (node, line) in &mut self.lines {
+            // A pod that is gone is heard to its end, but not sought again: its address may be another's.
+            if !snapshot.pods.contains_key(node) && line.orders.is_none() {
+                line.running = None;
+            }
+        }
+    }
+}
+
+fn socket_address(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{}", wire::SESSION_PORT)
+    } else {
+        format!("{address}:{}", wire::SESSION_PORT)
+    }
+}
+
+fn is_older_object(object: &DistributedDatabase, than: &DistributedDatabase) -> bool {
+    object.metadata.uid == than.metadata.uid
+        && is_older(
+            object.metadata.resource_version.as_deref().unwrap_or_default(),
+            than.metadata.resource_version.as_deref().unwrap_or_default(),
+        )
+}

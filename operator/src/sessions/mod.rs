@@ -1,0 +1,159 @@
+//! Sessions with the nodes: one task per node keeps a mutually authenticated connection to its agent open, turns
+//! what comes in into events with the moment of arrival, and breaks the news at once when the link breaks.
+//!
+//! It decides nothing: what a silence or a break means is the business of the crate `failover`.
+
+mod link;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::wire::{Command, Refusal};
+use failover::{Millis, NodeId, NodeReport, Term};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::clock;
+use crate::metrics::Metrics;
+
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+const BACK_OFF_MAX: Duration = Duration::from_millis(500);
+const OUTBOX: usize = 64;
+
+/// Whom a session is with.
+#[derive(Clone)]
+pub struct Target {
+    /// The node.
+    pub node: NodeId,
+    /// The resource's UID.
+    pub cluster: String,
+    /// Where the agent listens: address and port.
+    pub address: String,
+    /// The name that the node's certificate must be valid for.
+    pub host: String,
+    /// The operator's identity.
+    pub identity: Arc<rustls::ClientConfig>,
+    /// How often the node reports when nothing changes.
+    pub heartbeat: Millis,
+    /// Silence after which the link counts as broken and is made anew.
+    pub idle_limit: Millis,
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub struct Order {
+    /// The term that asks.
+    pub term: Term,
+    /// What to do.
+    pub command: Command,
+    /// Where the outcome goes; dropped when the link breaks first.
+    pub reply: oneshot::Sender<Ended>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Milliseconds that the node spent on it.
+    pub took_ms: Millis,
+    /// Why it was not carried out.
+    pub refusal: Option<Refusal>,
+}
+
+/// What happens to a session.
+#[derive(Debug)]
+pub enum Happened {
+    /// The link is made; orders go through here until it breaks. The first report follows.
+    Opened {
+        /// The orders' way.
+        orders: mpsc::Sender<Order>,
+    },
+    /// The node reported.
+    Reported {
+        /// What.
+        report: Box<NodeReport>,
+        /// When it arrived.
+        heard: Millis,
+    },
+    /// The link broke.
+    Broke {
+        /// When.
+        since: Millis,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// No link could be made, for a reason other than last time's.
+    Unreachable {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+/// A running session; dropping it ends the session.
+pub struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Counts an open link for as long as it lives.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.sessions.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.dec();
+    }
+}
+
+/// Starts the session; `tell` gets everything that happens to it.
+pub fn start<F>(target: Target, metrics: Arc<Metrics>, tell: F) -> Running
+where
+    F: Fn(Happened) + Send + Sync + 'static,
+{
+    Running(tokio::spawn(keep(target, metrics, tell)).abort_handle())
+}
+
+/// Keeps the session for ever: links, and links again.
+async fn keep<F: Fn(Happened) + Send + Sync>(target: Target, metrics: Arc<Metrics>, tell: F) {
+    let mut pause = BACK_OFF_MIN;
+    let mut last_trouble = String::new();
+    loop {
+        match link::connect(&target).await {
+            Ok(stream) => {
+                let _counted = Counted::new(Arc::clone(&metrics));
+                let (orders, outbox) = mpsc::channel(OUTBOX);
+                tell(Happened::Opened { orders });
+                let mut heard_anything = false;
+                let ended = link::serve(stream, &target, outbox, |report| {
+                    heard_anything = true;
+                    tell(Happened::Reported { report, heard: clock::now() });
+                })
+                .await;
+                let why = crate::lease::chain(&ended);
+                tell(Happened::Broke { since: clock::now(), why });
+                if heard_anything {
+                    pause = BACK_OFF_MIN;
+                    last_trouble.clear();
+                    continue;
+                }
+            }
+            Err(error) => {
+                let why = crate::lease::chain(&error);
+                if why != last_trouble {
+                    last_trouble.clone_from(&why);
+                    tell(Happened::Unreachable { why });
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(BACK_OFF_MAX);
+    }
+}

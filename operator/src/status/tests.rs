@@ -1,0 +1,189 @@
+//! Status as people see it, in whole.
+
+use std::collections::BTreeMap;
+
+use failover::{Cause, Change, Intent, Kind, NodeReport, Pod, Term};
+
+use super::*;
+
+const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+fn view(role: Role) -> NodeView {
+    let set = GtidSet::new().with(A, 1, 10);
+    let state = ServerState {
+        uuid: A.to_owned(),
+        version: "9.7.4".to_owned(),
+        role,
+        executed: set.clone(),
+        received: GtidSet::new(),
+        purged: GtidSet::new(),
+        open: true,
+    };
+    NodeView {
+        pod: Pod::Present {
+            address: Some("10.0.0.1".to_owned()),
+            deleting: false,
+            labelled_master: false,
+            stamp: Term(3),
+        },
+        session: Session::Open { heard: 900 },
+        report: Some(NodeReport {
+            volume: "v".into(),
+            term: Term(3),
+            fenced: None,
+            stopping: false,
+            cloning: None,
+            server: Server::Up(Box::new(state)),
+        }),
+    }
+}
+
+fn slave() -> NodeView {
+    view(Role::Slave {
+        term: Term(3),
+        source: "db-0".into(),
+        address: "10.0.0.1".to_owned(),
+        receiver: Receiver::Receiving { age_ms: 10 },
+        applier: Applier::Running,
+        caught_up: true,
+    })
+}
+
+fn database(nodes: u32) -> Observed {
+    let names: Vec<NodeId> = (0..nodes).map(|index| names::node("db", index).into()).collect();
+    let mut views: BTreeMap<NodeId, NodeView> = names.iter().map(|name| (name.clone(), slave())).collect();
+    views.insert("db-0".into(), view(Role::Master { term: Term(3), acks: nodes / 2, waiting: 0 }));
+    let record = Record {
+        term: Term(3),
+        master: Some("db-0".into()),
+        intent: None,
+        size: nodes,
+        acks: nodes / 2,
+        members: names.into_iter().map(|name| (name, "v".into())).collect(),
+    };
+    Observed { record, nodes: views, switchover: None }
+}
+
+fn policy(nodes: u32) -> Policy {
+    let mut policy = object().policy();
+    policy.nodes = nodes;
+    policy
+}
+
+fn object() -> DistributedDatabase {
+    let mut object = DistributedDatabase::new("db", api::DistributedDatabaseSpec { nodes: 3, ..Default::default() });
+    object.metadata.generation = Some(7);
+    object
+}
+
+fn status(observed: &Observed, report: &Report, completes: Option<Change>) -> DistributedDatabaseStatus {
+    status_of(Input {
+        object: &object(),
+        applied: &Applied::Done,
+        observed,
+        report,
+        policy: &policy(3),
+        troubles: &BTreeMap::from([("db-2".into(), "10.0.0.3:8440 does not answer".to_owned())]),
+        completes,
+        answered: None,
+        now: 1000,
+        wall: Timestamp::from_second(1_700_000_000).unwrap(),
+    })
+}
+
+fn break_session(observed: &mut Observed, node: &str) {
+    observed.nodes.get_mut(&NodeId::from(node)).unwrap().session = Session::Broken { since: 500 };
+}
+
+#[test]
+fn a_whole_database_is_healthy() {
+    insta::assert_yaml_snapshot!(status(&database(3), &Report::of(Decision::Steady), None));
+}
+
+#[test]
+fn a_lost_slave_leaves_a_degraded_database_at_risk() {
+    let mut observed = database(3);
+    break_session(&mut observed, "db-2");
+    insta::assert_yaml_snapshot!(status(&observed, &Report::of(Decision::Steady), None));
+}
+
+#[test]
+fn a_completed_failover_stands_first_in_the_list() {
+    let change = Change {
+        term: Term(3),
+        intent: Intent { kind: Kind::Failover, cause: Cause::ServerDied, from: Some("db-1".into()), to: None },
+        master: "db-0".into(),
+        steps: BTreeMap::from([("recorded".to_owned(), 4), ("promoted".to_owned(), 60)]),
+        total: 90,
+    };
+    let status = status(&database(3), &Report::of(Decision::Steady), Some(change));
+    insta::assert_yaml_snapshot!(status.last_failovers);
+}
+
+#[test]
+fn a_blocked_change_says_what_it_waits_for() {
+    let mut observed = database(3);
+    observed.record.master = None;
+    let mut report = Report::of(Decision::Blocked);
+    report.waiting_for.push("db-1 does not answer".to_owned());
+    let status = status(&observed, &report, None);
+    assert_eq!(status.phase, Phase::Down);
+    assert!(status.explanation.contains(&"Waiting for: db-1 does not answer.".to_owned()), "{status:?}");
+}
+
+#[test]
+fn safe_to_lose_counts_quorum_and_acknowledgements() {
+    for (nodes, expected) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (7, 3), (9, 4)] {
+        assert_eq!(safe_to_lose(&database(nodes), &policy(nodes)), expected, "{nodes} nodes");
+    }
+}
+
+#[test]
+fn nothing_is_safe_to_lose_without_a_spare_slave_a_master_or_automatic_failover() {
+    let mut lacking = database(3);
+    break_session(&mut lacking, "db-2");
+    assert_eq!(safe_to_lose(&lacking, &policy(3)), 0);
+    let mut headless = database(3);
+    headless.record.master = None;
+    assert_eq!(safe_to_lose(&headless, &policy(3)), 0);
+    let manual = Policy { automatic: false, ..policy(3) };
+    assert_eq!(safe_to_lose(&database(3), &manual), 0);
+}
+
+#[test]
+fn a_slave_whose_volume_is_no_members_does_not_count() {
+    let mut observed = database(3);
+    observed.record.members.insert("db-1".into(), "former".into());
+    assert_eq!(safe_to_lose(&observed, &policy(3)), 0);
+}
+
+#[test]
+fn positions_and_contact_alone_are_no_material_difference() {
+    let one = status(&database(3), &Report::of(Decision::Steady), None);
+    let mut other = one.clone();
+    other.nodes[0].gtid_set = GtidSet::new();
+    other.nodes[1].last_contact = None;
+    assert!(!differs_materially(&one, &other));
+    other.ready_nodes = 2;
+    assert!(differs_materially(&one, &other));
+}
+
+#[test]
+fn a_condition_keeps_its_transition_time_while_its_status_stays() {
+    let first = status(&database(3), &Report::of(Decision::Steady), None);
+    let mut object = object();
+    object.status = Some(first.clone());
+    let later = status_of(Input {
+        object: &object,
+        applied: &Applied::Done,
+        observed: &database(3),
+        report: &Report::of(Decision::Steady),
+        policy: &policy(3),
+        troubles: &BTreeMap::new(),
+        completes: None,
+        answered: None,
+        now: 2000,
+        wall: Timestamp::from_second(1_700_000_600).unwrap(),
+    });
+    assert_eq!(later.conditions, first.conditions);
+}
