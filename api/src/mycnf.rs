@@ -169,13 +169,19 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
     setting(&mut text, "performance_schema_instrument", "'stage/innodb/clone%=ON'");
     if !users.is_empty() {
         text.push_str("\n# From spec.mysql.config\n");
-        users.iter().for_each(|(name, value)| setting(&mut text, name, value));
+        for (name, value) in &users {
+            setting(&mut text, name, value);
+        }
     }
     text.push_str("\n# Where things are in the pod\n");
-    places().iter().for_each(|(name, value)| setting(&mut text, name, value));
+    for (name, value) in places() {
+        setting(&mut text, name, &value);
+    }
     for section in &SAFETY {
         let _ = writeln!(text, "\n# {}", section.why);
-        section.settings.iter().for_each(|(name, value)| setting(&mut text, name, value));
+        for (name, value) in section.settings {
+            setting(&mut text, name, value);
+        }
     }
     text
 }

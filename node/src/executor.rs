@@ -90,10 +90,10 @@ impl Executor {
                     Some(order) => self.take(order).await,
                     None => return,
                 },
-                result = ended(&mut self.running) => self.finish_running(result).await,
+                result = ended(&mut self.running) => self.finish_running(result),
                 result = ended(&mut self.cloning) => {
                     if let Some(done) = self.cloning.take() {
-                        self.answer(done.asked, result).await;
+                        Self::answer(done.asked, result);
                     }
                 }
             }
@@ -112,10 +112,10 @@ impl Executor {
         let known = self.agent.store.get().await.term;
         if term < known {
             warn!(%term, %known, ?command, "refused: stale term");
-            return self.answer(vec![asked], Err(Refusal::StaleTerm { current: known })).await;
+            return Self::answer(vec![asked], Err(Refusal::StaleTerm { current: known }));
         }
         if let Err(error) = self.agent.store.change(|memory| memory.term = memory.term.max(term)).await {
-            return self.answer(vec![asked], Err(commands::failed(&error))).await;
+            return Self::answer(vec![asked], Err(commands::failed(&error)));
         }
         let work = Work::Command(term, command);
         if self.overtakes(&work, term > known) {
@@ -139,7 +139,7 @@ impl Executor {
 
     async fn supersede(&mut self) {
         for (_, asked) in std::mem::take(&mut self.queue) {
-            self.answer(asked, Err(Refusal::Superseded)).await;
+            Self::answer(asked, Err(Refusal::Superseded));
         }
         if let Some(mut running) = self.running.take() {
             running.cancel.cancel();
@@ -148,7 +148,7 @@ impl Executor {
                 running.task.abort();
                 let _ = running.task.await;
             }
-            self.answer(running.asked, Err(Refusal::Superseded)).await;
+            Self::answer(running.asked, Err(Refusal::Superseded));
         }
     }
 
@@ -192,7 +192,7 @@ impl Executor {
         Running { work, asked, cancel, task }
     }
 
-    async fn finish_running(&mut self, result: Result<(), Refusal>) {
+    fn finish_running(&mut self, result: Result<(), Refusal>) {
         let Some(done) = self.running.take() else { return };
         if let (Work::Command(term, command), Some(asked)) = (&done.work, done.asked.first()) {
             let took_ms = clock::millis_since(asked.since);
@@ -201,11 +201,11 @@ impl Executor {
                 Err(refusal) => warn!(command = commands::name(command), %term, took_ms, ?refusal, "not done"),
             }
         }
-        self.answer(done.asked, result).await;
+        Self::answer(done.asked, result);
     }
 
     /// Tells everybody who asked, after the board shows the effect.
-    async fn answer(&self, asked: Vec<Asked>, result: Result<(), Refusal>) {
+    fn answer(asked: Vec<Asked>, result: Result<(), Refusal>) {
         let refusal = result.err();
         for Asked { id, answers, since } in asked {
             let took_ms = clock::millis_since(since);

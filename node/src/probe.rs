@@ -96,7 +96,6 @@ async fn watch_life(
                 return Some(());
             }
         };
-        waiting.drain(..).for_each(|ask| drop(ask.send(())));
         let pause = match answer {
             Ok(status) => {
                 if last_answer.is_none() {
@@ -111,6 +110,10 @@ async fn watch_life(
                 RETRY
             }
         };
+        for ask in waiting.drain(..) {
+            // A command that went away does not need to know.
+            let _ = ask.send(());
+        }
         tokio::select! {
             () = sleep(pause) => {}
             Some(ask) = asks.recv() => waiting.push(ask),

@@ -16,7 +16,7 @@ use std::{path::Path, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Row,
-    mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode},
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow, MySqlSslMode},
     raw_sql,
 };
 use tokio::{
@@ -77,7 +77,8 @@ impl Error {
     }
 
     fn of(what: &'static str, error: sqlx::Error) -> Self {
-        match error.as_database_error().map(|database| database.downcast_ref::<sqlx::mysql::MySqlDatabaseError>()) {
+        let answer = error.as_database_error().and_then(|database| database.try_downcast_ref::<MySqlDatabaseError>());
+        match answer {
             Some(refused) => Self::Refused { what, code: refused.number(), message: refused.message().to_owned() },
             None => Self::Broken { what, source: Box::new(error) },
         }

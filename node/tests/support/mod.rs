@@ -1,0 +1,349 @@
+//! Real supervisors, agents and MySQL servers on 127.0.0.1, and an operator's end of the session.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command as Process, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use api::wire::{Command, Refusal, ToNode, ToOperator};
+use failover::{NodeReport, Role, Server, ServerState, Term};
+use futures::{SinkExt as _, StreamExt as _};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use sqlx::{ConnectOptions, mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode}};
+use tokio::{net::TcpStream, sync::{mpsc, oneshot}, time::sleep};
+use tokio_util::codec::{Framed, LinesCodec};
+
+pub const PASSWORD: &str = "pa'ss\\word";
+
+#[expect(clippy::disallowed_methods, reason = "a test measures real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// mysqld and the supervisor's program, or why they cannot be used.
+#[expect(clippy::disallowed_methods, reason = "the place of mysqld differs from machine to machine")]
+pub fn programs() -> Result<(PathBuf, PathBuf), String> {
+    let agent = PathBuf::from(env!("CARGO_BIN_EXE_ddb-node"));
+    let supervisor = agent.with_file_name("ddb-supervisor");
+    if !supervisor.exists() {
+        return Err("there is no ddb-supervisor: `cargo build -p supervisor` first".to_owned());
+    }
+    let named = std::env::var_os("DDB_TEST_MYSQLD").map(PathBuf::from);
+    let found = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("mysqld")).find(|file| file.exists()));
+    let mysqld = named.or(found).ok_or("there is no mysqld: put one in PATH or name it in DDB_TEST_MYSQLD")?;
+    Ok((mysqld, supervisor))
+}
+
+/// A certificate authority with the certificates of nodes and operator in `directory`.
+pub fn certificates(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "test authority");
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    fs::write(directory.join("ca.crt"), ca_certificate.pem()).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    for (file, name) in [("tls", "node"), ("operator", "ddb-operator"), ("stranger", "somebody")] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["node.test".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        fs::write(directory.join(format!("{file}.crt")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        fs::write(directory.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One pod's worth of processes.
+pub struct Node {
+    pub name: String,
+    pub directory: PathBuf,
+    pub mysql_port: u16,
+    pub session_port: u16,
+    pub probe_port: u16,
+    tls: PathBuf,
+    mysqld: PathBuf,
+    supervisor_program: PathBuf,
+    pub supervisor: Child,
+    pub agent: Child,
+}
+
+impl Node {
+    pub fn start(root: &Path, name: &str, tls: &Path, mysqld: &Path, supervisor_program: &Path) -> Self {
+        let directory = root.join(name);
+        for sub in ["run", "account", "tmp"] {
+            fs::create_dir_all(directory.join(sub)).unwrap();
+        }
+        fs::write(directory.join("account/username"), "app").unwrap();
+        fs::write(directory.join("account/password"), PASSWORD).unwrap();
+        let mysql_port = free_port();
+        let place = |text: &str| directory.join(text).display().to_string();
+        let config = api::mycnf::my_cnf(&BTreeMap::new(), Some(512 << 20))
+            .replace("/var/lib/ddb/mysql", &place("mysql"))
+            .replace("/run/ddb/", &format!("{}/", place("run")))
+            .replace("/etc/ddb/tls", &tls.display().to_string())
+            .replace("port=3306", &format!("port={mysql_port}"))
+            .replace("tmpdir=/tmp", &format!("tmpdir={}", place("tmp")));
+        fs::write(directory.join("my.cnf"), config).unwrap();
+        let supervisor = run_supervisor(&directory, mysqld, supervisor_program);
+        let (session_port, probe_port) = (free_port(), free_port());
+        let agent = run_agent(&directory, name, tls, session_port, probe_port);
+        Self {
+            name: name.to_owned(),
+            directory,
+            mysql_port,
+            session_port,
+            probe_port,
+            tls: tls.to_owned(),
+            mysqld: mysqld.to_owned(),
+            supervisor_program: supervisor_program.to_owned(),
+            supervisor,
+            agent,
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.mysql_port)
+    }
+
+    pub fn restart_supervisor(&mut self) {
+        self.supervisor = run_supervisor(&self.directory, &self.mysqld, &self.supervisor_program);
+    }
+
+    pub fn restart_agent(&mut self) {
+        self.agent = run_agent(&self.directory, &self.name, &self.tls, self.session_port, self.probe_port);
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("run/mysql.sock")
+    }
+
+    pub async fn root(&self) -> MySqlConnection {
+        self.connect("root", "").await.unwrap()
+    }
+
+    pub async fn app(&self) -> Result<MySqlConnection, sqlx::Error> {
+        self.connect("app", PASSWORD).await
+    }
+
+    async fn connect(&self, user: &str, password: &str) -> Result<MySqlConnection, sqlx::Error> {
+        let options = MySqlConnectOptions::new().socket(self.socket()).username(user);
+        options.password(password).ssl_mode(MySqlSslMode::Disabled).connect().await
+    }
+
+    pub fn mysqld_pid(&self) -> i32 {
+        fs::read_to_string(self.directory.join("run/mysqld.pid")).unwrap().trim().parse().unwrap()
+    }
+
+    /// Kilobytes resident.
+    pub fn agent_rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    pub async fn ready(&self) -> bool {
+        self.get("/readyz").await.starts_with("HTTP/1.1 200")
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = TcpStream::connect(("127.0.0.1", self.probe_port)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for process in [&mut self.agent, &mut self.supervisor] {
+            let _ = Process::new("kill").args(["-TERM", &process.id().to_string()]).status();
+        }
+        let _ = self.supervisor.wait();
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("mysql.log")).unwrap();
+    Process::new(program)
+        .arg("run")
+        .arg("--mysqld").arg(mysqld)
+        .arg("--config").arg(directory.join("my.cnf"))
+        .arg("--datadir").arg(directory.join("mysql"))
+        .arg("--template").arg(directory.join("no-template"))
+        .arg("--scratch").arg(directory.join("tmp"))
+        .arg("--socket").arg(directory.join("run/supervisor.sock"))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("agent.log")).unwrap();
+    Process::new(env!("CARGO_BIN_EXE_ddb-node"))
+        .args(["--node", name, "--cluster", "test"])
+        .args(["--session-listen", &format!("127.0.0.1:{session}"), "--probe-listen", &format!("127.0.0.1:{probe}")])
+        .arg("--agent-dir").arg(directory.join("agent"))
+        .arg("--mysql-socket").arg(directory.join("run/mysql.sock"))
+        .arg("--supervisor-socket").arg(directory.join("run/supervisor.sock"))
+        .arg("--tls-dir").arg(tls)
+        .arg("--mysql-tls-dir").arg(tls)
+        .arg("--account-dir").arg(directory.join("account"))
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+type Waiters = Arc<Mutex<BTreeMap<u64, oneshot::Sender<(u64, Option<Refusal>)>>>>;
+
+/// An operator's session with one node.
+pub struct Operator {
+    pub reports: Arc<Mutex<Vec<(Instant, NodeReport)>>>,
+    waiters: Waiters,
+    out: mpsc::UnboundedSender<ToNode>,
+    next: u64,
+}
+
+impl Operator {
+    pub async fn connect(node: &Node, tls: &Path, identity: &str) -> Result<Self, String> {
+        let mut last = String::new();
+        for _ in 0..100 {
+            match Self::try_connect(node, tls, identity).await {
+                Ok(operator) => return Ok(operator),
+                Err(error) => last = error,
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err(last)
+    }
+
+    pub async fn try_connect(node: &Node, tls: &Path, identity: &str) -> Result<Self, String> {
+        let stream = TcpStream::connect(("127.0.0.1", node.session_port)).await.map_err(|e| e.to_string())?;
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(tls.join(format!("{identity}.crt"))).unwrap()],
+                PrivateKeyDer::from_pem_file(tls.join(format!("{identity}.key"))).unwrap(),
+            )
+            .unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector
+            .connect(ServerName::try_from("node.test").unwrap(), stream)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut lines = Framed::new(stream, LinesCodec::new());
+        let hello = ToNode::Hello { node: node.name.as_str().into(), cluster: "test".to_owned(), heartbeat_ms: 100 };
+        lines.send(serde_json::to_string(&hello).unwrap()).await.map_err(|e| e.to_string())?;
+        let first = lines.next().await.ok_or("closed")?.map_err(|e| e.to_string())?;
+        let Ok(ToOperator::Report { report }) = serde_json::from_str(&first) else { return Err(first) };
+        let reports = Arc::new(Mutex::new(vec![(now(), *report)]));
+        let waiters = Waiters::default();
+        let (out, mut outgoing) = mpsc::unbounded_channel::<ToNode>();
+        let (seen, waiting) = (Arc::clone(&reports), Arc::clone(&waiters));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    line = lines.next() => match line {
+                        Some(Ok(line)) => match serde_json::from_str(&line).unwrap() {
+                            ToOperator::Report { report } => seen.lock().unwrap().push((now(), *report)),
+                            ToOperator::Outcome { id, took_ms, refusal } => {
+                                if let Some(waiter) = waiting.lock().unwrap().remove(&id) {
+                                    let _ = waiter.send((took_ms, refusal));
+                                }
+                            }
+                        },
+                        _ => return,
+                    },
+                    message = outgoing.recv() => match message {
+                        Some(message) => lines.send(serde_json::to_string(&message).unwrap()).await.unwrap(),
+                        None => return,
+                    },
+                }
+            }
+        });
+        Ok(Self { reports, waiters, out, next: 0 })
+    }
+
+    pub fn report(&self) -> NodeReport {
+        self.reports.lock().unwrap().last().unwrap().1.clone()
+    }
+
+    pub fn state(&self) -> ServerState {
+        match self.report().server {
+            Server::Up(state) => *state,
+            other => panic!("not up: {other:?}"),
+        }
+    }
+
+    /// Sends a command and returns its outcome and the milliseconds until it was here.
+    pub async fn tell(&mut self, term: u64, command: Command) -> (u64, Option<Refusal>) {
+        let begun = now();
+        let (_, refusal) = self.send(term, command).await.unwrap();
+        (u64::try_from(begun.elapsed().as_millis()).unwrap(), refusal)
+    }
+
+    pub fn send(&mut self, term: u64, command: Command) -> oneshot::Receiver<(u64, Option<Refusal>)> {
+        self.next += 1;
+        let (done, outcome) = oneshot::channel();
+        self.waiters.lock().unwrap().insert(self.next, done);
+        self.out.send(ToNode::Command { id: self.next, term: Term(term), command }).unwrap();
+        outcome
+    }
+
+    /// Tells, demands success, prints and returns the milliseconds.
+    pub async fn done(&mut self, what: &str, term: u64, command: Command) -> u64 {
+        let (took, refusal) = self.tell(term, command).await;
+        assert_eq!(refusal, None, "{what}: report {:?}", self.report());
+        println!("{what}: {took} ms");
+        took
+    }
+
+    /// Waits until a report satisfies `wanted`; returns when it came.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&NodeReport) -> bool) -> Instant {
+        let from = self.reports.lock().unwrap().len().saturating_sub(1);
+        let give_up = now() + Duration::from_secs(60);
+        loop {
+            let found = self.reports.lock().unwrap()[from..].iter().find(|(_, report)| wanted(report)).map(|(at, _)| *at);
+            if let Some(at) = found {
+                return at;
+            }
+            assert!(now() < give_up, "{what} never came; last report {:?}", self.report());
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+pub fn up(report: &NodeReport) -> Option<&ServerState> {
+    match &report.server {
+        Server::Up(state) => Some(state),
+        _ => None,
+    }
+}
+
+pub fn is_caught_up(report: &NodeReport) -> bool {
+    up(report).is_some_and(|state| state.open && matches!(state.role, Role::Slave { caught_up: true, .. }))
+}
