@@ -38,13 +38,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if !stale.is_empty() {
-        bail!("stale: {}; run `cargo xtask generate` and commit the result", stale.join(", "));
+        bail!(
+            "stale: {}; run `cargo xtask generate` and commit the result",
+            stale.join(", ")
+        );
     }
     Ok(())
 }
 
 fn definition() -> Result<String> {
-    let mut definition = serde_json::to_value(DistributedDatabase::crd()).context("cannot serialize the definition")?;
+    let mut definition =
+        serde_json::to_value(DistributedDatabase::crd()).context("cannot serialize the definition")?;
     // An uninstalled chart must not take every database with it: Helm leaves what carries this.
     definition["metadata"]["annotations"] = json!({ "helm.sh/resource-policy": "keep" });
     describe(&mut definition);
@@ -56,7 +60,11 @@ fn definition() -> Result<String> {
 
 /// What `kubectl explain ddb` begins with is the description that the derive macro put on the spec.
 fn describe(definition: &mut Value) {
-    for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
+    for version in definition["spec"]["versions"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         schema["description"] = schema["properties"]["spec"]["description"].take();
         schema["properties"]["spec"]["description"] = json!("What is wanted.");
@@ -67,7 +75,11 @@ fn describe(definition: &mut Value) {
 fn strip_formats(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+            if fields
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint"))
+            {
                 fields.remove("format");
             }
             fields.values_mut().for_each(strip_formats);
@@ -82,7 +94,9 @@ fn accept_numbers(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for name in ["limits", "requests"] {
-                let amounts = fields.get_mut(name).and_then(|amounts| amounts.get_mut("additionalProperties"));
+                let amounts = fields
+                    .get_mut(name)
+                    .and_then(|amounts| amounts.get_mut("additionalProperties"));
                 if let Some(Value::Object(amount)) = amounts {
                     amount.remove("type");
                     amount.insert("x-kubernetes-int-or-string".to_owned(), Value::Bool(true));

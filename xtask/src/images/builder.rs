@@ -1,7 +1,7 @@
 //! buildah, with its storage in our own cache folder: from a Dockerfile and a prepared context to an archive.
 //!
-//! Archives are of Docker's kind, because that is the one buildah leaves uncompressed: they never travel, and unpacking
-//! them again for each node would be most of the time of a load.
+//! Layers are compressed with zstd at its lowest level: each node's containerd stores the archive as it is and waits for
+//! the disk, so that fewer bytes are loaded three times faster than none compressed, and unpacking costs little.
 
 use std::{
     fs,
@@ -15,12 +15,12 @@ use crate::{
     cluster::requirements,
     digest::Key,
     host,
-    process::{command, run, succeeds},
+    process::{command, output, run, succeeds},
     progress::Step,
 };
 
 /// How images are built and stored; part of every key, so raise it when this module changes what comes out.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// The start of every image's key.
 pub fn key() -> Key {
@@ -120,6 +120,17 @@ impl Builder {
         succeeds(self.buildah().args(["inspect", "--type", "image", reference]))
     }
 
+    /// The images in the storage, by name.
+    pub fn references(&self) -> Vec<String> {
+        let listed = output(self.buildah().args(["images", "--format", "{{.Name}}:{{.Tag}}"]));
+        listed.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// Takes an image out of the storage; one that is not there is no error.
+    pub fn forget(&self, reference: &str) {
+        let _ = succeeds(self.buildah().args(["rmi", "--force", reference]));
+    }
+
     fn build_in(&self, image: &Image, reference: &str, context: &Path) -> Result<()> {
         fs::create_dir_all(context)?;
         for file in &image.context {
@@ -152,16 +163,21 @@ impl Builder {
     fn push(&self, reference: &str, image: &Image, archive: &Path) -> Result<()> {
         let temporary = archive.with_extension(format!("tmp{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
-        let target = format!(
-            "docker-archive:{}:{}",
-            temporary.display(),
-            image.moving_reference()
-        );
-        run(self.buildah().args(["push", "--quiet", reference, &target]))?;
+        let target = format!("oci-archive:{}:{}", temporary.display(), image.moving_reference());
+        let small = [
+            "--format=oci",
+            "--compression-format=zstd",
+            "--compression-level=1",
+        ];
+        run(self
+            .buildah()
+            .args(["push", "--quiet"])
+            .args(small)
+            .args([reference, &target]))?;
         fs::rename(&temporary, archive)
             .with_context(|| format!("{} cannot be written", archive.display()))?;
         // The archive is what is kept; the storage would grow with every build.
-        let _ = succeeds(self.buildah().args(["rmi", "--force", reference]));
+        self.forget(reference);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cluster::requirements,
+    digest::Key,
     host,
     process::{command, run, write_atomically},
     progress::Step,
@@ -25,7 +26,7 @@ const PACKAGES: &str = "mysql-server-core,mysql-client-core,ca-certificates";
 pub fn prepare(builder: &Builder, cache: &Path) -> Result<Image> {
     let recipe = recipe_folder("mysql");
     let init = init_sql(cache)?;
-    let base_key = builder::key().text("packages", PACKAGES).text("series", SERIES);
+    let base_key = Key::default().text("packages", PACKAGES).text("series", SERIES);
     let base_key = base_key.folder(&recipe_folder("mysql-base"))?.short();
     let base = format!("localhost/ddb-mysql-base:{base_key}");
     let key = builder::key()
@@ -72,7 +73,28 @@ fn ensure_base(builder: &Builder, cache: &Path, key: &str, reference: &str) -> R
         recipe_folder("mysql-base"),
         vec![system],
     );
-    builder.build(&image, reference)
+    builder.build(&image, reference)?;
+    forget_other_bases(builder, cache, &folder, reference);
+    Ok(())
+}
+
+/// An older base is of no use and large.
+fn forget_other_bases(builder: &Builder, cache: &Path, folder: &Path, reference: &str) {
+    for entry in fs::read_dir(cache.join("images")).into_iter().flatten().flatten() {
+        let older = entry.file_name().to_string_lossy().starts_with("mysql-base-") && entry.path() != folder;
+        if older {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    for other in builder
+        .references()
+        .iter()
+        .filter(|other| other.starts_with("localhost/ddb-mysql-base:"))
+    {
+        if other != reference {
+            builder.forget(other);
+        }
+    }
 }
 
 fn bootstrap(folder: &Path, system: &Path) -> Result<()> {
