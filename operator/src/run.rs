@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Register, Shared};
 use crate::events::Events;
+use crate::handoff::Leadership;
 use crate::http::{self, Served};
 use crate::lease::{self, LeaderLease};
 use crate::metrics::Metrics;
+use crate::reconcile;
 use crate::settings::Settings;
 use crate::snapshot::{self, Snapshots};
 
@@ -68,7 +70,17 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         metrics: Arc::clone(&metrics),
     });
     let clusters = Arc::new(Register::new(shared));
-    let reconciling = tokio::spawn(reconcile(client.clone(), settings.clone(), clusters, Arc::clone(&lease), &shutdown));
+    let context = reconcile::Context::new(
+        client.clone(),
+        reconcile::Settings {
+            node_image: settings.node_image.clone(),
+            mysql_image: settings.mysql_image.clone(),
+            watch_namespace: settings.watch_namespace.clone(),
+        },
+        clusters,
+        Arc::clone(&lease) as Arc<dyn Leadership>,
+    );
+    let reconciling = tokio::spawn(reconcile::run(context, shutdown.clone().cancelled_owned()));
     lease::run(&lease, client, &settings.namespace, &settings.identity, &metrics, shutdown).await;
     let ended = async { tokio::join!(reconciling, http) };
     if tokio::time::timeout(FAREWELL, ended).await.is_err() {
@@ -99,16 +111,4 @@ async fn await_api(client: &Client, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => {}
         }
     }
-}
-
-/// The reconcile side; ends with `shutdown`.
-fn reconcile(
-    _client: Client,
-    _settings: Settings,
-    _clusters: Arc<Register>,
-    _leadership: Arc<LeaderLease>,
-    shutdown: &CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let shutdown = shutdown.clone();
-    async move { shutdown.cancelled().await }
 }

@@ -31,6 +31,7 @@ fn view(role: Role) -> NodeView {
             volume: "v".into(),
             term: Term(3),
             fenced: None,
+            followed: None,
             stopping: false,
             cloning: None,
             server: Server::Up(Box::new(state)),
