@@ -1,0 +1,204 @@
+//! The failover benchmark: the same fault many times, each under a writer, each with its proof.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use kube::ResourceExt;
+use nix::sys::signal::Signal;
+
+use crate::{
+    clock::millis,
+    database::Database,
+    facts::{BenchFacts, FaultFacts},
+    faults::{self, Deletion},
+    gaps::percentile,
+    install,
+    screen::{Screen, Tone},
+    settings::Target,
+    sql,
+    storm::{Aftermath, Storm},
+    world,
+    writer::Habits,
+};
+
+const NAMESPACE: &str = "ddb-bench";
+const NAME: &str = "bench";
+const SCHEMA: &str = "bench";
+
+/// What is done to the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Fault {
+    /// kill -9 of mysqld in the master's pod.
+    MysqldKill,
+    /// kubectl delete pod --force --grace-period=0.
+    PodForceDelete,
+    /// kubectl delete pod.
+    PodDelete,
+    /// A switchover asked for by annotation.
+    Switchover,
+}
+
+impl Fault {
+    /// Its name on the command line and in the facts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MysqldKill => "mysqld-kill",
+            Self::PodForceDelete => "pod-force-delete",
+            Self::PodDelete => "pod-delete",
+            Self::Switchover => "switchover",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Which faults, in this order.
+    pub faults: Vec<Fault>,
+    /// How often each.
+    pub runs: u32,
+    /// How many clients write.
+    pub writers: u32,
+}
+
+struct Run {
+    outage: u64,
+    lost: usize,
+    acknowledged: usize,
+    steps: Vec<(String, u64)>,
+}
+
+/// Measures on a database of its own, which is removed afterwards.
+pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchFacts> {
+    let client = world::client(target).await?;
+    install::install(&client, target, &[]).await?;
+    let database = prepare(&client).await?;
+    let mut faults = BTreeMap::new();
+    for fault in &plan.faults {
+        screen.heading(fault.name());
+        let mut runs = Vec::new();
+        for number in 1..=plan.runs {
+            let run = one(&database, *fault, plan.writers, number).await;
+            let run = match run.with_context(|| format!("{} run {number}", fault.name())) {
+                Ok(run) => run,
+                Err(error) => {
+                    crate::dump::dump(&client, NAMESPACE, "bench").await;
+                    return Err(error);
+                }
+            };
+            screen.line(&format!(
+                "  run {number:>3}  {:>6} ms  lost {}  {}",
+                run.outage,
+                run.lost,
+                steps_line(&run)
+            ));
+            runs.push(run);
+        }
+        faults.insert(fault.name().to_owned(), summary(&runs));
+    }
+    world::remove_namespace(&client, NAMESPACE).await?;
+    let facts = BenchFacts { faults };
+    table(screen, &facts);
+    Ok(facts)
+}
+
+async fn prepare(client: &kube::Client) -> Result<Database> {
+    world::remove_namespace(client, NAMESPACE).await?;
+    let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
+    namespace.metadata.name = Some(NAMESPACE.to_owned());
+    let namespaces = kube::Api::all(client.clone());
+    namespaces
+        .create(&kube::api::PostParams::default(), &namespace)
+        .await?;
+    let database = Database::new(client, NAMESPACE, NAME);
+    database.apply(&world::small(NAME, NAMESPACE)).await?;
+    database.wait_healthy(Duration::from_mins(3)).await?;
+    Ok(database)
+}
+
+async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Result<Run> {
+    let status = database.wait_healthy(Duration::from_mins(3)).await?;
+    let term = status.record.term.0;
+    let table = format!("{SCHEMA}.{}_{number}", fault.name().replace('-', "_"));
+    let storm = Storm::begin(database, &Habits::of(writers, &table)).await?;
+    let at = storm.clock.at();
+    inflict(database, fault).await?;
+    let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
+    proof.check()?;
+    let (_, steps) = database.account_of_change_after(term).await?;
+    // Proofs compare all tables of the schema, and must not become slower from run to run.
+    let mut connection = sql::connect(&database.master_address().await?, Duration::from_secs(5)).await?;
+    sql::drop_table(&mut connection, &table).await?;
+    Ok(Run {
+        outage: millis(ledger.outage(at)),
+        lost: proof.lost(),
+        acknowledged: proof.acknowledged,
+        steps,
+    })
+}
+
+async fn inflict(database: &Database, fault: Fault) -> Result<()> {
+    let master = database.master_pod().await?;
+    match fault {
+        Fault::MysqldKill => faults::signal_mysqld(&master, Signal::SIGKILL),
+        Fault::PodForceDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Forced).await,
+        Fault::PodDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Normal).await,
+        Fault::Switchover => {
+            let slave = database.slave_pod().await?.name_any();
+            faults::ask_to_promote(&database.client, &database.namespace, &database.name, &slave).await
+        }
+    }
+}
+
+fn summary(runs: &[Run]) -> FaultFacts {
+    let outages: Vec<u64> = runs.iter().map(|run| run.outage).collect();
+    let mut by_step: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (name, end) in runs.iter().flat_map(|run| &run.steps) {
+        by_step.entry(name.clone()).or_default().push(*end);
+    }
+    FaultFacts {
+        runs: runs.len(),
+        median_ms: percentile(&outages, 50),
+        p90_ms: percentile(&outages, 90),
+        max_ms: percentile(&outages, 100),
+        lost: runs.iter().map(|run| run.lost).sum(),
+        acknowledged: runs.iter().map(|run| run.acknowledged).sum(),
+        steps: by_step
+            .into_iter()
+            .map(|(name, ends)| (name, percentile(&ends, 50)))
+            .collect(),
+        outages_ms: outages,
+    }
+}
+
+fn steps_line(run: &Run) -> String {
+    run.steps
+        .iter()
+        .map(|(name, end)| format!("{name} {end}"))
+        .collect::<Vec<_>>()
+        .join("  ")
+}
+
+fn table(screen: &Screen, facts: &BenchFacts) {
+    screen.heading("Outage seen by a client of the master's Service, in milliseconds");
+    let head = format!(
+        "  {:<18} {:>5} {:>8} {:>8} {:>8} {:>6}",
+        "fault", "runs", "median", "p90", "max", "lost"
+    );
+    screen.line(&screen.paint(Tone::Dim, &head));
+    for (name, fault) in &facts.faults {
+        let FaultFacts {
+            runs,
+            median_ms,
+            p90_ms,
+            max_ms,
+            lost,
+            ..
+        } = fault;
+        screen.line(&format!(
+            "  {name:<18} {runs:>5} {median_ms:>8} {p90_ms:>8} {max_ms:>8} {lost:>6}"
+        ));
+    }
+    screen.line("");
+}

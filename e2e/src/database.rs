@@ -1,0 +1,299 @@
+//! One `DistributedDatabase` as its user sees it: apply, wait, ask who is master, find its addresses.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use api::{DistributedDatabase, DistributedDatabaseStatus, names, resource::Phase};
+use failover::Millis;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+
+use crate::{
+    sql::Address,
+    wait::{self, Seen},
+};
+
+/// A name in a namespace.
+#[derive(Clone)]
+pub struct Database {
+    /// The API server.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+    /// The resource's name.
+    pub name: String,
+}
+
+/// A node's pod, reduced to what tests look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its life.
+    pub uid: String,
+    /// Its role label.
+    pub role: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// The machine it runs on.
+    pub machine: String,
+    /// Container restarts, all containers together.
+    pub restarts: i32,
+}
+
+impl From<&Pod> for Node {
+    fn from(pod: &Pod) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let containers = status.container_statuses.iter().flatten();
+        let restarts = containers.chain(status.init_container_statuses.iter().flatten());
+        Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            role: pod.labels().get(names::LABEL_ROLE).cloned(),
+            ip: status.pod_ip,
+            machine: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.clone())
+                .unwrap_or_default(),
+            restarts: restarts.map(|container| container.restart_count).sum(),
+        }
+    }
+}
+
+impl Database {
+    /// The database `name`, whether it exists or not.
+    pub fn new(client: &Client, namespace: &str, name: &str) -> Self {
+        Self {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn api(&self) -> Api<DistributedDatabase> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Its pods' API.
+    pub fn pod_api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Server-side apply, as a user's `kubectl apply --server-side`.
+    pub async fn apply(&self, wanted: &DistributedDatabase) -> Result<DistributedDatabase, kube::Error> {
+        self.api()
+            .patch(
+                &self.name,
+                &PatchParams::apply("e2e").force(),
+                &Patch::Apply(wanted),
+            )
+            .await
+    }
+
+    /// A merge patch, as a user's `kubectl patch`.
+    pub async fn patch(&self, patch: serde_json::Value) -> Result<DistributedDatabase, kube::Error> {
+        self.api()
+            .patch(&self.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+    }
+
+    /// Deletes the resource.
+    pub async fn delete(&self) -> Result<()> {
+        self.api()
+            .delete(&self.name, &kube::api::DeleteParams::default())
+            .await?;
+        Ok(())
+    }
+
+    /// Whether the resource exists.
+    pub async fn exists(&self) -> Result<bool> {
+        Ok(self.api().get_opt(&self.name).await?.is_some())
+    }
+
+    /// The resource.
+    pub async fn get(&self) -> Result<DistributedDatabase> {
+        self.api()
+            .get(&self.name)
+            .await
+            .with_context(|| format!("reading database {}", self.name))
+    }
+
+    /// Its status, empty where there is none yet.
+    pub async fn status(&self) -> Result<DistributedDatabaseStatus> {
+        Ok(self.get().await?.status.unwrap_or_default())
+    }
+
+    /// Its nodes' pods, by name.
+    pub async fn pods(&self) -> Result<Vec<Node>> {
+        let all = self
+            .pod_api()
+            .list(&self.selector())
+            .await
+            .context("listing pods")?;
+        let mut nodes: Vec<Node> = all.items.iter().map(Node::from).collect();
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(nodes)
+    }
+
+    /// What selects everything of this database.
+    pub fn selector(&self) -> ListParams {
+        ListParams::default().labels(&format!("{}={}", names::LABEL_CLUSTER, self.name))
+    }
+
+    /// The pod of the master, by its label.
+    pub async fn master_pod(&self) -> Result<Pod> {
+        self.pod_with_role(names::ROLE_MASTER).await
+    }
+
+    /// The pod of one slave, by its label.
+    pub async fn slave_pod(&self) -> Result<Pod> {
+        self.pod_with_role(names::ROLE_SLAVE).await
+    }
+
+    async fn pod_with_role(&self, role: &str) -> Result<Pod> {
+        let selector = format!(
+            "{}={},{}={role}",
+            names::LABEL_CLUSTER,
+            self.name,
+            names::LABEL_ROLE
+        );
+        let found = self
+            .pod_api()
+            .list(&ListParams::default().labels(&selector))
+            .await?;
+        found
+            .items
+            .into_iter()
+            .next()
+            .with_context(|| format!("no pod of {} has role={role}", self.name))
+    }
+
+    /// Waits for phase Healthy with every node ready, for the newest spec.
+    pub async fn wait_healthy(&self, bound: Duration) -> Result<DistributedDatabaseStatus> {
+        wait::until("healthy database", bound, async || {
+            let database = self.get().await?;
+            let status = database.status.clone().unwrap_or_default();
+            let current = status.observed_generation == database.metadata.generation;
+            let healthy = status.phase == Phase::Healthy && status.ready_nodes == database.spec.nodes;
+            Ok(if current && healthy {
+                Seen::Done(status)
+            } else {
+                Seen::NotYet(describe(&status))
+            })
+        })
+        .await
+    }
+
+    /// Waits for a master in a term after `term`, and for health.
+    pub async fn wait_healed(&self, term: u64, bound: Duration) -> Result<DistributedDatabaseStatus> {
+        wait::until("new master", bound, async || {
+            let status = self.status().await?;
+            let done = status.record.term.0 > term && status.record.master.is_some();
+            Ok(if done {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(describe(&status))
+            })
+        })
+        .await?;
+        self.wait_healthy(bound).await
+    }
+
+    /// The operator's own account of the change of master after `term`: total, and the end of each step from the first
+    /// evidence, in order of time.
+    pub async fn account_of_change_after(&self, term: u64) -> Result<(Millis, Vec<(String, Millis)>)> {
+        wait::until(
+            "account of the change of master in status",
+            Duration::from_secs(15),
+            async || {
+                let status = self.status().await?;
+                let found = status
+                    .last_failovers
+                    .iter()
+                    .find(|failover| failover.change.term.0 > term);
+                let Some(change) = found.map(|failover| &failover.change) else {
+                    return Ok(Seen::NotYet("no entry in lastFailovers".to_owned()));
+                };
+                let mut steps: Vec<_> = change
+                    .steps
+                    .iter()
+                    .map(|(name, millis)| (name.clone(), *millis))
+                    .collect();
+                steps.sort_by_key(|(_, millis)| *millis);
+                Ok(Seen::Done((change.total, steps)))
+            },
+        )
+        .await
+    }
+
+    /// The application account at a node's own address.
+    pub async fn at(&self, host: &str) -> Result<Address> {
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        let secret = secrets
+            .get(&names::account_secret(&self.name))
+            .await
+            .context("reading the account's Secret")?;
+        let field = |key: &str| -> Result<String> {
+            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+            let bytes = bytes.with_context(|| format!("the account's Secret has no `{key}`"))?;
+            Ok(String::from_utf8(bytes.0.clone())?)
+        };
+        Ok(Address {
+            host: host.to_owned(),
+            user: field("username")?,
+            password: field("password")?,
+        })
+    }
+
+    /// The application account at the master's Service, by its cluster address.
+    pub async fn master_address(&self) -> Result<Address> {
+        self.at(&self.service_address(&names::master_service(&self.name)).await?)
+            .await
+    }
+
+    /// The application account at the slaves' Service, by its cluster address.
+    pub async fn slaves_address(&self) -> Result<Address> {
+        self.at(&self.service_address(&names::slaves_service(&self.name)).await?)
+            .await
+    }
+
+    async fn service_address(&self, name: &str) -> Result<String> {
+        let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
+        let service = services
+            .get(name)
+            .await
+            .with_context(|| format!("reading Service {name}"))?;
+        match service.spec.and_then(|spec| spec.cluster_ip) {
+            Some(address) if address != "None" => Ok(address),
+            _ => bail!("Service {name} has no cluster address"),
+        }
+    }
+}
+
+/// A status in one line.
+pub fn describe(status: &DistributedDatabaseStatus) -> String {
+    let nodes: Vec<String> = status
+        .nodes
+        .iter()
+        .map(|node| {
+            let ready = if node.ready { "" } else { ", not ready" };
+            let why = if node.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", node.message)
+            };
+            format!("{} {:?}{ready}{why}", node.name, node.role)
+        })
+        .collect();
+    let master = status.record.master.as_ref().map_or("none", |node| node.as_str());
+    format!(
+        "phase {:?}, term {}, master {master}, nodes [{}]",
+        status.phase,
+        status.record.term,
+        nodes.join("; ")
+    )
+}

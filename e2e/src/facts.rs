@@ -1,0 +1,74 @@
+//! The facts that demonstration and benchmark give to programs, field by field as documented. Milliseconds throughout.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::proof::NodeProof;
+
+/// What the demonstration found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DemoFacts {
+    /// Writes that were acknowledged.
+    pub acknowledged: usize,
+    /// Acknowledged writes that some node lacks.
+    pub lost: usize,
+    /// Every table is equal on every node.
+    pub checksums_equal: bool,
+    /// From `kubectl apply` to every node Ready.
+    pub apply_to_ready_ms: u64,
+    /// From `kubectl apply` to the first write accepted through the Service.
+    pub apply_to_first_write_ms: u64,
+    /// Rows of the sample data.
+    pub rows_loaded: usize,
+    /// The failover.
+    pub failover: FailoverFacts,
+    /// Each node after it.
+    pub nodes: Vec<NodeProof>,
+}
+
+/// One failover.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverFacts {
+    /// The longest time that a writer was without an acknowledgement.
+    pub outage_ms: u64,
+    /// The operator's own account: from the first evidence to the last step.
+    pub total_ms: u64,
+    /// To the end of each step, from the first evidence.
+    pub steps: BTreeMap<String, u64>,
+    /// The master before.
+    pub from: String,
+    /// The master after.
+    pub to: String,
+}
+
+/// What the benchmark found.
+#[derive(Debug, Serialize)]
+pub struct BenchFacts {
+    /// By the fault's name.
+    pub faults: BTreeMap<String, FaultFacts>,
+}
+
+/// All runs of one fault.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FaultFacts {
+    /// How many.
+    pub runs: usize,
+    /// Median outage.
+    pub median_ms: u64,
+    /// Nine of ten were not longer.
+    pub p90_ms: u64,
+    /// The longest.
+    pub max_ms: u64,
+    /// Acknowledged writes lost in all runs together.
+    pub lost: usize,
+    /// Acknowledged writes in all runs together.
+    pub acknowledged: usize,
+    /// Median of each step's end, from the first evidence.
+    pub steps: BTreeMap<String, u64>,
+    /// Every outage, in order.
+    pub outages_ms: Vec<u64>,
+}

@@ -1,0 +1,148 @@
+//! Breaking things on purpose: processes by signal, pods and volumes through the API.
+//!
+//! Signals need the pod's processes on this machine, as in the local cluster or kind. A process is found by its pod's
+//! UID in its control group, never by name alone, so no other MySQL server of the machine can be hit.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// How a pod is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// As `kubectl delete pod` does.
+    Normal,
+    /// With one second of grace.
+    Hasty,
+    /// As `kubectl delete pod --force --grace-period=0` does: the object is gone at once.
+    Forced,
+}
+
+/// Sends a signal to mysqld in the pod.
+pub fn signal_mysqld(pod: &Pod, signal: Signal) -> Result<()> {
+    let pid = process_of(pod, "mysqld")?;
+    kill(pid, signal).with_context(|| format!("sending {signal} to mysqld of {}", pod.name_any()))
+}
+
+/// Sends a signal to the pod's process that is called `name` in /proc/PID/comm.
+pub fn signal_process(pod: &Pod, name: &str, signal: Signal) -> Result<()> {
+    let pid = process_of(pod, name)?;
+    kill(pid, signal).with_context(|| format!("sending {signal} to {name} of {}", pod.name_any()))
+}
+
+/// The number of a pod's process here.
+pub fn process_of(pod: &Pod, name: &str) -> Result<Pid> {
+    let uid = pod.metadata.uid.as_deref().context("a pod without UID")?;
+    for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|text| text.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        // Processes end while we look: what cannot be read is not the one.
+        let Ok(comm) = fs::read_to_string(entry.path().join("comm")) else {
+            continue;
+        };
+        let Ok(groups) = fs::read_to_string(entry.path().join("cgroup")) else {
+            continue;
+        };
+        if comm.trim() == name && belongs_to(&groups, uid) {
+            return Ok(Pid::from_raw(pid));
+        }
+    }
+    anyhow::bail!("no process {name} of pod {} on this machine", pod.name_any())
+}
+
+fn belongs_to(groups: &str, uid: &str) -> bool {
+    // The systemd driver writes the UID with underscores.
+    groups.contains(uid) || groups.contains(&uid.replace('-', "_"))
+}
+
+/// Deletes the pod, only if it is still the same one.
+pub async fn delete_pod(pods: &Api<Pod>, pod: &Pod, how: Deletion) -> Result<()> {
+    let grace_period_seconds = match how {
+        Deletion::Normal => None,
+        Deletion::Hasty => Some(1),
+        Deletion::Forced => Some(0),
+    };
+    let preconditions = Some(Preconditions {
+        uid: pod.metadata.uid.clone(),
+        resource_version: None,
+    });
+    let how = DeleteParams {
+        grace_period_seconds,
+        preconditions,
+        ..DeleteParams::default()
+    };
+    pods.delete(&pod.name_any(), &how)
+        .await
+        .with_context(|| format!("deleting pod {}", pod.name_any()))?;
+    Ok(())
+}
+
+/// Deletes the pod and its volumes; the volumes first, because a claim in use stays until its pod is gone and then the
+/// pod's replacement could not take it again.
+pub async fn delete_pod_and_volumes(client: &Client, pod: &Pod) -> Result<()> {
+    let namespace = pod.namespace().context("a pod without namespace")?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let names: Vec<String> = volumes
+        .filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone()))
+        .collect();
+    ensure!(!names.is_empty(), "pod {} has no volume", pod.name_any());
+    for name in names {
+        claims
+            .delete(&name, &DeleteParams::default())
+            .await
+            .with_context(|| format!("deleting volume {name}"))?;
+    }
+    delete_pod(
+        &Api::namespaced(client.clone(), &namespace),
+        pod,
+        Deletion::Forced,
+    )
+    .await
+}
+
+/// Asks for a switchover, as `kubectl annotate` does.
+pub async fn ask_to_promote(client: &Client, namespace: &str, database: &str, pod: &str) -> Result<()> {
+    let databases = Api::<api::DistributedDatabase>::namespaced(client.clone(), namespace);
+    let annotations = std::collections::BTreeMap::from([(api::names::ANNOTATION_PROMOTE, pod)]);
+    let metadata = std::collections::BTreeMap::from([("annotations", annotations)]);
+    let patch = Patch::Merge(std::collections::BTreeMap::from([("metadata", metadata)]));
+    databases
+        .patch(database, &PatchParams::default(), &patch)
+        .await
+        .context("annotating the database")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_belongs_to_a_pod_by_its_control_group_in_either_spelling() {
+        let uid = "8f1c2d3e-0000-4000-8000-123456789abc";
+        assert!(belongs_to(
+            "9:pids:/ddb/n1/kubepods/burstable/pod8f1c2d3e-0000-4000-8000-123456789abc/12ab\n",
+            uid
+        ));
+        assert!(belongs_to(
+            "0::/kubepods-pod8f1c2d3e_0000_4000_8000_123456789abc.slice/cri-1.scope\n",
+            uid
+        ));
+        assert!(!belongs_to("0::/user.slice/session-1.scope\n", uid));
+    }
+}

@@ -1,0 +1,107 @@
+//! Installing the operator as a user does: with helm and the chart, nothing else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{Api, Client, api::ListParams};
+
+use crate::{
+    settings::Target,
+    tools::{helm, repository},
+    wait::{self, Seen},
+};
+
+/// The release's name.
+pub const RELEASE: &str = "ddb-operator";
+/// The namespace it is installed into.
+pub const NAMESPACE: &str = "ddb-system";
+/// What selects the operator's pods.
+pub const SELECTOR: &str = "app.kubernetes.io/name=ddb-operator";
+
+const READY: Duration = Duration::from_mins(2);
+
+/// `helm upgrade --install`, repeatable, and waits until the operator's pods of this version are ready.
+/// `more` are further `--set` values.
+pub async fn install(client: &Client, target: &Target, more: &[&str]) -> Result<()> {
+    let chart = repository().join("charts/ddb-operator");
+    let chart = chart.to_str().context("the repository's path is not UTF-8")?;
+    let values = [
+        format!("images.operator={}", target.images.operator),
+        format!("images.node={}", target.images.node),
+        format!("images.mysql={}", target.images.mysql),
+    ];
+    let mut words = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    for value in values.iter().map(String::as_str).chain(more.iter().copied()) {
+        words.extend(["--set-string", value]);
+    }
+    helm(target.context.as_deref(), &words).await?;
+    wait_ready(client).await
+}
+
+/// Waits until every replica runs the newest version and is ready.
+pub async fn wait_ready(client: &Client) -> Result<()> {
+    let deployments = Api::<Deployment>::namespaced(client.clone(), NAMESPACE);
+    wait::until("ready operator", READY, async || {
+        let deployment = deployments.get(RELEASE).await?;
+        let wanted = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1);
+        let status = deployment.status.clone().unwrap_or_default();
+        let (updated, ready) = (
+            status.updated_replicas.unwrap_or(0),
+            status.ready_replicas.unwrap_or(0),
+        );
+        let total = status.replicas.unwrap_or(0);
+        let seen = status.observed_generation == deployment.metadata.generation;
+        let done = seen && updated == wanted && ready == wanted && total == wanted;
+        Ok(if done {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{ready} ready, {updated} new of {wanted}"))
+        })
+    })
+    .await
+}
+
+/// `helm uninstall`, and waits until its pods are gone.
+pub async fn uninstall(client: &Client, target: &Target) -> Result<()> {
+    let words = [
+        "uninstall",
+        RELEASE,
+        "--namespace",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--wait",
+    ];
+    helm(target.context.as_deref(), &words).await?;
+    wait::until("end of the operator's pods", READY, async || {
+        let left = operator_pods(client).await?.len();
+        Ok(if left == 0 {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{left} pods"))
+        })
+    })
+    .await
+}
+
+/// The operator's pods.
+pub async fn operator_pods(client: &Client) -> Result<Vec<Pod>> {
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    Ok(pods
+        .list(&ListParams::default().labels(SELECTOR))
+        .await
+        .context("listing the operator's pods")?
+        .items)
+}

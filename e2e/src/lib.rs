@@ -1,0 +1,35 @@
+//! Tests, demonstration and benchmarks on a real cluster: what they share.
+//!
+//! ```text
+//!  world      a client, a namespace, a dump when something fails        install    the operator's chart
+//!  database   one DistributedDatabase: apply, wait, who is master       faults     kill, stop, delete
+//!  writer     clients that write and remember what was acknowledged     reader     clients of the slaves
+//!  storm      a fault under load, all of the above together
+//!  watcher    every label change of every pod, in the server's order    proof      is it there, on every node?
+//! ```
+//!
+//! Everything here is a client: nothing uses the operator's code, only the resource's types and names. What is claimed
+//! about the system is measured from outside, as a user would see it. Programs of this crate must run where Service
+//! and pod addresses are reachable; `cargo xtask` sees to that.
+
+pub mod bench;
+pub mod clock;
+pub mod database;
+pub mod demo;
+pub mod dump;
+pub mod facts;
+pub mod faults;
+pub mod gaps;
+pub mod install;
+pub mod ledger;
+pub mod proof;
+pub mod reader;
+pub mod screen;
+pub mod settings;
+pub mod sql;
+pub mod storm;
+pub mod tools;
+pub mod wait;
+pub mod watcher;
+pub mod world;
+pub mod writer;

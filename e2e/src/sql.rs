@@ -1,0 +1,212 @@
+//! Every SQL statement of this crate, one a function, each with its own deadline. Callers know tables and rows, never
+//! statements.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result};
+use sqlx::{
+    AssertSqlSafe, Connection, Row,
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
+    raw_sql,
+};
+use tokio::time::timeout;
+
+/// Where and as whom to connect.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// An IP address: names of the cluster are not resolvable where this runs.
+    pub host: String,
+    /// The account's name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// Statements that move or read much.
+const LONG: Duration = Duration::from_mins(1);
+/// Everything else that is not the writers' own deadline.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// A connection within `deadline`, from the first packet to the accepted login.
+pub async fn connect(address: &Address, deadline: Duration) -> Result<MySqlConnection> {
+    // No session settings are sent after the login: each would cost a round trip in the middle of an outage.
+    let options = MySqlConnectOptions::new()
+        .host(&address.host)
+        .port(api::wire::MYSQL_PORT)
+        .username(&address.user)
+        .password(&address.password)
+        .ssl_mode(MySqlSslMode::Preferred)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false);
+    let connected = timeout(deadline, MySqlConnection::connect_with(&options)).await;
+    connected
+        .context("no login within the deadline")?
+        .with_context(|| format!("connecting to {}", address.host))
+}
+
+async fn execute(connection: &mut MySqlConnection, sql: String, deadline: Duration) -> Result<()> {
+    let done = timeout(deadline, raw_sql(AssertSqlSafe(sql)).execute(connection)).await;
+    done.context("the statement's deadline passed")??;
+    Ok(())
+}
+
+/// An empty table for writers. `id` is deliberately not unique there: a row written twice must be seen, not refused.
+pub async fn create_writes(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    let schema = table.split('.').next().unwrap_or(table);
+    execute(
+        connection,
+        format!("CREATE DATABASE IF NOT EXISTS {schema}"),
+        SHORT,
+    )
+    .await?;
+    let columns =
+        "pk BIGINT AUTO_INCREMENT PRIMARY KEY, id BIGINT NOT NULL, note VARCHAR(64) NOT NULL, KEY (id)";
+    execute(
+        connection,
+        format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"),
+        SHORT,
+    )
+    .await
+}
+
+/// One write, autocommitted; the error is sqlx's own, because its kind decides the outcome.
+pub async fn insert_write(connection: &mut MySqlConnection, table: &str, id: i64) -> Result<(), sqlx::Error> {
+    let sql = format!("INSERT INTO {table} (id, note) VALUES ({id}, 'row {id}')");
+    raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
+
+/// Removes a table.
+pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await
+}
+
+/// One read that touches a table.
+pub async fn read_one(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    execute(
+        connection,
+        format!("SELECT id FROM {table} LIMIT 1"),
+        Duration::from_secs(1),
+    )
+    .await
+}
+
+/// How many rows of each id.
+pub async fn ids(connection: &mut MySqlConnection, table: &str) -> Result<BTreeMap<i64, u64>> {
+    let sql = format!("SELECT id FROM {table}");
+    let rows = timeout(LONG, raw_sql(AssertSqlSafe(sql)).fetch_all(connection))
+        .await
+        .context("reading ids")??;
+    let mut found = BTreeMap::new();
+    for row in rows {
+        *found.entry(row.try_get(0)?).or_insert(0) += 1;
+    }
+    Ok(found)
+}
+
+/// All tables that clients made, as `schema.table`.
+pub async fn tables(connection: &mut MySqlConnection, schemas: &[&str]) -> Result<Vec<String>> {
+    let list = schemas
+        .iter()
+        .map(|schema| format!("'{schema}'"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let sql = format!(
+        "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables \
+         WHERE table_schema IN ({list}) ORDER BY 1"
+    );
+    let rows = timeout(SHORT, raw_sql(AssertSqlSafe(sql)).fetch_all(connection))
+        .await
+        .context("listing tables")??;
+    rows.iter().map(|row| text(row, 0)).collect()
+}
+
+/// The server's own checksum over all rows of a table.
+pub async fn checksum(connection: &mut MySqlConnection, table: &str) -> Result<i64> {
+    let sql = format!("CHECKSUM TABLE {table}");
+    let row = timeout(LONG, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+        .await
+        .context("CHECKSUM TABLE")??;
+    row.try_get::<Option<i64>, _>(1)?
+        .with_context(|| format!("{table} has no checksum: it is not there"))
+}
+
+/// How many rows a table has.
+pub async fn count(connection: &mut MySqlConnection, table: &str) -> Result<i64> {
+    let sql = format!("SELECT COUNT(*) FROM {table}");
+    let row = timeout(LONG, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+        .await
+        .context("counting rows")??;
+    Ok(row.try_get(0)?)
+}
+
+/// What the server has executed.
+pub async fn executed(connection: &mut MySqlConnection) -> Result<String> {
+    let row = timeout(
+        SHORT,
+        raw_sql("SELECT @@GLOBAL.gtid_executed").fetch_one(connection),
+    );
+    text(&row.await.context("reading gtid_executed")??, 0)
+}
+
+/// Whether the server executed all of `set` within `seconds`.
+pub async fn wait_executed(connection: &mut MySqlConnection, set: &str, seconds: u64) -> Result<bool> {
+    let set = set.replace('\n', "");
+    let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {seconds})");
+    let row = timeout(LONG, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+        .await
+        .context("waiting for GTIDs")??;
+    Ok(row.try_get::<i64, _>(0)? == 0)
+}
+
+/// A table of text columns, empty, the first column first in its key.
+pub async fn create_text_table(
+    connection: &mut MySqlConnection,
+    table: &str,
+    columns: &[&str],
+) -> Result<()> {
+    let schema = table.split('.').next().unwrap_or(table);
+    execute(
+        connection,
+        format!("CREATE DATABASE IF NOT EXISTS {schema} CHARACTER SET utf8mb4"),
+        SHORT,
+    )
+    .await?;
+    let others = columns[1..]
+        .iter()
+        .map(|column| format!("{column} VARCHAR(255)"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let first = columns[0];
+    let sql = format!("CREATE TABLE IF NOT EXISTS {table} ({first} VARCHAR(32) PRIMARY KEY, {others})");
+    execute(connection, sql, SHORT).await
+}
+
+/// Many rows in one statement. Texts travel as hexadecimal, so that no quoting rule can be got wrong.
+pub async fn insert_texts(
+    connection: &mut MySqlConnection,
+    table: &str,
+    rows: &[Vec<Option<String>>],
+) -> Result<()> {
+    let value = |field: &Option<String>| match field {
+        Some(text) if text.is_empty() => "''".to_owned(),
+        Some(text) => {
+            let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+            format!("_utf8mb4 0x{digits}")
+        }
+        None => "NULL".to_owned(),
+    };
+    let tuple =
+        |row: &Vec<Option<String>>| format!("({})", row.iter().map(value).collect::<Vec<_>>().join(","));
+    let tuples = rows.iter().map(tuple).collect::<Vec<_>>().join(",");
+    execute(connection, format!("INSERT INTO {table} VALUES {tuples}"), LONG).await
+}
+
+fn text(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<String> {
+    // Some columns of the server's own tables have a binary collation and arrive as bytes.
+    if let Ok(text) = row.try_get_unchecked::<String, _>(column) {
+        return Ok(text);
+    }
+    Ok(String::from_utf8(row.try_get_unchecked::<Vec<u8>, _>(column)?)?)
+}
