@@ -36,7 +36,9 @@ pub fn is_valid(quantity: &Quantity) -> bool {
 
 /// Whether the first is more than the second; false where either is no quantity.
 pub fn exceeds(first: &Quantity, second: &Quantity) -> bool {
-    parse(&first.0).zip(parse(&second.0)).is_some_and(|(first, second)| first > second)
+    parse(&first.0)
+        .zip(parse(&second.0))
+        .is_some_and(|(first, second)| first > second)
 }
 
 fn parse(text: &str) -> Option<f64> {
@@ -46,7 +48,9 @@ fn parse(text: &str) -> Option<f64> {
         .unwrap_or((text, 1.0));
     // Rust reads more as a number than Kubernetes does: "inf", "nan".
     let plain = digits.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
-        && digits.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     if !plain {
         return None;
     }

@@ -4,7 +4,9 @@
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
-use crate::resource::{AgentSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec};
+use crate::resource::{
+    AgentSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
+};
 use crate::{mycnf, quantity};
 
 /// The longest name a database may have: names of pods and Services are made from it.
@@ -26,10 +28,28 @@ impl DistributedDatabaseSpec {
     pub fn problems(&self) -> Vec<String> {
         let Self {
             nodes,
-            mysql: MysqlSpec { image, config, resources },
-            storage: StorageSpec { size, storage_class_name: _, when_deleted: _ },
-            failover: FailoverSpec { automatic: _, detect_after_milliseconds, switchover_deadline_milliseconds, errant_policy: _ },
-            agent: AgentSpec { resources: agent_resources },
+            mysql:
+                MysqlSpec {
+                    image,
+                    config,
+                    resources,
+                },
+            storage:
+                StorageSpec {
+                    size,
+                    storage_class_name: _,
+                    when_deleted: _,
+                },
+            failover:
+                FailoverSpec {
+                    automatic: _,
+                    detect_after_milliseconds,
+                    switchover_deadline_milliseconds,
+                    errant_policy: _,
+                },
+            agent: AgentSpec {
+                resources: agent_resources,
+            },
             // What is only handed on to the pods is checked by the API server when they are made.
             affinity: _,
             node_selector: _,
@@ -66,7 +86,10 @@ impl DistributedDatabaseSpec {
         );
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
-        problems.extend(resource_problems("spec.agent.resources", agent_resources.as_ref()));
+        problems.extend(resource_problems(
+            "spec.agent.resources",
+            agent_resources.as_ref(),
+        ));
         problems
     }
 }
@@ -78,7 +101,9 @@ fn name_problems(name: &str) -> Vec<String> {
             "metadata.name: at most {LONGEST_NAME} characters, because the names of pods and Services are made from it"
         ));
     }
-    let letters = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let letters = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !letters || !name.starts_with(|first: char| first.is_ascii_lowercase()) || name.ends_with('-') {
         problems.push(
             "metadata.name: must be small letters, digits and '-', and begin with a letter, because a Service has this name"
@@ -94,20 +119,36 @@ fn name_problems(name: &str) -> Vec<String> {
 }
 
 fn resource_problems(field: &str, resources: Option<&ResourceRequirements>) -> Vec<String> {
-    let Some(ResourceRequirements { claims: _, limits, requests }) = resources else { return Vec::new() };
+    let Some(ResourceRequirements {
+        claims: _,
+        limits,
+        requests,
+    }) = resources
+    else {
+        return Vec::new();
+    };
     let mut problems = Vec::new();
     for (part, amounts) in [("limits", limits), ("requests", requests)] {
         for (name, value) in amounts.iter().flatten() {
             if !quantity::is_valid(value) {
-                problems.push(format!("{field}.{part}.{name}: `{}` is not a quantity, such as 500m or 2Gi", value.0));
+                problems.push(format!(
+                    "{field}.{part}.{name}: `{}` is not a quantity, such as 500m or 2Gi",
+                    value.0
+                ));
             }
         }
     }
     for (name, request) in requests.iter().flatten() {
-        let limit = limits.iter().flatten().find(|(limited, _)| *limited == name).map(|(_, limit)| limit);
+        let limit = limits
+            .iter()
+            .flatten()
+            .find(|(limited, _)| *limited == name)
+            .map(|(_, limit)| limit);
         let larger = limit.is_some_and(|limit| quantity::exceeds(request, limit));
         if larger {
-            problems.push(format!("{field}.requests.{name}: must not be more than {field}.limits.{name}"));
+            problems.push(format!(
+                "{field}.requests.{name}: must not be more than {field}.limits.{name}"
+            ));
         }
     }
     problems
@@ -122,13 +163,19 @@ mod tests {
     use super::*;
 
     fn database(name: &str, change: impl FnOnce(&mut DistributedDatabaseSpec)) -> DistributedDatabase {
-        let mut spec = DistributedDatabaseSpec { nodes: 3, ..Default::default() };
+        let mut spec = DistributedDatabaseSpec {
+            nodes: 3,
+            ..Default::default()
+        };
         change(&mut spec);
         DistributedDatabase::new(name, spec)
     }
 
     fn amounts(memory: &str) -> Option<BTreeMap<String, Quantity>> {
-        Some(BTreeMap::from([("memory".to_owned(), Quantity(memory.to_owned()))]))
+        Some(BTreeMap::from([(
+            "memory".to_owned(),
+            Quantity(memory.to_owned()),
+        )]))
     }
 
     #[test]
@@ -142,10 +189,26 @@ mod tests {
         let cases: [(&str, Change, &str); 11] = [
             ("shop", |spec| spec.nodes = 0, "spec.nodes"),
             ("shop", |spec| spec.nodes = 10, "spec.nodes"),
-            ("shop", |spec| spec.storage.size = Quantity("ten".to_owned()), "spec.storage.size"),
-            ("shop", |spec| spec.storage.size = Quantity("0".to_owned()), "spec.storage.size"),
-            ("shop", |spec| spec.mysql.image = Some(" ".to_owned()), "spec.mysql.image"),
-            ("shop", |spec| spec.failover.detect_after_milliseconds = 1, "spec.failover.detectAfterMilliseconds"),
+            (
+                "shop",
+                |spec| spec.storage.size = Quantity("ten".to_owned()),
+                "spec.storage.size",
+            ),
+            (
+                "shop",
+                |spec| spec.storage.size = Quantity("0".to_owned()),
+                "spec.storage.size",
+            ),
+            (
+                "shop",
+                |spec| spec.mysql.image = Some(" ".to_owned()),
+                "spec.mysql.image",
+            ),
+            (
+                "shop",
+                |spec| spec.failover.detect_after_milliseconds = 1,
+                "spec.failover.detectAfterMilliseconds",
+            ),
             (
                 "shop",
                 |spec| spec.mysql.config = BTreeMap::from([("sync-binlog".to_owned(), "0".to_owned())]),
@@ -164,7 +227,11 @@ mod tests {
             ),
             ("shop-master", |_| (), "metadata.name"),
             ("1shop", |_| (), "metadata.name"),
-            ("a-name-that-is-much-too-long-for-a-database", |_| (), "metadata.name"),
+            (
+                "a-name-that-is-much-too-long-for-a-database",
+                |_| (),
+                "metadata.name",
+            ),
         ];
         for (name, change, field) in cases {
             let problems = database(name, change).problems();

@@ -15,6 +15,8 @@ pub mod handoff;
 pub mod http;
 pub mod lease;
 pub mod metrics;
+pub mod pki;
+pub mod reconcile;
 pub mod run;
 pub mod sessions;
 pub mod settings;

@@ -1,0 +1,352 @@
+//! Decides which pods are made and which are ended: pure, from the facts to a list of steps.
+//!
+//! Missing pods are made at once. A pod of an old template is replaced by ending it, one at a time and only while
+//! every node serves: slaves first, the master last (ending it in order makes the failover engine hand over first).
+//! A pod that does not get ready stops the rollout; a mended spec may replace it. A node that the spec no longer
+//! asks for goes only after the engine has taken it out of the quorum, and never while it leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::DistributedDatabaseStatus;
+use api::names;
+use api::resource::Phase;
+
+use super::observe::{ClaimFacts, Observed, PodFacts};
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Make the pod of this node.
+    Create {
+        /// The node's index.
+        index: u32,
+    },
+    /// End this very pod.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Which life of it.
+        uid: String,
+        /// Why, for the log.
+        reason: &'static str,
+    },
+}
+
+/// What is wanted.
+pub struct Wanted<'a> {
+    /// The database's name.
+    pub name: &'a str,
+    /// How many nodes.
+    pub nodes: u32,
+    /// The template of each node, by index.
+    pub templates: &'a [String],
+}
+
+/// Decides.
+pub fn steps(wanted: &Wanted, observed: &Observed, status: &DistributedDatabaseStatus) -> Vec<Step> {
+    let Observed { pods, claims } = observed;
+    let mut steps = Vec::new();
+    let mut whole = true;
+    for index in 0..wanted.nodes {
+        let name = names::node(wanted.name, index);
+        match pods.get(&name) {
+            None => {
+                whole = false;
+                // A pod of a claim that is going could not start; the claim's end is an event.
+                if !claims
+                    .get(&name)
+                    .is_some_and(|ClaimFacts { deleting, size: _ }| *deleting)
+                {
+                    steps.push(Step::Create { index });
+                }
+            }
+            Some(pod) if pod.deleting => whole = false,
+            Some(pod) if pod.finished => {
+                whole = false;
+                steps.push(end(&name, pod, "it ended and does not start again"));
+            }
+            Some(_) => {}
+        }
+    }
+    steps.extend(surplus(wanted, pods, status));
+    if whole {
+        steps.extend(replacement(wanted, pods, status));
+    }
+    steps
+}
+
+/// Pods of nodes that the spec does not ask for any more.
+fn surplus(
+    wanted: &Wanted,
+    pods: &BTreeMap<String, PodFacts>,
+    status: &DistributedDatabaseStatus,
+) -> Vec<Step> {
+    let record = &status.record;
+    // The quorum must not count them any more; a size of 0 is a database that never led.
+    let settled = record.size > 0 && record.size <= wanted.nodes && record.intent.is_none();
+    if !settled {
+        return Vec::new();
+    }
+    let wanted_names: BTreeSet<String> = (0..wanted.nodes)
+        .map(|index| names::node(wanted.name, index))
+        .collect();
+    let leads = |name: &str| {
+        record
+            .master
+            .as_ref()
+            .is_none_or(|master| master.as_str() == name)
+    };
+    pods.iter()
+        .filter(|(name, pod)| !pod.deleting && !wanted_names.contains(*name) && !leads(name))
+        .map(|(name, pod)| end(name, pod, "the spec asks for fewer nodes"))
+        .collect()
+}
+
+/// The next pod of an old template; none while the rollout has to wait.
+fn replacement(
+    wanted: &Wanted,
+    pods: &BTreeMap<String, PodFacts>,
+    status: &DistributedDatabaseStatus,
+) -> Vec<Step> {
+    let master = status.record.master.as_ref().map(failover::NodeId::as_str);
+    let current: Vec<(String, &PodFacts, bool)> = (0..wanted.nodes)
+        .zip(wanted.templates)
+        .filter_map(|(index, template)| {
+            let name = names::node(wanted.name, index);
+            let pod = pods.get(&name)?;
+            Some((name, pod, pod.template != *template))
+        })
+        .collect();
+    let outdated = || current.iter().filter(|(_, _, outdated)| *outdated);
+    // What cannot run under its old template loses nothing by a new one, in whatever state the database is.
+    let never_led = status.record.term.0 == 0;
+    let hopeless: Vec<Step> = outdated()
+        .filter(|(_, pod, _)| !pod.ready && (pod.stuck || never_led))
+        .map(|(name, pod, _)| end(name, pod, "it cannot start and its template is out of date"))
+        .collect();
+    if !hopeless.is_empty() {
+        return hopeless;
+    }
+    let unready: Vec<&str> = current
+        .iter()
+        .filter(|(name, pod, _)| !serves(name, pod, status))
+        .map(|(name, ..)| name.as_str())
+        .collect();
+    let next = match unready.as_slice() {
+        // Slaves from the last to the first, then the master.
+        [] if status.phase == Phase::Healthy => outdated()
+            .filter(|(name, ..)| Some(name.as_str()) != master)
+            .last()
+            .or_else(|| outdated().next()),
+        // The one node that does not serve is the one that a mended spec is to mend.
+        [only] if status.record.intent.is_none() && Some(*only) != master => {
+            outdated().find(|(name, ..)| name == only)
+        }
+        _ => None,
+    };
+    next.map(|(name, pod, _)| end(name, pod, "its template is out of date"))
+        .into_iter()
+        .collect()
+}
+
+/// Whether the node serves its role according to the pod and to the engine, which must speak of the same pod.
+fn serves(name: &str, pod: &PodFacts, status: &DistributedDatabaseStatus) -> bool {
+    let known = status.nodes.iter().find(|node| node.name.as_str() == name);
+    pod.ready && known.is_some_and(|node| node.ready && node.address == pod.address)
+}
+
+fn end(name: &str, pod: &PodFacts, reason: &'static str) -> Step {
+    Step::Delete {
+        name: name.to_owned(),
+        uid: pod.uid.clone(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::resource::{NodeStatus, Phase};
+    use failover::{NodeId, Record, Term};
+
+    use super::*;
+
+    fn pod(template: &str) -> PodFacts {
+        PodFacts {
+            uid: "uid".to_owned(),
+            template: template.to_owned(),
+            deleting: false,
+            finished: false,
+            ready: true,
+            stuck: false,
+            address: Some("10.0.0.1".to_owned()),
+        }
+    }
+
+    fn observed(pods: &[(&str, PodFacts)]) -> Observed {
+        let pods = pods
+            .iter()
+            .map(|(name, pod)| ((*name).to_owned(), pod.clone()))
+            .collect();
+        Observed {
+            pods,
+            claims: BTreeMap::new(),
+        }
+    }
+
+    fn healthy(master: &str, size: u32) -> DistributedDatabaseStatus {
+        let node = |index| NodeStatus {
+            name: NodeId::from(names::node("shop", index)),
+            ready: true,
+            address: Some("10.0.0.1".to_owned()),
+            ..NodeStatus::default()
+        };
+        DistributedDatabaseStatus {
+            record: Record {
+                term: Term(1),
+                master: Some(NodeId::from(master)),
+                size,
+                ..Record::default()
+            },
+            phase: Phase::Healthy,
+            nodes: (0..size).map(node).collect(),
+            ..DistributedDatabaseStatus::default()
+        }
+    }
+
+    fn decide(nodes: u32, observed: &Observed, status: &DistributedDatabaseStatus) -> Vec<String> {
+        let templates = vec!["new".to_owned(); nodes as usize];
+        let told = |step| match step {
+            Step::Create { index } => format!("create {index}"),
+            Step::Delete { name, .. } => format!("delete {name}"),
+        };
+        steps(
+            &Wanted {
+                name: "shop",
+                nodes,
+                templates: &templates,
+            },
+            observed,
+            status,
+        )
+        .into_iter()
+        .map(told)
+        .collect()
+    }
+
+    fn three(templates: [&str; 3]) -> Observed {
+        let [first, second, third] = templates.map(pod);
+        observed(&[("shop-0", first), ("shop-1", second), ("shop-2", third)])
+    }
+
+    #[test]
+    fn missing_pods_are_made_at_once_in_any_state() {
+        let status = DistributedDatabaseStatus::default();
+        assert_eq!(
+            decide(3, &observed(&[]), &status),
+            ["create 0", "create 1", "create 2"]
+        );
+        let status = DistributedDatabaseStatus {
+            phase: Phase::Down,
+            ..healthy("shop-0", 3)
+        };
+        assert_eq!(
+            decide(2, &observed(&[("shop-0", pod("old"))]), &status),
+            ["create 1"]
+        );
+    }
+
+    #[test]
+    fn a_pod_waits_for_its_claim_that_is_being_deleted() {
+        let mut observed = observed(&[]);
+        observed.claims.insert(
+            "shop-0".to_owned(),
+            ClaimFacts {
+                size: None,
+                deleting: true,
+            },
+        );
+        assert_eq!(
+            decide(1, &observed, &DistributedDatabaseStatus::default()),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_finished_pod_is_ended_so_that_it_can_be_made_anew() {
+        let finished = PodFacts {
+            finished: true,
+            ready: false,
+            ..pod("new")
+        };
+        assert_eq!(
+            decide(1, &observed(&[("shop-0", finished)]), &healthy("shop-0", 1)),
+            ["delete shop-0"]
+        );
+    }
+
+    #[test]
+    fn a_rollout_takes_slaves_first_and_the_master_last_one_at_a_time() {
+        let status = healthy("shop-1", 3);
+        assert_eq!(
+            decide(3, &three(["old", "old", "old"]), &status),
+            ["delete shop-2"]
+        );
+        assert_eq!(
+            decide(3, &three(["old", "old", "new"]), &status),
+            ["delete shop-0"]
+        );
+        assert_eq!(
+            decide(3, &three(["new", "old", "new"]), &status),
+            ["delete shop-1"]
+        );
+        assert_eq!(
+            decide(3, &three(["new", "new", "new"]), &status),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_rollout_waits_until_every_node_serves_and_the_engine_has_seen_the_new_pod() {
+        let mut pods = three(["old", "old", "new"]);
+        pods.pods.get_mut("shop-2").unwrap().ready = false;
+        assert_eq!(decide(3, &pods, &healthy("shop-1", 3)), Vec::<String>::new());
+        let mut pods = three(["old", "old", "new"]);
+        pods.pods.get_mut("shop-2").unwrap().address = Some("10.0.0.9".to_owned());
+        assert_eq!(decide(3, &pods, &healthy("shop-1", 3)), Vec::<String>::new());
+        let degraded = DistributedDatabaseStatus {
+            phase: Phase::Degraded,
+            ..healthy("shop-1", 3)
+        };
+        assert_eq!(
+            decide(3, &three(["old", "old", "new"]), &degraded),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_mended_spec_replaces_the_node_that_a_bad_one_broke() {
+        let mut pods = three(["older", "older", "bad"]);
+        pods.pods.get_mut("shop-2").unwrap().ready = false;
+        let degraded = DistributedDatabaseStatus {
+            phase: Phase::Degraded,
+            ..healthy("shop-1", 3)
+        };
+        assert_eq!(decide(3, &pods, &degraded), ["delete shop-2"]);
+    }
+
+    #[test]
+    fn a_database_that_never_led_is_replaced_whole() {
+        let mut pods = three(["bad", "bad", "bad"]);
+        pods.pods.values_mut().for_each(|pod| pod.ready = false);
+        let expected = ["delete shop-0", "delete shop-1", "delete shop-2"];
+        assert_eq!(decide(3, &pods, &DistributedDatabaseStatus::default()), expected);
+    }
+
+    #[test]
+    fn a_scale_down_waits_for_the_quorum_and_never_takes_the_master() {
+        let pods = three(["new", "new", "new"]);
+        assert_eq!(decide(2, &pods, &healthy("shop-0", 3)), Vec::<String>::new());
+        assert_eq!(decide(2, &pods, &healthy("shop-0", 2)), ["delete shop-2"]);
+        assert_eq!(decide(2, &pods, &healthy("shop-2", 2)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,165 @@
+//! The streams that start a reconcile: the resource itself where it changed in a way that matters here, everything
+//! that carries its label, and the moment this operator becomes the leader.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{DistributedDatabase, names};
+use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::controller::Controller;
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::Context;
+use crate::handoff::Leadership;
+
+/// How often it is asked whether this operator leads by now.
+const LEADERSHIP_POLL: Duration = Duration::from_millis(100);
+
+/// The controller with all its streams.
+pub fn controller(context: &Arc<Context>) -> Controller<DistributedDatabase> {
+    let client = &context.client;
+    let namespace = context.settings.watch_namespace.as_deref();
+    let (reader, writer) = reflector::store();
+    let roots = watcher(
+        scoped::<DistributedDatabase>(client, namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(writer);
+    let roots = forgetting(roots, Arc::clone(context))
+        .applied_objects()
+        .predicate_filter(what_matters, kube::runtime::PredicateConfig::default());
+    let controller = Controller::for_stream(roots, reader);
+    let controller = watching::<Pod>(controller, client, namespace);
+    let controller = watching::<PersistentVolumeClaim>(controller, client, namespace);
+    let controller = watching::<Service>(controller, client, namespace);
+    let controller = watching::<ConfigMap>(controller, client, namespace);
+    let controller = watching::<Secret>(controller, client, namespace);
+    let controller = watching::<ServiceAccount>(controller, client, namespace);
+    let controller = watching::<PodDisruptionBudget>(controller, client, namespace);
+    controller.reconcile_all_on(leadership_gained(Arc::clone(&context.leadership)))
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    namespace.map_or_else(
+        || Api::all(client.clone()),
+        |namespace| Api::namespaced(client.clone(), namespace),
+    )
+}
+
+/// Adds one kind of object, found by label and not by owner, because volumes that are kept have no owner. Only
+/// metadata is held in memory, and of Secrets nothing else is ever seen here.
+fn watching<K>(
+    controller: Controller<DistributedDatabase>,
+    client: &Client,
+    namespace: Option<&str>,
+) -> Controller<DistributedDatabase>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let config = watcher::Config::default().labels(names::LABEL_CLUSTER);
+    let objects = watcher(scoped::<PartialObjectMeta<K>>(client, namespace), config)
+        .default_backoff()
+        .touched_objects();
+    controller.watches_stream(objects, |object: PartialObjectMeta<K>| {
+        let cluster = object.labels().get(names::LABEL_CLUSTER)?;
+        Some(ObjectRef::new(cluster).within(object.namespace().as_deref()?))
+    })
+}
+
+/// Only these changes of the resource start a reconcile. The status is rewritten every few seconds, and the most of
+/// it means nothing to what is built.
+fn what_matters(object: &DistributedDatabase) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    object.metadata.generation.hash(&mut hasher);
+    object.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    object.annotations().hash(&mut hasher);
+    if let Some(status) = &object.status {
+        format!("{:?} {:?}", status.record, status.phase).hash(&mut hasher);
+        for node in &status.nodes {
+            (node.name.as_str(), node.ready, &node.address).hash(&mut hasher);
+        }
+    }
+    Some(hasher.finish())
+}
+
+/// Tells the engine of databases that are gone, those included that went while the watch was down.
+fn forgetting(
+    events: impl Stream<Item = Result<Event<DistributedDatabase>, watcher::Error>> + Send + 'static,
+    context: Arc<Context>,
+) -> impl Stream<Item = Result<Event<DistributedDatabase>, watcher::Error>> + Send + 'static {
+    let (mut known, mut listed) = (BTreeSet::new(), BTreeSet::new());
+    events.inspect(move |event| match event {
+        Ok(Event::Apply(object)) => {
+            known.insert(key(object));
+        }
+        Ok(Event::Delete(object)) => {
+            known.remove(&key(object));
+            context.forget(&key(object));
+        }
+        Ok(Event::Init) => listed.clear(),
+        Ok(Event::InitApply(object)) => {
+            listed.insert(key(object));
+        }
+        Ok(Event::InitDone) => {
+            known.difference(&listed).for_each(|gone| context.forget(gone));
+            known.clone_from(&listed);
+        }
+        Err(error) => tracing::warn!(error = %error, "the watch of the databases broke and is restored"),
+    })
+}
+
+fn key(object: &DistributedDatabase) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// One item each time this operator becomes the leader: what the former one left undone must not wait.
+fn leadership_gained(leadership: Arc<dyn Leadership>) -> impl Stream<Item = ()> + Send + 'static {
+    let polls = futures::stream::unfold((leadership, false), |(leadership, led)| async move {
+        tokio::time::sleep(LEADERSHIP_POLL).await;
+        let leads = leadership.is_leader();
+        Some((leads && !led, (leadership, leads)))
+    });
+    polls.filter_map(|gained| futures::future::ready(gained.then_some(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{DistributedDatabaseSpec, DistributedDatabaseStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_status_that_only_refreshes_figures_starts_no_reconcile() {
+        let mut object = DistributedDatabase::new("shop", DistributedDatabaseSpec::default());
+        object.status = Some(DistributedDatabaseStatus::default());
+        let before = what_matters(&object);
+        let status = object.status.get_or_insert_default();
+        status.explanation.push("news".to_owned());
+        status.ready_nodes = 2;
+        assert_eq!(what_matters(&object), before);
+        object.status.get_or_insert_default().phase = api::resource::Phase::Healthy;
+        assert_ne!(what_matters(&object), before);
+    }
+}
