@@ -85,6 +85,7 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
 }
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
+    await_acknowledgers(&agent).await;
     while let Err(error) = keep_account(&agent).await {
         warn!(error = %error, "the application account is not settled yet");
         sleep(Duration::from_secs(1)).await;
@@ -104,6 +105,19 @@ async fn serve_mastership(agent: Arc<Agent>, term: Term) {
                 info!(%error, "no heartbeat row");
             }
             waiting_since = None;
+        }
+    }
+}
+
+/// A statement about accounts locks the list of accounts while it waits for an acknowledgement, and no slave can log
+/// in meanwhile to give it: measured, it hangs for ever. So the slaves must be there first.
+async fn await_acknowledgers(agent: &Agent) {
+    loop {
+        let wanted = agent.board.status().map_or(1, |status| if status.source_on { status.acks } else { 0 });
+        let there = agent.mysql.side().await.acknowledgers().await;
+        match there {
+            Ok(there) if there >= wanted => return,
+            _ => sleep(Duration::from_millis(50)).await,
         }
     }
 }

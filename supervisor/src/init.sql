@@ -1,5 +1,7 @@
 -- Run once when a data directory is made (also for the template in the image; no line may hold a secret).
 -- Both accounts have no password: only a client certificate of the cluster's own authority opens them.
+-- Nothing of it is a transaction of this server's own: all nodes begin with equal, empty GTID sets.
+SET SESSION sql_log_bin = 0;
 CREATE USER IF NOT EXISTS 'ddb_replication'@'%' IDENTIFIED WITH caching_sha2_password BY '' REQUIRE X509;
 GRANT REPLICATION SLAVE ON *.* TO 'ddb_replication'@'%';
 CREATE USER IF NOT EXISTS 'ddb_clone'@'%' IDENTIFIED WITH caching_sha2_password BY '' REQUIRE X509;

@@ -56,7 +56,7 @@ pub fn begin(settings: &Settings) -> io::Result<Prepared> {
         .arg(format!("--datadir={}", half_made.display()))
         .arg(format!("--init-file={}", init_file.display()))
         // What fences a running server would also keep the statements of the init file out.
-        .args(["--super-read-only=OFF", "--read-only=OFF", "--offline-mode=OFF"]);
+        .args(["--super-read-only=OFF", "--read-only=OFF", "--offline-mode=OFF", "--skip-log-bin"]);
     Ok(Prepared::Initialise(Box::new(command)))
 }
 

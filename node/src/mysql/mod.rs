@@ -154,7 +154,8 @@ impl Lane {
             .no_engine_substitution(false)
             .disable_statement_logging();
         if let Some(password) = password {
-            options = options.password(password);
+            // The driver sends a password over TLS only, even though the socket never leaves the pod.
+            options = options.password(password).ssl_mode(MySqlSslMode::Required);
         }
         Self { options, open: None, abandoned: None }
     }

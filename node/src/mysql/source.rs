@@ -16,6 +16,15 @@ impl Lane {
         rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
     }
 
+    /// Slaves that are connected and acknowledge.
+    pub async fn acknowledgers(&mut self) -> Result<u32, Error> {
+        const WHAT: &str = "count acknowledging slaves";
+        let sql = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+                   WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_clients'";
+        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
+        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+    }
+
     /// Threads of clients that are inside a commit.
     pub async fn committing(&mut self) -> Result<u32, Error> {
         const WHAT: &str = "count waiting commits";

@@ -130,16 +130,13 @@ impl Node {
     }
 
     pub async fn root(&self) -> MySqlConnection {
-        self.connect("root", "").await.unwrap()
+        let options = MySqlConnectOptions::new().socket(self.socket()).username("root");
+        options.ssl_mode(MySqlSslMode::Disabled).connect().await.unwrap()
     }
 
     pub async fn app(&self) -> Result<MySqlConnection, sqlx::Error> {
-        self.connect("app", PASSWORD).await
-    }
-
-    async fn connect(&self, user: &str, password: &str) -> Result<MySqlConnection, sqlx::Error> {
-        let options = MySqlConnectOptions::new().socket(self.socket()).username(user);
-        options.password(password).ssl_mode(MySqlSslMode::Disabled).connect().await
+        let options = MySqlConnectOptions::new().socket(self.socket()).username("app").password(PASSWORD);
+        options.ssl_mode(MySqlSslMode::Required).connect().await
     }
 
     pub fn mysqld_pid(&self) -> i32 {
