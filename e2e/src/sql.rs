@@ -192,7 +192,11 @@ pub async fn insert_texts(
     let value = |field: &Option<String>| match field {
         Some(text) if text.is_empty() => "''".to_owned(),
         Some(text) => {
-            let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let digits = text
+                .bytes()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<Vec<_>>()
+                .concat();
             format!("_utf8mb4 0x{digits}")
         }
         None => "NULL".to_owned(),

@@ -167,7 +167,11 @@ impl Watcher {
             .lock()
             .map(|history| history.violations.clone())
             .unwrap_or_default();
-        let story: String = changes.iter().map(|change| format!("\n  {change}")).collect();
+        let story = changes
+            .iter()
+            .map(|change| format!("\n  {change}"))
+            .collect::<Vec<_>>()
+            .concat();
         ensure!(
             violations.is_empty(),
             "{}\nhistory:{story}",

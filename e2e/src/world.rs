@@ -265,6 +265,5 @@ pub fn small(name: &str, namespace: &str) -> DistributedDatabase {
 fn seconds_since_epoch() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map(|span| span.as_secs())
-        .unwrap_or(0)
+        .map_or(0, |span| span.as_secs())
 }

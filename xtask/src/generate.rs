@@ -23,6 +23,11 @@ pub struct Arguments {
     check: bool,
 }
 
+impl Arguments {
+    /// What `--check` gives.
+    pub const CHECK: Self = Self { check: true };
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let text = definition()?;
     let mut stale = Vec::new();

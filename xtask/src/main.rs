@@ -2,13 +2,17 @@
 //!
 //! stdout carries results, stderr carries progress and errors. Nothing here is part of the product.
 
+mod bench;
 mod cluster;
+mod demo;
 mod digest;
+mod e2e;
 mod generate;
 mod host;
 mod images;
 mod process;
 mod progress;
+mod test;
 
 use std::process::ExitCode;
 
@@ -23,6 +27,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: a cluster if there is none, a database, a failover, and the proof that nothing was lost.
+    Demo(demo::Arguments),
+    /// Everything that must hold: formatting, lints, unit tests, charts, and end-to-end tests on a real cluster.
+    Test(test::Arguments),
+    /// Measurements on a real cluster.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -34,6 +45,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => return test::run(&arguments),
+        Command::Bench(command) => bench::run(&command),
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

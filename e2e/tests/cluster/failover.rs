@@ -174,7 +174,7 @@ fn a_slave_whose_volume_is_deleted_is_cloned_while_writes_go_on() {
         let outage = aftermath.ledger.outage(at);
         eprintln!(
             "    slave cloned after {} ms, writes out {} ms",
-            millis(aftermath.healed - at),
+            millis(aftermath.healed.saturating_sub(at)),
             millis(outage)
         );
         ensure!(outage < WRITES_BACK, "writes were out for {} ms", millis(outage));

@@ -53,7 +53,7 @@ enum Output {
 }
 
 impl Name {
-    const ALL: [Self; 3] = [Self::Operator, Self::Node, Self::Mysql];
+    pub const ALL: [Self; 3] = [Self::Operator, Self::Node, Self::Mysql];
 
     fn word(self) -> &'static str {
         match self {

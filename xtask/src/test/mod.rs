@@ -1,0 +1,209 @@
+//! `cargo xtask test`: everything that must hold before a change is merged, in one command.
+//!
+//! Every stage says its seconds; one that fails says how to run it alone, and the others run all the same, so that one
+//! run tells everything. The last line on stdout sums the tests that were really executed.
+
+mod libtest;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::{
+    cluster::Cluster,
+    e2e, generate, host,
+    process::{run as run_quietly, succeeds},
+};
+use libtest::Tally;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Also install tools that are missing (cargo-deny), which takes minutes once.
+    #[arg(long)]
+    full: bool,
+    /// Only tests whose names contain this; no formatting, lints and other checks.
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// Nothing that needs the cluster.
+    #[arg(long)]
+    no_cluster: bool,
+}
+
+const E2E_TESTS: &str = "cluster";
+
+/// What happened so far.
+#[derive(Default)]
+struct Report {
+    tally: Tally,
+    /// Stage and how to run it alone.
+    failed: Vec<(String, String)>,
+}
+
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let mut report = Report::default();
+    if arguments.only.is_none() {
+        checks(&mut report, arguments.full);
+    }
+    let filter = arguments.only.as_deref();
+    report.tests("unit and snapshot tests", "cargo test --workspace", |tally| {
+        unit_tests(filter, tally)
+    });
+    if !arguments.no_cluster {
+        end_to_end(&mut report, filter);
+    }
+    if !report.failed.is_empty() {
+        println!("\nfailed:");
+        for (stage, again) in &report.failed {
+            println!("  {stage:<26} run it alone: {again}");
+        }
+    }
+    println!("\n{} passed, {} failed", report.tally.passed, report.tally.failed);
+    if report.failed.is_empty() && report.tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn checks(report: &mut Report, full: bool) {
+    let cargo = |words: &[&str]| loudly(e2e::cargo().args(words));
+    report.stage("formatting", "cargo fmt --all --check", || {
+        cargo(&["fmt", "--all", "--check"])
+    });
+    let lints = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    report.stage("lints", &format!("cargo {}", lints.join(" ")), || cargo(&lints));
+    report.stage(
+        "generated files are fresh",
+        "cargo xtask generate --check",
+        || generate::run(&generate::Arguments::CHECK),
+    );
+    report.stage("bans, licences, sources", "cargo xtask test --full", || {
+        deny(full)
+    });
+}
+
+fn deny(full: bool) -> Result<()> {
+    if !succeeds(e2e::cargo().args(["deny", "--version"])) {
+        if !full {
+            println!("    left out: cargo-deny is not installed; `cargo xtask test --full` installs it");
+            return Ok(());
+        }
+        loudly(e2e::cargo().args(["install", "--locked", "--quiet", "cargo-deny"]))?;
+    }
+    loudly(e2e::cargo().args(["deny", "check", "bans", "licenses", "sources"]))
+}
+
+fn unit_tests(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let mut cargo = e2e::cargo();
+    cargo
+        .args(["test", "--workspace", "--quiet", "--no-fail-fast", "--"])
+        .args(filter);
+    libtest::run(&mut cargo, tally)
+}
+
+fn end_to_end(report: &mut Report, filter: Option<&str>) {
+    let mut program = None;
+    report.stage("end-to-end tests compile", "cargo test -p e2e --no-run", || {
+        let words = ["test", "--package", "e2e", "--test", E2E_TESTS, "--no-run"];
+        program = Some(e2e::build(&words, E2E_TESTS)?);
+        Ok(())
+    });
+    let Some(program) = program else { return };
+    if !libtest::has_tests(&program, filter) {
+        println!("no end-to-end test is named like that, so no cluster is needed");
+        return;
+    }
+    let mut place = None;
+    report.stage(
+        "cluster and images",
+        "cargo xtask cluster up && cargo xtask images --load",
+        || {
+            place = Some(e2e::local()?);
+            Ok(())
+        },
+    );
+    let Some((cluster, images)) = place else { return };
+    report.stage(
+        "charts",
+        "cargo xtask cluster exec -- helm lint charts/ddb-operator",
+        || lint_charts(&cluster),
+    );
+    let again = "cargo xtask test --only NAME_OF_THE_TEST";
+    report.tests("end-to-end tests", again, |tally| {
+        let program = program
+            .to_str()
+            .context("the path of the target folder is not UTF-8")?;
+        let mut command = cluster.inside(program);
+        command
+            .env("DDB_E2E_IMAGES", &images)
+            .args(["--ignored", "--test-threads=1", "--nocapture"])
+            .args(filter);
+        libtest::run(&mut command, tally)
+    });
+}
+
+fn lint_charts(cluster: &Cluster) -> Result<()> {
+    let folder = host::repository().join("charts");
+    let entries =
+        std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut linted = 0;
+    for chart in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_chart(path))
+    {
+        run_quietly(cluster.inside("helm").args(["lint", "--strict"]).arg(&chart))?;
+        run_quietly(cluster.inside("helm").args(["template", "test"]).arg(&chart))?;
+        linted += 1;
+    }
+    ensure!(linted > 0, "there is no chart in {}", folder.display());
+    Ok(())
+}
+
+fn is_chart(path: &Path) -> bool {
+    path.join("Chart.yaml").is_file()
+}
+
+/// Runs with its output where ours goes.
+fn loudly(command: &mut std::process::Command) -> Result<()> {
+    let status = command.status().context("cannot be started")?;
+    if !status.success() {
+        bail!("failed ({status}), see above");
+    }
+    Ok(())
+}
+
+impl Report {
+    fn stage(&mut self, name: &str, again: &str, work: impl FnOnce() -> Result<()>) {
+        println!("── {name}");
+        let begun = host::now();
+        let outcome = work();
+        let seconds = begun.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => println!("── {name}: ok, {seconds:.1} s"),
+            Err(error) => {
+                println!("── {name}: FAILED, {seconds:.1} s: {error:#}");
+                self.failed.push((name.to_owned(), again.to_owned()));
+            }
+        }
+    }
+
+    fn tests(&mut self, name: &str, again: &str, work: impl FnOnce(&mut Tally) -> Result<()>) {
+        let mut tally = Tally::default();
+        self.stage(name, again, || work(&mut tally));
+        println!(
+            "   {} passed, {} failed, {} ignored",
+            tally.passed, tally.failed, tally.ignored
+        );
+        self.tally.add(tally);
+    }
+}
