@@ -113,9 +113,9 @@ pub struct MysqlSpec {
 pub struct StorageSpec {
     /// The size of each node's volume, such as `10Gi`. It can grow, where the storage class allows, but not shrink.
     #[serde(default = "default_size")]
-    #[x_kube(validation = Rule::new("quantity(self).isGreaterThan(quantity('0'))")
-        .message("spec.storage.size: must be more than nothing, such as 10Gi"))]
-    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0")
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("spec.storage.size: must be a size of more than nothing, such as 10Gi"))]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
         .message("spec.storage.size: a volume cannot shrink; set it back to at least its former size"))]
     #[schemars(schema_with = "quantity_schema")]
     pub size: Quantity,
@@ -312,7 +312,7 @@ pub struct RequestStatus {
 fn config_rule() -> Rule {
     let reserved = format!("name.lowerAscii().replace('-', '_').matches('{}')", crate::mycnf::reserved_pattern());
     Rule::new(format!("self.all(name, !{reserved})")).message(Message::Expression(format!(
-        "'spec.mysql.config: ' + self.filter(name, {reserved}).join(', ') + \
+        "'spec.mysql.config.' + self.filter(name, {reserved})[0] + \
          ' cannot be set, because the safety of the data or the shape of the pod rests on it; remove it'"
     )))
 }
@@ -337,7 +337,6 @@ fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "maxLength": 32,
-        "pattern": r"^\+?[0-9]+(\.[0-9]+)?([KMGTPE]i|[kMGTPE])?$",
     })
 }
 

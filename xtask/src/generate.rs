@@ -15,6 +15,8 @@ use crate::host;
 const HEADER: &str = "# Generated from the Rust types by `cargo xtask generate`; do not edit.\n";
 const PLAIN: &str = "crds/distributeddatabases.yaml";
 const CHART: &str = "charts/ddb-operator/files/distributeddatabases.yaml";
+/// Amounts as every API of Kubernetes spells them.
+const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -104,6 +106,8 @@ fn accept_numbers(value: &mut Value) {
                     .and_then(|amounts| amounts.get_mut("additionalProperties"));
                 if let Some(Value::Object(amount)) = amounts {
                     amount.remove("type");
+                    amount.insert("anyOf".to_owned(), json!([{ "type": "integer" }, { "type": "string" }]));
+                    amount.insert("pattern".to_owned(), json!(QUANTITY));
                     amount.insert("x-kubernetes-int-or-string".to_owned(), Value::Bool(true));
                 }
             }
