@@ -11,16 +11,25 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     cgroup::Groups,
-    lock, network, node,
+    lock, network,
     plan::{Folders, text},
 };
 use crate::{
-    process::{command, run as run_command},
+    process::{command, run as run_command, succeeds},
     progress::Step,
 };
 
 /// Names the cluster's folder, so that two cache folders do not fight for the same namespaces.
 const OWNER: &str = "/run/ddb-cluster";
+
+/// Folders of the machine that a cluster needs and may be the first to make; `ip netns` also mounts the first over itself.
+const FOLDERS_MADE: [&str; 4] = [
+    NAMESPACES,
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/var/log/containers",
+];
+const NAMESPACES: &str = "/run/netns";
 
 pub fn run(folders: &Folders) -> Result<()> {
     let _lock = lock(&folders.cache)?;
@@ -53,7 +62,7 @@ pub fn refuse_foreign(folders: &Folders, groups: &Groups) -> Result<()> {
 
 /// Marks this machine as ours, and makes the folders that the nodes mount over.
 pub fn claim(folders: &Folders) -> Result<()> {
-    let made: Vec<&str> = node::MASKED
+    let made: Vec<&str> = FOLDERS_MADE
         .into_iter()
         .filter(|folder| !Path::new(folder).exists())
         .collect();
@@ -77,14 +86,13 @@ pub fn clear(folders: &Folders, groups: &Groups) -> Result<()> {
     remove_folder(&folders.cluster())?;
     if let Some((_, made)) = owner() {
         for folder in made.iter().rev() {
+            if folder == Path::new(NAMESPACES) && is_empty(folder) {
+                let _ = succeeds(&mut command(["umount", NAMESPACES]));
+            }
             // Only if empty: what somebody else put there since is not ours.
             let _ = fs::remove_dir(folder);
         }
         fs::remove_file(OWNER).with_context(|| format!("{OWNER} cannot be removed"))?;
-    }
-    // Fails when it is not empty or a mount point, that is, when others use it.
-    if network::existing().is_empty() {
-        let _ = fs::remove_dir("/run/netns");
     }
     Ok(())
 }
@@ -97,9 +105,13 @@ fn owner() -> Option<(PathBuf, Vec<PathBuf>)> {
     Some((
         cluster,
         lines
-            .filter(|folder| node::MASKED.iter().any(|masked| folder == Path::new(masked)))
+            .filter(|folder| FOLDERS_MADE.iter().any(|ours| folder == Path::new(ours)))
             .collect(),
     ))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The nodes' mounts live in their own namespaces; only an interrupted or foreign one can be here.
