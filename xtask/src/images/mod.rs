@@ -95,10 +95,10 @@ pub fn build_and_load(
 ) -> Result<BTreeMap<&'static str, String>> {
     host::ensure_linux_root()?;
     let cache = host::cache_dir()?;
-    let building = cluster::lock_named(&cache, "images.lock")?;
     let builder = Builder::new(&cache)?;
-    // Compiled first, because it fails most often.
+    // Compiled first, because it fails most often, and before the lock: cargo has its own, and minutes are long to wait.
     let binaries = binaries::ensure(names, ready)?;
+    let building = cluster::lock_named(&cache, "images.lock")?;
     let mut images = Vec::new();
     for name in names {
         let image = match name {
