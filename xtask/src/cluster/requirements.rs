@@ -37,8 +37,10 @@ pub const IMAGES: &[Package] = &[
 
 pub const MYSQL_IMAGE: &[Package] = &[Package(requirement("mmdebstrap", &["mmdebstrap"]))];
 
-pub const SAMPLE_DATA: &[Package] =
-    &[Package(requirement("iso-codes", &["/usr/share/iso-codes/json/iso_3166-2.json"]))];
+pub const SAMPLE_DATA: &[Package] = &[Package(requirement(
+    "iso-codes",
+    &["/usr/share/iso-codes/json/iso_3166-2.json"],
+))];
 
 const CNI: &[&str] = &["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"];
 const PROGRAM_FOLDERS: &[&str] = &[
