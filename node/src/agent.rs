@@ -70,7 +70,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     let executor = executor::start(&agent);
     tokio::spawn(caretaker::run(Arc::clone(&agent), executor.clone()));
-    let sessions = session::listen(Arc::clone(&agent), executor.clone()).await.context("listen for sessions")?;
+    let sessions = session::listen(Arc::clone(&agent), executor.clone())
+        .await
+        .context("listen for sessions")?;
     let probes = http::listen(&agent).await.context("listen for probes")?;
     tokio::select! {
         ended = sessions => ended.context("the session listener")?,

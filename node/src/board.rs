@@ -55,10 +55,21 @@ pub struct Board {
 impl Board {
     /// Begins with what was remembered and no server.
     pub fn new(memory: Memory) -> Self {
-        let seen = Seen::Down { cause: "The supervisor was not reached yet.".to_owned() };
-        let facts = Facts { memory, life: None, seen, stopping: false, cloning: None };
+        let seen = Seen::Down {
+            cause: "The supervisor was not reached yet.".to_owned(),
+        };
+        let facts = Facts {
+            memory,
+            life: None,
+            seen,
+            stopping: false,
+            cloning: None,
+        };
         let report = Arc::new(report(&facts));
-        Self { facts: Mutex::new((facts, report)), urgent: broadcast::channel(64).0 }
+        Self {
+            facts: Mutex::new((facts, report)),
+            urgent: broadcast::channel(64).0,
+        }
     }
 
     /// The newest report.
@@ -145,22 +156,27 @@ fn report(facts: &Facts) -> NodeReport {
         volume: memory.volume.clone(),
         term: memory.term,
         fenced: memory.fenced,
-        followed: memory
-            .followed
-            .as_ref()
-            .map(|told| failover::observed::Followed { term: told.term, source: told.source.clone() }),
+        followed: memory.followed.as_ref().map(|told| failover::observed::Followed {
+            term: told.term,
+            source: told.source.clone(),
+        }),
         stopping: facts.stopping,
         cloning: facts.cloning,
         server: match &facts.seen {
             Seen::Down { cause } => Server::Down { cause: cause.clone() },
             Seen::Starting => Server::Starting,
-            Seen::Hung { silent_ms } => Server::Hung { silent_ms: *silent_ms },
+            Seen::Hung { silent_ms } => Server::Hung {
+                silent_ms: *silent_ms,
+            },
             Seen::Up(status) => Server::Up(Box::new(ServerState {
                 uuid: status.uuid.clone(),
                 version: status.version.clone(),
                 role: role(memory, status, facts.cloning.is_some()),
                 executed: status.executed.clone(),
-                received: status.channel.as_ref().map_or_else(GtidSet::new, |channel| channel.received.clone()),
+                received: status
+                    .channel
+                    .as_ref()
+                    .map_or_else(GtidSet::new, |channel| channel.received.clone()),
                 purged: status.purged.clone(),
                 open: !status.offline,
             })),
@@ -178,7 +194,11 @@ fn role(memory: &Memory, status: &Status, cloning: bool) -> Role {
         && !status.super_read_only
     {
         let waiting = status.waiting;
-        return Role::Master { term: promoted.term, acks: if status.source_on { status.acks } else { 0 }, waiting };
+        return Role::Master {
+            term: promoted.term,
+            acks: if status.source_on { status.acks } else { 0 },
+            waiting,
+        };
     }
     if let (Some(followed), Some(channel)) = (&memory.followed, &status.channel)
         && followed.server_id == status.server_id
@@ -189,12 +209,16 @@ fn role(memory: &Memory, status: &Status, cloning: bool) -> Role {
             source: followed.source.clone(),
             address: followed.address.clone(),
             receiver: match channel.receiver {
-                Service::On => Receiver::Receiving { age_ms: channel.age_ms },
+                Service::On => Receiver::Receiving {
+                    age_ms: channel.age_ms,
+                },
                 Service::Connecting => Receiver::Connecting { error },
                 Service::Off => Receiver::Stopped { error },
             },
             applier: match channel.applier {
-                Service::Off => Applier::Stopped { error: channel.applier_error.clone() },
+                Service::Off => Applier::Stopped {
+                    error: channel.applier_error.clone(),
+                },
                 _ => Applier::Running,
             },
             caught_up: status.executed.contains(&followed.until),
@@ -215,7 +239,10 @@ fn quiet(report: &NodeReport) -> NodeReport {
         Server::Up(state) => {
             (state.executed, state.received, state.purged) = Default::default();
             match &mut state.role {
-                Role::Slave { receiver: Receiver::Receiving { age_ms }, .. } => *age_ms = 0,
+                Role::Slave {
+                    receiver: Receiver::Receiving { age_ms },
+                    ..
+                } => *age_ms = 0,
                 Role::Master { waiting, .. } => *waiting = 0,
                 _ => {}
             }
@@ -233,11 +260,21 @@ mod tests {
     use crate::store::{Promoted, new_volume};
 
     fn memory() -> Memory {
-        Memory { volume: new_volume(), term: Term(1), fenced: None, followed: None, promoted: None }
+        Memory {
+            volume: new_volume(),
+            term: Term(1),
+            fenced: None,
+            followed: None,
+            promoted: None,
+        }
     }
 
     fn up(server_id: u32, super_read_only: bool) -> Seen {
-        Seen::Up(Box::new(Status { server_id, super_read_only, ..Status::default() }))
+        Seen::Up(Box::new(Status {
+            server_id,
+            super_read_only,
+            ..Status::default()
+        }))
     }
 
     #[test]
@@ -249,22 +286,47 @@ mod tests {
         board.down("killed".to_owned());
         board.started((8, 2));
         board.seen((7, 1), up(1, true));
-        let servers: Vec<Server> = std::iter::from_fn(|| told.try_recv().ok()).map(|r| r.server.clone()).collect();
+        let servers: Vec<Server> = std::iter::from_fn(|| told.try_recv().ok())
+            .map(|r| r.server.clone())
+            .collect();
         assert!(matches!(
             servers[..],
-            [Server::Starting, Server::Up(_), Server::Down { .. }, Server::Starting]
+            [
+                Server::Starting,
+                Server::Up(_),
+                Server::Down { .. },
+                Server::Starting
+            ]
         ));
     }
 
     #[test]
     fn a_restarted_master_is_idle_because_its_life_is_another_one() {
-        let promoted = Promoted { term: Term(1), acks: 1, set: GtidSet::new(), server_id: 5 };
-        let memory = Memory { promoted: Some(promoted), ..memory() };
-        let status = |id, ro| Status { server_id: id, super_read_only: ro, ..Status::default() };
-        assert!(matches!(role(&memory, &status(5, false), false), Role::Master { .. }));
+        let promoted = Promoted {
+            term: Term(1),
+            acks: 1,
+            set: GtidSet::new(),
+            server_id: 5,
+        };
+        let memory = Memory {
+            promoted: Some(promoted),
+            ..memory()
+        };
+        let status = |id, ro| Status {
+            server_id: id,
+            super_read_only: ro,
+            ..Status::default()
+        };
+        assert!(matches!(
+            role(&memory, &status(5, false), false),
+            Role::Master { .. }
+        ));
         assert_eq!(role(&memory, &status(5, true), false), Role::Idle);
         assert_eq!(role(&memory, &status(6, false), false), Role::Idle);
-        let fenced = Memory { fenced: Some(Term(1)), ..memory };
+        let fenced = Memory {
+            fenced: Some(Term(1)),
+            ..memory
+        };
         assert_eq!(role(&fenced, &status(5, false), false), Role::Idle);
     }
 }

@@ -80,7 +80,10 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
     }
     if let Some(term) = term {
         let agent = Arc::clone(agent);
-        *held = Some(Mastership { term, account: tokio::spawn(serve_mastership(agent, term)) });
+        *held = Some(Mastership {
+            term,
+            account: tokio::spawn(serve_mastership(agent, term)),
+        });
     }
 }
 
@@ -113,7 +116,10 @@ async fn serve_mastership(agent: Arc<Agent>, term: Term) {
 /// in meanwhile to give it: measured, it hangs for ever. So the slaves must be there first.
 async fn await_acknowledgers(agent: &Agent) {
     loop {
-        let wanted = agent.board.status().map_or(1, |status| if status.source_on { status.acks } else { 0 });
+        let wanted = agent
+            .board
+            .status()
+            .map_or(1, |status| if status.source_on { status.acks } else { 0 });
         let there = agent.mysql.side().await.acknowledgers().await;
         match there {
             Ok(there) if there >= wanted => return,
@@ -147,7 +153,11 @@ async fn keep_account(agent: &Agent) -> Result<(), AccountError> {
         info!(user, "the application account is made");
     }
     let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
-    if application.ping().await.is_err_and(|error| error.code() == Some(ACCESS_DENIED)) {
+    if application
+        .ping()
+        .await
+        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
+    {
         lane.set_password(user, password).await?;
         info!(user, "the application account has its new password");
     }

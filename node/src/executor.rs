@@ -77,7 +77,12 @@ struct Executor {
 /// Starts the executor and returns the way to it.
 pub fn start(agent: &Arc<Agent>) -> mpsc::Sender<Order> {
     let (sender, orders) = mpsc::channel(256);
-    let executor = Executor { agent: Arc::clone(agent), queue: VecDeque::new(), running: None, cloning: None };
+    let executor = Executor {
+        agent: Arc::clone(agent),
+        queue: VecDeque::new(),
+        running: None,
+        cloning: None,
+    };
     tokio::spawn(executor.run(orders));
     sender
 }
@@ -102,45 +107,64 @@ impl Executor {
     }
 
     async fn take(&mut self, order: Order) {
-        let Order::Command { id, term, command, answers } = order else {
+        let Order::Command {
+            id,
+            term,
+            command,
+            answers,
+        } = order
+        else {
             if !self.queue.iter().any(|(work, _)| *work == Work::Open) {
                 self.queue.push_back((Work::Open, Vec::new()));
             }
             return;
         };
-        let asked = Asked { id, answers, since: clock::now() };
+        let asked = Asked {
+            id,
+            answers,
+            since: clock::now(),
+        };
         let known = self.agent.store.get().await.term;
         if term < known {
             warn!(%term, %known, ?command, "refused: stale term");
             return Self::answer(vec![asked], Err(Refusal::StaleTerm { current: known }));
         }
-        if let Err(error) = self.agent.store.change(|memory| memory.term = memory.term.max(term)).await {
+        if let Err(error) = self
+            .agent
+            .store
+            .change(|memory| memory.term = memory.term.max(term))
+            .await
+        {
             return Self::answer(vec![asked], Err(commands::failed(&error)));
         }
         let work = Work::Command(term, command);
-        if self.overtakes(&work, term > known) {
-            self.supersede().await;
+        if (is_fence(&work) || term > known)
+            && self.running.as_ref().is_none_or(|running| running.work != work)
+        {
+            for (_, asked) in std::mem::take(&mut self.queue) {
+                Self::answer(asked, Err(Refusal::Superseded));
+            }
+            if self.overtakes(&work) {
+                self.cancel_running().await;
+            }
         }
         self.enqueue(work, asked);
     }
 
-    /// A fence overtakes everything but a fence that is as good; a newer term overtakes the older one's commands.
-    fn overtakes(&self, new: &Work, newer_term: bool) -> bool {
-        let Some(running) = &self.running else { return newer_term || is_fence(new) };
-        match (&running.work, new) {
-            (
-                Work::Command(_, Command::Fence { orderly: patient, .. }),
-                Work::Command(_, Command::Fence { orderly, .. }),
-            ) => *patient && !*orderly,
-            (Work::Command(_, Command::Fence { .. }), _) => false,
-            _ => newer_term || is_fence(new),
+    /// What overtakes cancels everything but a fence that is as good: one broken off would end in a kill.
+    fn overtakes(&self, new: &Work) -> bool {
+        let orderly = |work: &Work| match work {
+            Work::Command(_, Command::Fence { orderly, .. }) => Some(*orderly),
+            _ => None,
+        };
+        match self.running.as_ref().map(|running| orderly(&running.work)) {
+            Some(Some(patient)) => patient && orderly(new) == Some(false),
+            Some(None) => true,
+            None => false,
         }
     }
 
-    async fn supersede(&mut self) {
-        for (_, asked) in std::mem::take(&mut self.queue) {
-            Self::answer(asked, Err(Refusal::Superseded));
-        }
+    async fn cancel_running(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.cancel.cancel();
             if timeout(YIELD, &mut running.task).await.is_err() {
@@ -166,11 +190,17 @@ impl Executor {
 
     fn start_next(&mut self) {
         while self.running.is_none() {
-            let Some((work, asked)) = self.queue.pop_front() else { return };
+            let Some((work, asked)) = self.queue.pop_front() else {
+                return;
+            };
             let is_clone = matches!(work, Work::Command(_, Command::Clone { .. }));
             let beside_clone = self.cloning.is_some();
             let running = self.spawn(work, asked, beside_clone);
-            if is_clone && !beside_clone { self.cloning = Some(running) } else { self.running = Some(running) }
+            if is_clone && !beside_clone {
+                self.cloning = Some(running);
+            } else {
+                self.running = Some(running);
+            }
         }
     }
 
@@ -189,7 +219,12 @@ impl Executor {
             }
         };
         let task = tokio::spawn(task.instrument(info_span!("command", command = name, %term)));
-        Running { work, asked, cancel, task }
+        Running {
+            work,
+            asked,
+            cancel,
+            task,
+        }
     }
 
     fn finish_running(&mut self, result: Result<(), Refusal>) {
@@ -198,7 +233,9 @@ impl Executor {
             let took_ms = clock::millis_since(asked.since);
             match &result {
                 Ok(()) => info!(command = commands::name(command), %term, took_ms, "done"),
-                Err(refusal) => warn!(command = commands::name(command), %term, took_ms, ?refusal, "not done"),
+                Err(refusal) => {
+                    warn!(command = commands::name(command), %term, took_ms, ?refusal, "not done");
+                }
             }
         }
         Self::answer(done.asked, result);
@@ -210,7 +247,11 @@ impl Executor {
         for Asked { id, answers, since } in asked {
             let took_ms = clock::millis_since(since);
             // A session that ended, or does not read, has given up its answer; the report says the same.
-            let _ = answers.try_send(ToOperator::Outcome { id, took_ms, refusal: refusal.clone() });
+            let _ = answers.try_send(ToOperator::Outcome {
+                id,
+                took_ms,
+                refusal: refusal.clone(),
+            });
         }
     }
 }
@@ -222,9 +263,11 @@ fn is_fence(work: &Work) -> bool {
 /// Waits for the end of what runs; for ever where nothing runs.
 async fn ended(running: &mut Option<Running>) -> Result<(), Refusal> {
     match running {
-        Some(running) => (&mut running.task)
-            .await
-            .unwrap_or_else(|stopped| Err(Refusal::Failed { message: format!("the command broke off: {stopped}") })),
+        Some(running) => (&mut running.task).await.unwrap_or_else(|stopped| {
+            Err(Refusal::Failed {
+                message: format!("the command broke off: {stopped}"),
+            })
+        }),
         None => std::future::pending().await,
     }
 }

@@ -68,7 +68,13 @@ async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
 async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, StatusCode> {
     let mut text = String::new();
     encode(&mut text, &registry(&agent.board.report())).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+    Ok((
+        [(
+            "content-type",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    ))
 }
 
 /// The metrics are made of the report when they are asked for; there is nothing to keep in step.
@@ -80,26 +86,59 @@ fn registry(report: &NodeReport) -> Registry {
         registry.register(name, help, gauge);
     };
     whole("term", "Highest term stored", report.term.0);
-    whole("fenced", "1 while the node is fenced", report.fenced.is_some().into());
-    whole("ready", "1 while the node serves its role", is_ready(report).into());
-    whole("master", "1 while the node leads", (role(report) == Some(ROLE_MASTER)).into());
+    whole(
+        "fenced",
+        "1 while the node is fenced",
+        report.fenced.is_some().into(),
+    );
+    whole(
+        "ready",
+        "1 while the node serves its role",
+        is_ready(report).into(),
+    );
+    whole(
+        "master",
+        "1 while the node leads",
+        (role(report) == Some(ROLE_MASTER)).into(),
+    );
     let Server::Up(state) = &report.server else {
         whole("mysql_up", "1 while mysqld answers", 0);
         return registry;
     };
     whole("mysql_up", "1 while mysqld answers", 1);
     let backlog = state.received.subtract(&state.executed).count();
-    whole("backlog_transactions", "Received and not yet executed transactions", backlog);
+    whole(
+        "backlog_transactions",
+        "Received and not yet executed transactions",
+        backlog,
+    );
     match &state.role {
         Role::Master { acks, waiting, .. } => {
-            whole("acknowledgements", "Slaves that must hold a write", u64::from(*acks));
-            whole("waiting_sessions", "Sessions that wait for an acknowledgement", u64::from(*waiting));
+            whole(
+                "acknowledgements",
+                "Slaves that must hold a write",
+                u64::from(*acks),
+            );
+            whole(
+                "waiting_sessions",
+                "Sessions that wait for an acknowledgement",
+                u64::from(*waiting),
+            );
         }
-        Role::Slave { receiver, applier, .. } => {
-            whole("applier_running", "1 while the applier runs", u64::from(*applier == Applier::Running));
+        Role::Slave {
+            receiver, applier, ..
+        } => {
+            whole(
+                "applier_running",
+                "1 while the applier runs",
+                u64::from(*applier == Applier::Running),
+            );
             if let Receiver::Receiving { age_ms } = receiver {
                 let gauge = Gauge::<f64, AtomicU64>::default();
-                #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds is far below 2^52")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "an age in milliseconds is far below 2^52"
+                )]
                 gauge.set(*age_ms as f64 / 1000.0);
                 let help = "Time since anything came from the master";
                 registry.register_with_unit("source_age", help, Unit::Seconds, gauge);

@@ -69,7 +69,10 @@ pub async fn run(
                 }
             }
             Some(this) => {
-                if watch_life(&board, &mysql, this, &mut life, &mut asks).await.is_none() {
+                if watch_life(&board, &mysql, this, &mut life, &mut asks)
+                    .await
+                    .is_none()
+                {
                     return;
                 }
             }
@@ -129,7 +132,12 @@ async fn watch_life(
 }
 
 /// Puts one question; while the answer is overdue the board says so.
-async fn ask(board: &Board, mysql: &Mysql, this: Life, last_answer: Option<Instant>) -> Result<Status, Error> {
+async fn ask(
+    board: &Board,
+    mysql: &Mysql,
+    this: Life,
+    last_answer: Option<Instant>,
+) -> Result<Status, Error> {
     let question = async {
         let mut lane = mysql.probe().await;
         lane.status(GIVE_UP).await

@@ -90,16 +90,24 @@ async fn session(
 ) -> Result<(), SessionError> {
     stream.set_nodelay(true)?;
     let acceptor = TlsAcceptor::from(tls::server_config(&agent.settings.tls_dir)?);
-    let stream = timeout(ENTRY, acceptor.accept(stream)).await.map_err(|_| SessionError::Slow)??;
+    let stream = timeout(ENTRY, acceptor.accept(stream))
+        .await
+        .map_err(|_| SessionError::Slow)??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     if !certificate.is_some_and(tls::is_operator) {
         return Err(SessionError::Stranger);
     }
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
-    let first = timeout(ENTRY, lines.next()).await.map_err(|_| SessionError::Slow)?;
+    let first = timeout(ENTRY, lines.next())
+        .await
+        .map_err(|_| SessionError::Slow)?;
     let Some(first) = first else { return Ok(()) };
     let heartbeat = match serde_json::from_str(&first?)? {
-        ToNode::Hello { node, cluster, heartbeat_ms } => {
+        ToNode::Hello {
+            node,
+            cluster,
+            heartbeat_ms,
+        } => {
             if node != agent.settings.node || cluster != agent.settings.cluster {
                 return Err(SessionError::Elsewhere(node.to_string(), cluster));
             }
@@ -153,7 +161,13 @@ async fn send_report<S>(lines: &mut Framed<S, LinesCodec>, report: &NodeReport) 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    send(lines, &ToOperator::Report { report: Box::new(report.clone()) }).await
+    send(
+        lines,
+        &ToOperator::Report {
+            report: Box::new(report.clone()),
+        },
+    )
+    .await
 }
 
 async fn send<S>(lines: &mut Framed<S, LinesCodec>, message: &ToOperator) -> Result<(), SessionError>
@@ -161,6 +175,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let line = serde_json::to_string(message)?;
-    timeout(WRITE, lines.send(line)).await.map_err(|_| SessionError::Slow)??;
+    timeout(WRITE, lines.send(line))
+        .await
+        .map_err(|_| SessionError::Slow)??;
     Ok(())
 }

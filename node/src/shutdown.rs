@@ -31,7 +31,10 @@ pub async fn wait(agent: &Agent) -> io::Result<()> {
         Some(Role::Slave { .. }) => leave_as_slave(agent).await,
         _ => {}
     }
-    let calm = agent.board.status().is_some_and(|status| status.super_read_only && !status.source_on);
+    let calm = agent
+        .board
+        .status()
+        .is_some_and(|status| status.super_read_only && !status.source_on);
     if let Err(error) = agent.supervision.allow_term(calm).await {
         warn!(%error, "the supervisor was not told whether mysqld may end cleanly");
     }

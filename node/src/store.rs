@@ -89,18 +89,22 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    memory: Mutex<Memory>,
+    memory: Arc<Mutex<Memory>>,
     board: Arc<Board>,
 }
 
 /// Reads the state, or begins a new life of the data where there is none.
 pub fn open(directory: &Path) -> Result<Memory, StoreError> {
     let path = directory.join("state.json");
-    let disk = |source| StoreError::Disk { path: path.clone(), source };
+    let disk = |source| StoreError::Disk {
+        path: path.clone(),
+        source,
+    };
     match fs::read(&path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|source| StoreError::Damaged { path: path.clone(), source })
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StoreError::Damaged {
+            path: path.clone(),
+            source,
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(directory).map_err(disk)?;
             let memory = Memory {
@@ -134,7 +138,11 @@ fn write(path: &Path, memory: &Memory) -> io::Result<()> {
 impl Store {
     /// Takes over what [`open`] read; every change also goes to `board`.
     pub fn new(directory: &Path, memory: Memory, board: Arc<Board>) -> Self {
-        Self { path: directory.join("state.json"), memory: Mutex::new(memory), board }
+        Self {
+            path: directory.join("state.json"),
+            memory: Arc::new(Mutex::new(memory)),
+            board,
+        }
     }
 
     /// The current content.
@@ -144,21 +152,29 @@ impl Store {
 
     /// Changes the content and returns when the change is durable.
     pub async fn change(&self, change: impl FnOnce(&mut Memory) + Send) -> Result<Memory, StoreError> {
-        let mut memory = self.memory.lock().await;
+        let mut memory = Arc::clone(&self.memory).lock_owned().await;
         let mut next = memory.clone();
         change(&mut next);
         if next == *memory {
             return Ok(next);
         }
-        let (path, content) = (self.path.clone(), next.clone());
-        // A frozen disk must not take one of the few worker threads with it.
-        tokio::task::spawn_blocking(move || write(&path, &content))
+        let (path, board) = (self.path.clone(), Arc::clone(&self.board));
+        // A frozen disk must not take one of the few worker threads with it; and a write whose command was broken
+        // off ends under the lock, so that it can neither overwrite a later one nor be forgotten.
+        let writing = tokio::task::spawn_blocking(move || {
+            write(&path, &next).map(|()| {
+                *memory = next.clone();
+                board.remember(next.clone());
+                next
+            })
+        });
+        writing
             .await
             .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
-            .map_err(|source| StoreError::Disk { path: self.path.clone(), source })?;
-        *memory = next.clone();
-        self.board.remember(next.clone());
-        Ok(next)
+            .map_err(|source| StoreError::Disk {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
@@ -173,9 +189,15 @@ mod tests {
         assert_eq!(memory.term, Term(0));
         let board = Arc::new(Board::new(memory.clone()));
         let store = Store::new(&directory, memory.clone(), Arc::clone(&board));
-        store.change(|memory| (memory.term, memory.fenced) = (Term(4), Some(Term(4)))).await.unwrap();
+        store
+            .change(|memory| (memory.term, memory.fenced) = (Term(4), Some(Term(4))))
+            .await
+            .unwrap();
         let again = open(&directory).unwrap();
-        assert_eq!((again.term, again.fenced, &again.volume), (Term(4), Some(Term(4)), &memory.volume));
+        assert_eq!(
+            (again.term, again.fenced, &again.volume),
+            (Term(4), Some(Term(4)), &memory.volume)
+        );
         assert_eq!(board.report().fenced, Some(Term(4)));
         fs::remove_dir_all(&directory).unwrap();
         assert_ne!(open(&directory).unwrap().volume, memory.volume);

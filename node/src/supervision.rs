@@ -61,7 +61,9 @@ impl Supervision {
                 _ => Err(SupervisionError::Refused(line)),
             }
         };
-        timeout(Duration::from_secs(1), exchange).await.unwrap_or(Err(SupervisionError::Silent))
+        timeout(Duration::from_secs(1), exchange)
+            .await
+            .unwrap_or(Err(SupervisionError::Silent))
     }
 
     async fn send(&self, request: &Request) -> Result<Lines<BufReader<OwnedReadHalf>>, SupervisionError> {
@@ -78,7 +80,9 @@ impl Supervision {
     pub async fn follow(self, board: Arc<Board>, life: watch::Sender<Option<Life>>) {
         loop {
             let error = self.stream(&board, &life).await;
-            board.down(format!("The supervisor of the MySQL container cannot be reached: {error}."));
+            board.down(format!(
+                "The supervisor of the MySQL container cannot be reached: {error}."
+            ));
             life.send_replace(None);
             sleep(Duration::from_millis(50)).await;
         }

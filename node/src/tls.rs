@@ -28,7 +28,8 @@ pub fn server_config(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     for authority in certificates(directory, "ca.crt")? {
         roots.add(authority)?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
     let key_file = directory.join("tls.key");
     let key = PrivateKeyDer::from_pem_file(&key_file)
         .map_err(|error| TlsError::File(key_file.display().to_string(), error))?;
@@ -42,12 +43,20 @@ pub fn server_config(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 fn certificates(directory: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let path = directory.join(name);
     let fail = |error| TlsError::File(path.display().to_string(), error);
-    CertificateDer::pem_file_iter(&path).map_err(fail)?.collect::<Result<_, _>>().map_err(fail)
+    CertificateDer::pem_file_iter(&path)
+        .map_err(fail)?
+        .collect::<Result<_, _>>()
+        .map_err(fail)
 }
 
 /// True for the operator's certificate; that it chains to the authority was checked by the handshake.
 pub fn is_operator(certificate: &CertificateDer<'_>) -> bool {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return false;
+    };
     let mut names = parsed.subject().iter_common_name();
-    names.next().is_some_and(|name| name.as_str() == Ok(OPERATOR_COMMON_NAME)) && names.next().is_none()
+    names
+        .next()
+        .is_some_and(|name| name.as_str() == Ok(OPERATOR_COMMON_NAME))
+        && names.next().is_none()
 }

@@ -3,6 +3,8 @@
 //!
 //! `cargo build -p supervisor && DDB_TEST_MYSQLD=/path/to/mysqld cargo test -p node --test real_mysql -- --nocapture`
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -21,16 +23,29 @@ use sqlx::{AssertSqlSafe, Row, raw_sql};
 use support::{Node, Operator, certificates, is_caught_up, now, programs, up};
 use tokio::time::sleep;
 
-fn signal(pid: impl ToString, signal: &str) {
-    assert!(Process::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+fn signal(pid: impl std::fmt::Display, signal: &str) {
+    assert!(
+        Process::new("kill")
+            .args([signal, &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn fence(orderly: bool) -> Command {
-    Command::Fence { orderly, deadline_ms: 2000 }
+    Command::Fence {
+        orderly,
+        deadline_ms: 2000,
+    }
 }
 
 fn follow(node: &Node, until: &GtidSet) -> Command {
-    Command::Follow { source: node.name.as_str().into(), address: node.address(), until: until.clone() }
+    Command::Follow {
+        source: node.name.as_str().into(),
+        address: node.address(),
+        until: until.clone(),
+    }
 }
 
 fn is_down(report: &failover::NodeReport) -> bool {
@@ -57,8 +72,10 @@ impl Cluster {
         let tls = root.join("tls");
         certificates(&tls);
         let begun = now();
-        let nodes: Vec<Node> =
-            ["a", "b", "c"].iter().map(|name| Node::start(&root, name, &tls, &mysqld, &supervisor)).collect();
+        let nodes: Vec<Node> = ["a", "b", "c"]
+            .iter()
+            .map(|name| Node::start(&root, name, &tls, &mysqld, &supervisor))
+            .collect();
         let mut operators = Vec::new();
         for node in &nodes {
             operators.push(Operator::connect(node, &tls, "operator").await.unwrap());
@@ -66,8 +83,16 @@ impl Cluster {
         for operator in &operators {
             operator.until("up", |report| up(report).is_some()).await;
         }
-        println!("three nodes initialised and up: {} ms", begun.elapsed().as_millis());
-        Some(Self { root, tls, nodes, operators })
+        println!(
+            "three nodes initialised and up: {} ms",
+            begun.elapsed().as_millis()
+        );
+        Some(Self {
+            root,
+            tls,
+            nodes,
+            operators,
+        })
     }
 
     async fn fence_all(&mut self, term: u64) {
@@ -79,7 +104,10 @@ impl Cluster {
 
     async fn make_first_master(&mut self) {
         self.fence_all(1).await;
-        let promote = Command::Promote { acks: 1, requires: GtidSet::new() };
+        let promote = Command::Promote {
+            acks: 1,
+            requires: GtidSet::new(),
+        };
         self.operators[0].done("promote a", 1, promote).await;
         let until = self.operators[0].state().executed;
         for slave in [1, 2] {
@@ -99,7 +127,12 @@ async fn load(node: &Node, first: u64, stop: Arc<AtomicBool>) -> tokio::task::Jo
         let mut acknowledged = Vec::new();
         for number in first.. {
             let sql = format!("INSERT INTO t.r (n) VALUES ({number})");
-            if stop.load(Ordering::Relaxed) || raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.is_err() {
+            if stop.load(Ordering::Relaxed)
+                || raw_sql(AssertSqlSafe(sql))
+                    .execute(&mut connection)
+                    .await
+                    .is_err()
+            {
                 return acknowledged;
             }
             acknowledged.push(number);
@@ -109,14 +142,24 @@ async fn load(node: &Node, first: u64, stop: Arc<AtomicBool>) -> tokio::task::Jo
 }
 
 async fn rows(node: &Node) -> Vec<u64> {
-    let rows = raw_sql("SELECT n FROM t.r ORDER BY n").fetch_all(&mut node.root().await).await.unwrap();
+    let rows = raw_sql("SELECT n FROM t.r ORDER BY n")
+        .fetch_all(&mut node.root().await)
+        .await
+        .unwrap();
     rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
 }
 
 async fn assert_holds(node: &Node, acknowledged: &[u64]) {
     let rows = rows(node).await;
-    let missing: Vec<&u64> = acknowledged.iter().filter(|number| !rows.contains(number)).collect();
-    assert!(missing.is_empty(), "{} lacks acknowledged rows {missing:?}", node.name);
+    let missing: Vec<&u64> = acknowledged
+        .iter()
+        .filter(|number| !rows.contains(number))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{} lacks acknowledged rows {missing:?}",
+        node.name
+    );
 }
 
 async fn wait_for_account(node: &Node) {
@@ -124,30 +167,51 @@ async fn wait_for_account(node: &Node) {
     loop {
         // The grant that marks the account as complete is the last one.
         let shown = raw_sql("SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y'");
-        if shown.fetch_optional(&mut node.root().await).await.unwrap().is_some() && node.app().await.is_ok() {
+        if shown
+            .fetch_optional(&mut node.root().await)
+            .await
+            .unwrap()
+            .is_some()
+            && node.app().await.is_ok()
+        {
             println!("application account after {} ms", begun.elapsed().as_millis());
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "no application account");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "no application account"
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_lives_through_failover_rejoin_and_handover() {
-    let Some(mut cluster) = Cluster::start().await else { return };
+    let Some(mut cluster) = Cluster::start().await else {
+        return;
+    };
     cluster.make_first_master().await;
     refuses_what_it_must(&mut cluster).await;
     wait_for_account(&cluster.nodes[0]).await;
     let mut app = cluster.nodes[0].app().await.unwrap();
-    raw_sql("CREATE DATABASE t; CREATE TABLE t.r (n BIGINT PRIMARY KEY)").execute(&mut app).await.unwrap();
-    assert!(raw_sql("SELECT * FROM mysql.user").execute(&mut app).await.is_err(), "system schema is readable");
+    raw_sql("CREATE DATABASE t; CREATE TABLE t.r (n BIGINT PRIMARY KEY)")
+        .execute(&mut app)
+        .await
+        .unwrap();
+    assert!(
+        raw_sql("SELECT * FROM mysql.user")
+            .execute(&mut app)
+            .await
+            .is_err(),
+        "system schema is readable"
+    );
     agent_restart_changes_nothing(&mut cluster).await;
     let written = failover_after_kill(&mut cluster).await;
     rejoin_old_master(&mut cluster, &written).await;
     clone_from_slave(&mut cluster, &written).await;
     let written = orderly_handover(&mut cluster, written).await;
     hung_commit_is_never_acknowledged(&mut cluster).await;
+    frozen_slave_is_fenced_by_a_kill(&mut cluster).await;
     supervisor_signals(&mut cluster).await;
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
@@ -161,17 +225,48 @@ async fn a_cluster_lives_through_failover_rejoin_and_handover() {
 async fn refuses_what_it_must(cluster: &mut Cluster) {
     let (_, refusal) = cluster.operators[1].tell(0, fence(false)).await;
     assert_eq!(refusal, Some(Refusal::StaleTerm { current: Term(1) }));
-    let promote = Command::Promote { acks: 1, requires: GtidSet::new() };
+    let promote = Command::Promote {
+        acks: 1,
+        requires: GtidSet::new(),
+    };
     let (_, refusal) = cluster.operators[1].tell(1, promote).await;
-    assert!(matches!(refusal, Some(Refusal::Precondition { .. })), "{refusal:?}");
-    let clone = Command::Clone { donor: "b".into(), address: cluster.nodes[1].address() };
+    assert!(
+        matches!(refusal, Some(Refusal::Precondition { .. })),
+        "{refusal:?}"
+    );
+    let clone = Command::Clone {
+        donor: "b".into(),
+        address: cluster.nodes[1].address(),
+    };
     let (_, refusal) = cluster.operators[0].tell(1, clone).await;
-    assert!(matches!(refusal, Some(Refusal::Precondition { .. })), "{refusal:?}");
-    assert!(Operator::try_connect(&cluster.nodes[1], &cluster.tls, "stranger").await.is_err());
+    assert!(
+        matches!(refusal, Some(Refusal::Precondition { .. })),
+        "{refusal:?}"
+    );
+    assert!(
+        Operator::try_connect(&cluster.nodes[1], &cluster.tls, "stranger")
+            .await
+            .is_err()
+    );
     assert!(cluster.nodes[0].ready().await && cluster.nodes[1].ready().await);
-    assert!(cluster.nodes[0].get("/is-master").await.ends_with(r#"{"isMaster":true}"#));
-    assert!(cluster.nodes[1].get("/is-master").await.ends_with(r#"{"isMaster":false}"#));
-    assert!(cluster.nodes[0].get("/metrics").await.contains("ddb_node_master 1"));
+    assert!(
+        cluster.nodes[0]
+            .get("/is-master")
+            .await
+            .ends_with(r#"{"isMaster":true}"#)
+    );
+    assert!(
+        cluster.nodes[1]
+            .get("/is-master")
+            .await
+            .ends_with(r#"{"isMaster":false}"#)
+    );
+    assert!(
+        cluster.nodes[0]
+            .get("/metrics")
+            .await
+            .contains("ddb_node_master 1")
+    );
 }
 
 async fn agent_restart_changes_nothing(cluster: &mut Cluster) {
@@ -180,10 +275,18 @@ async fn agent_restart_changes_nothing(cluster: &mut Cluster) {
         signal(cluster.nodes[at].agent.id(), "-KILL");
         cluster.nodes[at].agent.wait().unwrap();
         cluster.nodes[at].restart_agent();
-        cluster.operators[at] = Operator::connect(&cluster.nodes[at], &cluster.tls, "operator").await.unwrap();
-        cluster.operators[at].until("up again", |report| up(report).is_some()).await;
+        cluster.operators[at] = Operator::connect(&cluster.nodes[at], &cluster.tls, "operator")
+            .await
+            .unwrap();
+        cluster.operators[at]
+            .until("up again", |report| up(report).is_some())
+            .await;
         let after = cluster.operators[at].state().role;
-        assert_eq!(std::mem::discriminant(&before), std::mem::discriminant(&after), "{after:?}");
+        assert_eq!(
+            std::mem::discriminant(&before),
+            std::mem::discriminant(&after),
+            "{after:?}"
+        );
     }
 }
 
@@ -194,30 +297,66 @@ async fn failover_after_kill(cluster: &mut Cluster) -> Vec<u64> {
     let killed = now();
     signal(cluster.nodes[0].mysqld_pid(), "-KILL");
     let seen = cluster.operators[0].until("down", is_down).await;
-    println!("kill -9 of mysqld to report Down: {} ms", seen.duration_since(killed).as_millis());
-    let seen = cluster.operators[1].until("receiver lost", |report| {
-        up(report).is_some_and(|state| {
-            matches!(&state.role, Role::Slave { receiver: Receiver::Connecting { .. }, .. })
+    println!(
+        "kill -9 of mysqld to report Down: {} ms",
+        seen.duration_since(killed).as_millis()
+    );
+    let seen = cluster.operators[1]
+        .until("receiver lost", |report| {
+            up(report).is_some_and(|state| {
+                matches!(
+                    &state.role,
+                    Role::Slave {
+                        receiver: Receiver::Connecting { .. },
+                        ..
+                    }
+                )
+            })
         })
-    }).await;
-    println!("kill -9 of mysqld to slave's receiver Connecting: {} ms", seen.duration_since(killed).as_millis());
+        .await;
+    println!(
+        "kill -9 of mysqld to slave's receiver Connecting: {} ms",
+        seen.duration_since(killed).as_millis()
+    );
     let written = writer.await.unwrap();
     println!("{} writes acknowledged in 1 s", written.len());
     for slave in [1, 2] {
-        cluster.operators[slave].done("fence slave", 2, fence(false)).await;
+        cluster.operators[slave]
+            .done("fence slave", 2, fence(false))
+            .await;
         assert!(cluster.nodes[slave].ready().await, "a fenced slave serves reads");
     }
-    let held = cluster.operators[1].state().holds().union(&cluster.operators[2].state().holds());
-    let ahead = if cluster.operators[1].state().holds() == held { 1 } else { 2 };
+    let held = cluster.operators[1]
+        .state()
+        .holds()
+        .union(&cluster.operators[2].state().holds());
+    let ahead = if cluster.operators[1].state().holds() == held {
+        1
+    } else {
+        2
+    };
     let other = 3 - ahead;
-    cluster.operators[ahead].done("drain", 2, Command::Drain { deadline_ms: 3000 }).await;
-    let promote = Command::Promote { acks: 1, requires: held.clone() };
+    cluster.operators[ahead]
+        .done("drain", 2, Command::Drain { deadline_ms: 3000 })
+        .await;
+    let promote = Command::Promote {
+        acks: 1,
+        requires: held.clone(),
+    };
     cluster.operators[ahead].done("promote", 2, promote).await;
     let command = follow(&cluster.nodes[ahead], &held);
-    cluster.operators[other].done("follow the new master", 2, command).await;
+    cluster.operators[other]
+        .done("follow the new master", 2, command)
+        .await;
     let mut app = cluster.nodes[ahead].app().await.unwrap();
-    raw_sql("INSERT INTO t.r VALUES (1000000)").execute(&mut app).await.unwrap();
-    println!("kill -9 to first write on the new master: {} ms", killed.elapsed().as_millis());
+    raw_sql("INSERT INTO t.r VALUES (1000000)")
+        .execute(&mut app)
+        .await
+        .unwrap();
+    println!(
+        "kill -9 to first write on the new master: {} ms",
+        killed.elapsed().as_millis()
+    );
     assert_holds(&cluster.nodes[ahead], &written).await;
     cluster.nodes.swap(1, ahead);
     cluster.operators.swap(1, ahead);
@@ -226,12 +365,20 @@ async fn failover_after_kill(cluster: &mut Cluster) -> Vec<u64> {
 
 /// From here on node 1 is the master.
 async fn rejoin_old_master(cluster: &mut Cluster, written: &[u64]) {
-    cluster.operators[0].until("reboot", |report| up(report).is_some()).await;
+    cluster.operators[0]
+        .until("reboot", |report| up(report).is_some())
+        .await;
     let state = cluster.operators[0].state();
-    assert_eq!((state.role.clone(), state.open), (Role::Idle, false), "it boots fenced");
+    assert_eq!(
+        (state.role.clone(), state.open),
+        (Role::Idle, false),
+        "it boots fenced"
+    );
     assert!(!cluster.nodes[0].ready().await);
     let master = cluster.operators[1].state();
-    cluster.operators[0].done("fence the rebooted master", 2, fence(false)).await;
+    cluster.operators[0]
+        .done("fence the rebooted master", 2, fence(false))
+        .await;
     let extra = cluster.operators[0].state().holds().subtract(&master.executed);
     println!("unacknowledged tail of the killed master: {extra}");
     if extra.is_empty() {
@@ -244,7 +391,10 @@ async fn rejoin_old_master(cluster: &mut Cluster, written: &[u64]) {
 
 async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let before = cluster.operators[0].report().volume;
-    let clone = Command::Clone { donor: "slave".into(), address: cluster.nodes[2].address() };
+    let clone = Command::Clone {
+        donor: "slave".into(),
+        address: cluster.nodes[2].address(),
+    };
     let outcome = cluster.operators[0].send(2, clone);
     let begun = now();
     let (_, refusal) = outcome.await.unwrap();
@@ -272,36 +422,69 @@ async fn orderly_handover(cluster: &mut Cluster, mut written: Vec<u64>) -> Vec<u
     }
     sleep(Duration::from_millis(700)).await;
     let begun = now();
-    cluster.operators[1].done("orderly fence of a loaded master", 3, fence(true)).await;
+    cluster.operators[1]
+        .done("orderly fence of a loaded master", 3, fence(true))
+        .await;
     let fenced = cluster.operators[1].report();
-    assert!(up(&fenced).is_some_and(|state| state.role == Role::Idle), "{fenced:?}");
+    assert!(
+        up(&fenced).is_some_and(|state| state.role == Role::Idle),
+        "{fenced:?}"
+    );
     for slave in [0, 2] {
-        cluster.operators[slave].done("fence slave", 3, fence(false)).await;
+        cluster.operators[slave]
+            .done("fence slave", 3, fence(false))
+            .await;
     }
-    cluster.operators[0].done("drain", 3, Command::Drain { deadline_ms: 3000 }).await;
+    cluster.operators[0]
+        .done("drain", 3, Command::Drain { deadline_ms: 3000 })
+        .await;
     let held = up(&fenced).unwrap().executed.clone();
     let missing = held.subtract(&cluster.operators[0].state().executed);
-    println!("the target lacked {} transactions after its drain", missing.count());
-    let held = cluster.operators[0].state().holds().union(&cluster.operators[2].state().holds());
-    let target = if cluster.operators[0].state().holds() == held { 0 } else { 2 };
-    cluster.operators[target].done("drain", 3, Command::Drain { deadline_ms: 3000 }).await;
-    let promote = Command::Promote { acks: 1, requires: held.clone() };
+    println!(
+        "the target lacked {} transactions after its drain",
+        missing.count()
+    );
+    let held = cluster.operators[0]
+        .state()
+        .holds()
+        .union(&cluster.operators[2].state().holds());
+    let target = if cluster.operators[0].state().holds() == held {
+        0
+    } else {
+        2
+    };
+    cluster.operators[target]
+        .done("drain", 3, Command::Drain { deadline_ms: 3000 })
+        .await;
+    let promote = Command::Promote {
+        acks: 1,
+        requires: held.clone(),
+    };
     cluster.operators[target].done("promote", 3, promote).await;
     for slave in [1, 2 - target] {
         let command = follow(&cluster.nodes[target], &held);
         cluster.operators[slave].done("follow", 3, command).await;
     }
     let mut app = cluster.nodes[target].app().await.unwrap();
-    raw_sql("INSERT INTO t.r VALUES (9000000)").execute(&mut app).await.unwrap();
-    println!("orderly handover to first write: {} ms", begun.elapsed().as_millis());
+    raw_sql("INSERT INTO t.r VALUES (9000000)")
+        .execute(&mut app)
+        .await
+        .unwrap();
+    println!(
+        "orderly handover to first write: {} ms",
+        begun.elapsed().as_millis()
+    );
     for writer in writers {
         written.extend(writer.await.unwrap());
     }
     println!("{} writes acknowledged in all", written.len());
     for at in 0..3 {
-        cluster.operators[at].until("serving", |report| {
-            is_caught_up(report) || up(report).is_some_and(|state| matches!(state.role, Role::Master { .. }))
-        }).await;
+        cluster.operators[at]
+            .until("serving", |report| {
+                is_caught_up(report)
+                    || up(report).is_some_and(|state| matches!(state.role, Role::Master { .. }))
+            })
+            .await;
     }
     assert_holds(&cluster.nodes[target], &written).await;
     cluster.nodes.swap(0, target);
@@ -312,41 +495,81 @@ async fn orderly_handover(cluster: &mut Cluster, mut written: Vec<u64>) -> Vec<u
 /// Node 0 is the master. Both slaves are fenced, a write hangs, and the master is fenced without order.
 async fn hung_commit_is_never_acknowledged(cluster: &mut Cluster) {
     for slave in [1, 2] {
-        cluster.operators[slave].done("fence slave", 4, fence(false)).await;
+        cluster.operators[slave]
+            .done("fence slave", 4, fence(false))
+            .await;
     }
     let mut app = cluster.nodes[0].app().await.unwrap();
-    let hung = tokio::spawn(async move { raw_sql("INSERT INTO t.r VALUES (9900000)").execute(&mut app).await.is_ok() });
+    let hung = tokio::spawn(async move {
+        raw_sql("INSERT INTO t.r VALUES (9900000)")
+            .execute(&mut app)
+            .await
+            .is_ok()
+    });
     sleep(Duration::from_millis(300)).await;
     let waiting = match cluster.operators[0].state().role {
         Role::Master { waiting, .. } => waiting,
         other => panic!("{other:?}"),
     };
     assert!(waiting > 0, "the write waits");
-    cluster.operators[0].done("fence of a master with a waiting commit (killed, booted)", 4, fence(false)).await;
+    cluster.operators[0]
+        .done(
+            "fence of a master with a waiting commit (killed, booted)",
+            4,
+            fence(false),
+        )
+        .await;
     assert!(!hung.await.unwrap(), "an unreplicated write was acknowledged");
     let state = cluster.operators[0].state();
     assert_eq!((state.role.clone(), state.open), (Role::Idle, false));
     assert_eq!(cluster.operators[0].report().fenced, Some(Term(4)));
 }
 
+/// A stopped process answers nothing: it is reported as hung, and its fence is a kill.
+async fn frozen_slave_is_fenced_by_a_kill(cluster: &mut Cluster) {
+    let begun = now();
+    signal(cluster.nodes[2].mysqld_pid(), "-STOP");
+    let seen = cluster.operators[2]
+        .until("hung", |report| matches!(report.server, Server::Hung { .. }))
+        .await;
+    println!(
+        "SIGSTOP of mysqld to report Hung: {} ms",
+        seen.duration_since(begun).as_millis()
+    );
+    cluster.operators[2]
+        .done("fence of a frozen slave (killed, booted)", 4, fence(false))
+        .await;
+    assert_eq!(cluster.operators[2].report().fenced, Some(Term(4)));
+}
+
 /// Ends supervisors of nodes 1 and 2: both are fenced slaves, so both may be shut down cleanly.
 async fn supervisor_signals(cluster: &mut Cluster) {
     // Node 1 leads again, so that its mysqld must not be shut down cleanly.
     let executed = cluster.operators[1].state().executed;
-    cluster.operators[1].done("drain", 4, Command::Drain { deadline_ms: 3000 }).await;
-    let promote = Command::Promote { acks: 1, requires: executed };
+    cluster.operators[1]
+        .done("drain", 4, Command::Drain { deadline_ms: 3000 })
+        .await;
+    let promote = Command::Promote {
+        acks: 1,
+        requires: executed,
+    };
     cluster.operators[1].done("promote", 4, promote).await;
     for (at, clean) in [(1, false), (2, true)] {
         let begun = now();
         signal(cluster.nodes[at].supervisor.id(), "-TERM");
         cluster.nodes[at].supervisor.wait().unwrap();
-        println!("SIGTERM to the supervisor, clean {clean}: {} ms", begun.elapsed().as_millis());
+        println!(
+            "SIGTERM to the supervisor, clean {clean}: {} ms",
+            begun.elapsed().as_millis()
+        );
         let log = std::fs::read_to_string(cluster.nodes[at].directory.join("mysql.log")).unwrap();
         let last = log.lines().rfind(|line| line.contains("told to end")).unwrap();
         assert_eq!(last.contains("SIGTERM to mysqld"), clean, "{last}");
         cluster.operators[at].until("down", is_down).await;
         cluster.nodes[at].restart_supervisor();
-        cluster.operators[at].until("up", |report| up(report).is_some()).await;
+        cluster.operators[at]
+            .until("up", |report| up(report).is_some())
+            .await;
         assert_eq!(cluster.operators[at].state().role, Role::Idle);
     }
 }

@@ -28,20 +28,27 @@ struct Inner {
 impl Watchers {
     /// Begins with `state` and nobody watching.
     pub fn new(state: State) -> Self {
-        Self(Arc::new(Mutex::new(Inner { state, streams: Vec::new() })))
+        Self(Arc::new(Mutex::new(Inner {
+            state,
+            streams: Vec::new(),
+        })))
     }
 
     /// Sets the state and tells everybody. A watcher that does not read is dropped rather than waited for.
     pub fn publish(&self, state: State) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.state = state;
-        let line = line(&Reply::State { state: inner.state.clone() });
+        let line = line(&Reply::State {
+            state: inner.state.clone(),
+        });
         inner.streams.retain_mut(|stream| stream.write_all(&line).is_ok());
     }
 
     fn add(&self, mut stream: UnixStream) -> io::Result<()> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.write_all(&line(&Reply::State { state: inner.state.clone() }))?;
+        stream.write_all(&line(&Reply::State {
+            state: inner.state.clone(),
+        }))?;
         inner.streams.push(stream);
         Ok(())
     }
@@ -84,7 +91,9 @@ fn serve(stream: &UnixStream, watchers: &Watchers, events: &Sender<Event>) -> io
                     answers.write_all(&line(&Reply::Done))?;
                 }
             }
-            Err(error) => answers.write_all(&line(&Reply::Refused { message: error.to_string() }))?,
+            Err(error) => answers.write_all(&line(&Reply::Refused {
+                message: error.to_string(),
+            }))?,
         }
     }
     Ok(())

@@ -63,6 +63,9 @@ mod tests {
         last.note("2026-01-01T00:00:00Z 1 [Note] [MY-1] fine");
         last.note("2026-01-01T00:00:00Z 1 [ERROR] [MY-014061] [Server] Invalid MySQL server downgrade.\n");
         last.note("2026-01-01T00:00:00Z 0 [ERROR] [MY-010119] [Server] Aborting\n");
-        assert_eq!(last.get().unwrap(), "[MY-014061] [Server] Invalid MySQL server downgrade.");
+        assert_eq!(
+            last.get().unwrap(),
+            "[MY-014061] [Server] Invalid MySQL server downgrade."
+        );
     }
 }

@@ -56,7 +56,12 @@ pub fn begin(settings: &Settings) -> io::Result<Prepared> {
         .arg(format!("--datadir={}", half_made.display()))
         .arg(format!("--init-file={}", init_file.display()))
         // What fences a running server would also keep the statements of the init file out.
-        .args(["--super-read-only=OFF", "--read-only=OFF", "--offline-mode=OFF", "--skip-log-bin"]);
+        .args([
+            "--super-read-only=OFF",
+            "--read-only=OFF",
+            "--offline-mode=OFF",
+            "--skip-log-bin",
+        ]);
     Ok(Prepared::Initialise(Box::new(command)))
 }
 
@@ -94,7 +99,13 @@ fn template_fits(settings: &Settings) -> bool {
 
 fn asks_for_other_layout(config: &str) -> bool {
     config.lines().any(|line| {
-        let name = line.split('=').next().unwrap_or_default().trim().to_ascii_lowercase().replace('-', "_");
+        let name = line
+            .split('=')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+            .replace('-', "_");
         let name = name.strip_prefix("loose_").unwrap_or(&name);
         BUILT_IN.contains(&name)
     })
@@ -133,8 +144,12 @@ mod tests {
 
     #[test]
     fn a_setting_that_is_built_in_rules_the_template_out() {
-        assert!(asks_for_other_layout("[mysqld]\nloose-lower-case-table-names = 1\n"));
-        assert!(!asks_for_other_layout("[mysqld]\nmax_connections=5\n# innodb_page_size=1\n"));
+        assert!(asks_for_other_layout(
+            "[mysqld]\nloose-lower-case-table-names = 1\n"
+        ));
+        assert!(!asks_for_other_layout(
+            "[mysqld]\nmax_connections=5\n# innodb_page_size=1\n"
+        ));
     }
 
     #[test]

@@ -78,10 +78,18 @@ mod tests {
     fn requests_and_states_travel_as_readable_lines() {
         let line = serde_json::to_string(&Request::AllowTerm { allowed: true }).unwrap();
         assert_eq!(line, r#"{"request":"allow-term","allowed":true}"#);
-        assert_eq!(serde_json::from_str::<Request>(r#"{"request":"watch"}"#).unwrap(), Request::Watch);
-        let reply = Reply::State { state: State::Running { pid: 7, starts: 2 } };
+        assert_eq!(
+            serde_json::from_str::<Request>(r#"{"request":"watch"}"#).unwrap(),
+            Request::Watch
+        );
+        let reply = Reply::State {
+            state: State::Running { pid: 7, starts: 2 },
+        };
         let line = serde_json::to_string(&reply).unwrap();
-        assert_eq!(line, r#"{"reply":"state","state":{"state":"running","pid":7,"starts":2}}"#);
+        assert_eq!(
+            line,
+            r#"{"reply":"state","state":{"state":"running","pid":7,"starts":2}}"#
+        );
         assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
     }
 

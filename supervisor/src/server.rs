@@ -149,8 +149,13 @@ impl Server {
             if self.leave_at.is_some() && self.child.is_none() {
                 return;
             }
-            let next = [self.start_at, self.kill_at, self.leave_at].into_iter().flatten().min();
-            let wait = next.map_or(Duration::from_hours(1), |at| at.saturating_duration_since(clock::now()));
+            let next = [self.start_at, self.kill_at, self.leave_at]
+                .into_iter()
+                .flatten()
+                .min();
+            let wait = next.map_or(Duration::from_hours(1), |at| {
+                at.saturating_duration_since(clock::now())
+            });
             match events.recv_timeout(wait) {
                 Ok(Event::Signal(SIGCHLD)) => self.reap(),
                 Ok(Event::Signal(_)) => self.leave(),
@@ -219,14 +224,20 @@ impl Server {
         }
         let now = clock::now();
         self.start_at = None;
-        let clean = self.term_allowed && self.child.as_ref().is_some_and(|child| child.purpose == Purpose::Serve);
+        let clean = self.term_allowed
+            && self
+                .child
+                .as_ref()
+                .is_some_and(|child| child.purpose == Purpose::Serve);
         if clean {
             say("told to end: SIGTERM to mysqld, which is fenced");
             self.signal(Signal::SIGTERM);
             self.kill_at = Some(now + CLEAN_SHUTDOWN);
             self.leave_at = Some(now + CLEAN_SHUTDOWN + AFTER_KILL);
         } else {
-            say("told to end: SIGKILL to mysqld, because a clean shutdown could acknowledge unreplicated commits");
+            say(
+                "told to end: SIGKILL to mysqld, because a clean shutdown could acknowledge unreplicated commits",
+            );
             self.signal(Signal::SIGKILL);
             self.leave_at = Some(now + AFTER_KILL);
         }
@@ -278,7 +289,9 @@ impl Server {
         match child.purpose {
             Purpose::Initialise => self.initialised(&status, &how),
             Purpose::Serve if self.held => self.watchers.publish(State::Held),
-            Purpose::Serve if error.is_some_and(|text| WRONG_VERSION.iter().any(|code| text.contains(code))) => {
+            Purpose::Serve
+                if error.is_some_and(|text| WRONG_VERSION.iter().any(|code| text.contains(code))) =>
+            {
                 self.fail(format!(
                     "The data of this node was written by a MySQL version that this image's server does not take \
                      over. Set spec.mysql back to the version that wrote it, or go by way of the releases in \
@@ -362,18 +375,29 @@ impl Server {
         self.term_allowed = false;
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
-            self.watchers.publish(State::Running { pid: pid.as_raw(), starts: self.starts });
+            self.watchers.publish(State::Running {
+                pid: pid.as_raw(),
+                starts: self.starts,
+            });
         }
     }
 
     /// Starts mysqld in a process group of its own, so that no signal meant for ours reaches it.
     fn spawn(&mut self, mut command: Command, purpose: Purpose) -> Option<Pid> {
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
         match command.spawn() {
             Ok(mut process) => {
                 let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids fit into i32"));
                 let last_error = process.stderr.take().map(log::pass_on).unwrap_or_default();
-                self.child = Some(Child { pid, purpose, since: clock::now(), last_error });
+                self.child = Some(Child {
+                    pid,
+                    purpose,
+                    since: clock::now(),
+                    last_error,
+                });
                 Some(pid)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -10,7 +10,7 @@ use failover::NodeId;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Job, LOOK, OrRefuse, drain, precondition};
+use super::{Job, LOOK, OrRefuse, drain, fence, precondition};
 use crate::{
     board::Life,
     clock,
@@ -26,10 +26,10 @@ const BOOT: Duration = Duration::from_mins(10);
 /// Copies `donor` over this node.
 pub async fn clone(job: &Job, donor: &NodeId, address: &str) -> Result<(), Refusal> {
     let status = job.status().await?;
-    if !status.super_read_only || status.source_on {
-        return Err(precondition("the server accepts writes or waits for acknowledgements; fence it first"));
-    }
-    let Some(life) = job.agent.board.life() else { return Err(precondition("mysqld is down")) };
+    fence::retire_source(job, &status).await?;
+    let Some(life) = job.agent.board.life() else {
+        return Err(precondition("mysqld is down"));
+    };
     let forget = |memory: &mut crate::store::Memory| {
         memory.volume = new_volume();
         memory.followed = None;
@@ -77,7 +77,9 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
 async fn show_progress(job: &Job) -> Result<(), Error> {
     loop {
         sleep(Duration::from_millis(200)).await;
-        let Ok(mut side) = tokio::time::timeout(LOOK, job.agent.mysql.side()).await else { continue };
+        let Ok(mut side) = tokio::time::timeout(LOOK, job.agent.mysql.side()).await else {
+            continue;
+        };
         if let Ok(hundredths) = side.clone_progress().await {
             job.agent.board.cloning(Some(hundredths));
         }
@@ -92,7 +94,9 @@ async fn refuse(job: &Job, life: Life, donor: &NodeId, error: Error) -> Result<(
         warn!(error = %also, "not read-only after a failed clone: mysqld is killed and boots fenced");
         job.agent.supervision.kill().await.or_refuse()?;
     }
-    Err(Refusal::Failed { message: format!("clone of {donor}: {error}") })
+    Err(Refusal::Failed {
+        message: format!("clone of {donor}: {error}"),
+    })
 }
 
 async fn await_cloned_server(job: &Job, life: Life) -> Result<(), Refusal> {
@@ -105,7 +109,13 @@ async fn await_cloned_server(job: &Job, life: Life) -> Result<(), Refusal> {
             Some(status) if status.super_read_only => {
                 // The donor's own replication settings came along.
                 if status.channel.is_some() {
-                    job.agent.mysql.command().await.reset_replica_all().await.or_refuse()?;
+                    job.agent
+                        .mysql
+                        .command()
+                        .await
+                        .reset_replica_all()
+                        .await
+                        .or_refuse()?;
                 }
                 return Ok(());
             }

@@ -15,22 +15,32 @@ pub async fn drain(job: &Job, deadline: Duration) -> Result<(), Refusal> {
     let end = clock::now() + deadline;
     loop {
         let status = job.status().await?;
-        let Some(channel) = &status.channel else { return Ok(()) };
+        let Some(channel) = &status.channel else {
+            return Ok(());
+        };
         let missing = channel.received.subtract(&status.executed);
         if missing.is_empty() {
             return Ok(());
         }
         if clock::left(end).is_zero() {
-            return Err(precondition(format!("{} received transactions are not executed in time", missing.count())));
+            return Err(precondition(format!(
+                "{} received transactions are not executed in time",
+                missing.count()
+            )));
         }
         let mut lane = job.agent.mysql.command().await;
         if channel.applier == Service::Off {
             if !channel.applier_error.is_empty() {
-                return Err(precondition(format!("the applier stopped: {}", channel.applier_error)));
+                return Err(precondition(format!(
+                    "the applier stopped: {}",
+                    channel.applier_error
+                )));
             }
             lane.start_applier().await.or_refuse()?;
         }
-        lane.wait_executed(&channel.received, SLICE.min(clock::left(end))).await.or_refuse()?;
+        lane.wait_executed(&channel.received, SLICE.min(clock::left(end)))
+            .await
+            .or_refuse()?;
     }
 }
 

@@ -39,10 +39,14 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         await_boot(job).await?;
         return Ok(());
     }
+    let already = job.agent.store.get().await.fenced.is_some();
     let clean = match job.agent.board.status() {
-        Some(status) if !status.super_read_only || status.source_on => master(job, orderly, deadline).await,
-        Some(_) => slave(job).await,
         None => Err(precondition("mysqld is hung")),
+        Some(status) if !status.super_read_only => master(job, orderly, deadline).await,
+        // The variable reads ON while the statement that sets it still waits for a commit, so of a fence that was
+        // broken off nothing is known.
+        Some(status) if status.source_on && !already => Err(precondition("an earlier fence was broken off")),
+        Some(_) => slave(job).await,
     };
     if let Err(reason) = &clean {
         job.check()?;
@@ -75,7 +79,7 @@ async fn slave(job: &Job) -> Result<(), Refusal> {
     loop {
         job.check()?;
         match job.agent.look(LOOK).await {
-            Some(status) if is_fenced(&status) => return Ok(()),
+            Some(status) if receives_nothing(&status) => return Ok(()),
             _ if clock::left(give_up).is_zero() => return Err(precondition("the receiver does not stop")),
             _ => sleep(Duration::from_millis(5)).await,
         }
@@ -88,11 +92,17 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
     let end = clock::now() + deadline;
     // Read-only first lets commits under way be acknowledged and answers later writes with an ordinary error; only
     // a healthy master may be given the time.
+    let begun = clock::now();
     let finished = orderly && mysql.command().await.read_only_on(clock::left(end)).await.is_ok();
+    let read_only_ms = clock::millis_since(begun);
     job.check()?;
     mysql.side().await.offline_on().await.or_refuse()?;
     if !finished {
-        let patience = if orderly { clock::left(end).max(DOUBTFUL) } else { DOUBTFUL };
+        let patience = if orderly {
+            clock::left(end).max(DOUBTFUL)
+        } else {
+            DOUBTFUL
+        };
         await_no_commits(job, clock::now() + patience).await?;
         mysql.command().await.read_only_on(LOOK).await.or_refuse()?;
     }
@@ -100,14 +110,41 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
     let mut side = mysql.side().await;
     let waiting = side.waiting_sessions(LOOK).await.or_refuse()?;
     if waiting > 0 || side.committing().await.or_refuse()? > 0 {
-        return Err(precondition(format!("{waiting} commits wait for an acknowledgement")));
+        return Err(precondition(format!(
+            "{waiting} commits wait for an acknowledgement"
+        )));
     }
-    // Nothing waits and nothing can begin, so this acknowledges nobody's lost write.
-    side.source_off().await.or_refuse()?;
     drop(side);
-    // A server that both received and wrote is nothing we make, but it must not acknowledge either.
-    slave(job).await?;
+    info!(
+        finished,
+        read_only_ms,
+        calm_ms = clock::millis_since(begun),
+        "closed to writes"
+    );
     job.agent.supervision.allow_term(true).await.or_refuse()
+}
+
+/// Switches semi-sync off on a fenced master, which its new role as slave needs. It can take a second, so the fence
+/// does not wait for it.
+pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
+    if !status.super_read_only || (status.source_on && job.agent.store.get().await.fenced.is_none()) {
+        return Err(precondition(
+            "the server accepts writes or waits for acknowledgements; fence it first",
+        ));
+    }
+    if !status.source_on {
+        return Ok(());
+    }
+    let mut lane = job.agent.mysql.command().await;
+    let waiting = lane.waiting_sessions(LOOK).await.or_refuse()? + lane.committing().await.or_refuse()?;
+    if waiting > 0 {
+        return Err(precondition(format!(
+            "{waiting} commits wait for an acknowledgement; fence it first"
+        )));
+    }
+    job.check()?;
+    // Nothing waits and nothing can begin, so this acknowledges nobody's lost write.
+    lane.source_off().await.or_refuse()
 }
 
 async fn await_no_commits(job: &Job, until: Instant) -> Result<(), Refusal> {
@@ -119,25 +156,31 @@ async fn await_no_commits(job: &Job, until: Instant) -> Result<(), Refusal> {
         match waiting {
             0 => return Ok(()),
             _ if clock::left(until).is_zero() => {
-                return Err(precondition(format!("{waiting} commits wait for an acknowledgement")));
+                return Err(precondition(format!(
+                    "{waiting} commits wait for an acknowledgement"
+                )));
             }
             _ => sleep(Duration::from_millis(5)).await,
         }
     }
 }
 
-fn is_fenced(status: &Status) -> bool {
+fn receives_nothing(status: &Status) -> bool {
     status.super_read_only
-        && !status.source_on
         && !status.replica_on
-        && status.channel.as_ref().is_none_or(|channel| channel.receiver == Service::Off)
+        && status
+            .channel
+            .as_ref()
+            .is_none_or(|channel| channel.receiver == Service::Off)
 }
 
 async fn await_end(job: &Job, life: crate::board::Life) -> Result<(), Refusal> {
     let give_up = clock::now() + Duration::from_secs(10);
     while job.agent.board.life() == Some(life) {
         if clock::left(give_up).is_zero() {
-            return Err(precondition("mysqld was killed but hangs in the kernel, most likely on its disk"));
+            return Err(precondition(
+                "mysqld was killed but hangs in the kernel, most likely on its disk",
+            ));
         }
         sleep(Duration::from_millis(2)).await;
     }
@@ -150,7 +193,7 @@ async fn await_boot(job: &Job) -> Result<(), Refusal> {
     loop {
         job.check()?;
         match job.agent.look(LOOK).await {
-            Some(status) if is_fenced(&status) => return Ok(()),
+            Some(status) if receives_nothing(&status) && !status.source_on => return Ok(()),
             Some(status) => {
                 return Err(precondition(format!(
                     "mysqld did not boot fenced (super_read_only {}, source {}, replica {})",
@@ -170,5 +213,10 @@ async fn store(job: &Job) -> Result<(), Refusal> {
         memory.fenced = Some(term);
         memory.promoted = None;
     };
-    job.agent.store.change(change).await.map(|_| ()).map_err(|error| failed(&error))
+    job.agent
+        .store
+        .change(change)
+        .await
+        .map(|_| ())
+        .map_err(|error| failed(&error))
 }

@@ -9,7 +9,7 @@ use api::wire::Refusal;
 use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 
-use super::{Job, OrRefuse, drain, precondition};
+use super::{Job, OrRefuse, drain, fence, precondition};
 use crate::{
     clock,
     mysql::status::{Service, Status},
@@ -24,34 +24,57 @@ const HELP: Duration = Duration::from_millis(1500);
 /// Follows `source` at `address`.
 pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) -> Result<(), Refusal> {
     let status = job.status().await?;
-    if !status.super_read_only || status.source_on {
-        return Err(precondition("the server accepts writes or waits for acknowledgements; fence it first"));
-    }
+    fence::retire_source(job, &status).await?;
     let (host, port) = job.agent.endpoint(&address);
-    let same = status.channel.as_ref().is_some_and(|channel| channel.host == host && channel.port == port);
+    let same = status
+        .channel
+        .as_ref()
+        .is_some_and(|channel| channel.host == host && channel.port == port);
     if !same {
         change_source(job, &status, &host, port).await?;
     }
-    let followed = Followed { term: job.term, source, address, until, server_id: status.server_id };
+    let followed = Followed {
+        term: job.term,
+        source,
+        address,
+        until,
+        server_id: status.server_id,
+    };
     start(job, followed).await?;
     help_to_connect(job).await
 }
 
 async fn change_source(job: &Job, status: &Status, host: &str, port: u16) -> Result<(), Refusal> {
     if status.channel.is_some() {
-        job.agent.mysql.command().await.set_replica_enabled(false).await.or_refuse()?;
+        job.agent
+            .mysql
+            .command()
+            .await
+            .set_replica_enabled(false)
+            .await
+            .or_refuse()?;
         stop_receiver(job).await?;
         drain::drain(job, DRAIN).await?;
         drain::stop_applier(job).await?;
         let now = job.status().await?;
-        let left = now.channel.as_ref().map(|channel| channel.received.subtract(&now.executed)).unwrap_or_default();
+        let left = now
+            .channel
+            .as_ref()
+            .map(|channel| channel.received.subtract(&now.executed))
+            .unwrap_or_default();
         if !left.is_empty() {
             return Err(precondition(format!("received but not executed: {left}")));
         }
     }
     job.check()?;
     let tls = job.agent.settings.mysql_tls_dir.clone();
-    job.agent.mysql.command().await.change_source(host, port, &tls).await.or_refuse()
+    job.agent
+        .mysql
+        .command()
+        .await
+        .change_source(host, port, &tls)
+        .await
+        .or_refuse()
 }
 
 async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
@@ -69,7 +92,9 @@ async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
 
 async fn start(job: &Job, followed: Followed) -> Result<(), Refusal> {
     let status = job.status().await?;
-    let Some(channel) = status.channel else { return Err(precondition("the source was not taken over")) };
+    let Some(channel) = status.channel else {
+        return Err(precondition("the source was not taken over"));
+    };
     if !status.replica_on && channel.receiver != Service::Off {
         // A receiver takes its role as acknowledger over when it starts.
         stop_receiver(job).await?;
@@ -100,7 +125,9 @@ async fn help_to_connect(job: &Job) -> Result<(), Refusal> {
     let end = clock::now() + HELP;
     loop {
         let status = job.status().await?;
-        let Some(channel) = &status.channel else { return Ok(()) };
+        let Some(channel) = &status.channel else {
+            return Ok(());
+        };
         let again = match channel.receiver {
             Service::On => return Ok(()),
             Service::Connecting => !channel.receiver_error.is_empty(),
@@ -112,7 +139,13 @@ async fn help_to_connect(job: &Job) -> Result<(), Refusal> {
         if again {
             stop_receiver(job).await?;
             job.check()?;
-            job.agent.mysql.command().await.start_receiver().await.or_refuse()?;
+            job.agent
+                .mysql
+                .command()
+                .await
+                .start_receiver()
+                .await
+                .or_refuse()?;
         }
         sleep(Duration::from_millis(20)).await;
     }

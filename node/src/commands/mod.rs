@@ -32,12 +32,21 @@ pub struct Job {
 impl Job {
     /// A command of `term`.
     pub fn new(agent: Arc<Agent>, term: Term, cancel: CancellationToken, beside_clone: bool) -> Self {
-        Self { agent, term, cancel, beside_clone }
+        Self {
+            agent,
+            term,
+            cancel,
+            beside_clone,
+        }
     }
 
     /// Ends the command here if it was overtaken.
     pub fn check(&self) -> Result<(), Refusal> {
-        if self.cancel.is_cancelled() { Err(Refusal::Superseded) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(Refusal::Superseded)
+        } else {
+            Ok(())
+        }
     }
 
     /// The server's state as of now; it must be up.
@@ -71,7 +80,11 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
         }
         Command::Drain { deadline_ms } => drain::drain(job, Duration::from_millis(deadline_ms)).await,
         Command::Promote { acks, requires } => promote::promote(job, acks, &requires).await,
-        Command::Follow { source, address, until } => follow::follow(job, source, address, until).await,
+        Command::Follow {
+            source,
+            address,
+            until,
+        } => follow::follow(job, source, address, until).await,
         Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
     };
     job.agent.probe.refresh(LOOK).await;
@@ -80,7 +93,9 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
 
 /// A precondition of the command does not hold.
 pub fn precondition(message: impl Into<String>) -> Refusal {
-    Refusal::Precondition { message: message.into() }
+    Refusal::Precondition {
+        message: message.into(),
+    }
 }
 
 /// MySQL, the disk or the supervisor refused.

@@ -18,7 +18,10 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
         return set_acks(job, &status, acks).await;
     }
     if memory.fenced != Some(job.term) && !promoted_now {
-        return Err(precondition(format!("the node is not fenced in term {}", job.term)));
+        return Err(precondition(format!(
+            "the node is not fenced in term {}",
+            job.term
+        )));
     }
     check_sets(&status, requires)?;
     job.agent.supervision.allow_term(false).await.or_refuse()?;
@@ -36,7 +39,9 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
 
 fn leads(job: &Job, wanted: Term) -> bool {
     match &job.agent.board.report().server {
-        failover::Server::Up(state) => matches!(state.role, Role::Master { term, .. } if term == wanted) && state.open,
+        failover::Server::Up(state) => {
+            matches!(state.role, Role::Master { term, .. } if term == wanted) && state.open
+        }
         _ => false,
     }
 }
@@ -61,8 +66,12 @@ fn check_sets(status: &Status, requires: &GtidSet) -> Result<(), Refusal> {
 /// The promotion record. It ends the fence, so it must be durable before anything is opened.
 async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
     job.check()?;
-    let promoted =
-        Promoted { term: job.term, acks, set: status.executed.clone(), server_id: status.server_id };
+    let promoted = Promoted {
+        term: job.term,
+        acks,
+        set: status.executed.clone(),
+        server_id: status.server_id,
+    };
     let change = |memory: &mut crate::store::Memory| {
         memory.promoted = Some(promoted);
         memory.fenced = None;

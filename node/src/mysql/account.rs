@@ -20,12 +20,18 @@ impl Lane {
             quote(user)
         );
         let rows = self.rows(WHAT, super::QUICK, sql).await?;
-        rows.first().map_or(Ok(false), |row| number::<u64>(row, 0, WHAT).map(|count| count > 0))
+        rows.first().map_or(Ok(false), |row| {
+            number::<u64>(row, 0, WHAT).map(|count| count > 0)
+        })
     }
 
     /// Makes the account.
     pub async fn create_account(&mut self, user: &str, password: &str) -> Result<(), Error> {
-        let sql = format!("CREATE USER IF NOT EXISTS {}@'%' IDENTIFIED BY {}", quote(user), quote(password));
+        let sql = format!(
+            "CREATE USER IF NOT EXISTS {}@'%' IDENTIFIED BY {}",
+            quote(user),
+            quote(password)
+        );
         self.run("create the account", WRITE, sql).await
     }
 
@@ -37,16 +43,31 @@ impl Lane {
 
     /// Lets the account use all schemas.
     pub async fn grant_use(&mut self, user: &str) -> Result<(), Error> {
-        self.run("grant", WRITE, format!("GRANT {PRIVILEGES} ON *.* TO {}@'%'", quote(user))).await
+        self.run(
+            "grant",
+            WRITE,
+            format!("GRANT {PRIVILEGES} ON *.* TO {}@'%'", quote(user)),
+        )
+        .await
     }
 
     /// Takes a system schema out again (`partial_revokes`).
     pub async fn revoke_system(&mut self, user: &str, schema: &'static str) -> Result<(), Error> {
-        self.run("revoke", WRITE, format!("REVOKE {PRIVILEGES} ON {schema}.* FROM {}@'%'", quote(user))).await
+        self.run(
+            "revoke",
+            WRITE,
+            format!("REVOKE {PRIVILEGES} ON {schema}.* FROM {}@'%'", quote(user)),
+        )
+        .await
     }
 
     /// Lets the account list the schemas, which marks the account as complete.
     pub async fn grant_list(&mut self, user: &str) -> Result<(), Error> {
-        self.run("grant", WRITE, format!("GRANT SHOW DATABASES ON *.* TO {}@'%'", quote(user))).await
+        self.run(
+            "grant",
+            WRITE,
+            format!("GRANT SHOW DATABASES ON *.* TO {}@'%'", quote(user)),
+        )
+        .await
     }
 }

@@ -77,10 +77,19 @@ impl Error {
     }
 
     fn of(what: &'static str, error: sqlx::Error) -> Self {
-        let answer = error.as_database_error().and_then(|database| database.try_downcast_ref::<MySqlDatabaseError>());
+        let answer = error
+            .as_database_error()
+            .and_then(|database| database.try_downcast_ref::<MySqlDatabaseError>());
         match answer {
-            Some(refused) => Self::Refused { what, code: refused.number(), message: refused.message().to_owned() },
-            None => Self::Broken { what, source: Box::new(error) },
+            Some(refused) => Self::Refused {
+                what,
+                code: refused.number(),
+                message: refused.message().to_owned(),
+            },
+            None => Self::Broken {
+                what,
+                source: Box::new(error),
+            },
         }
     }
 }
@@ -97,7 +106,11 @@ impl Mysql {
     /// Lanes to the server behind `socket`, not yet connected.
     pub fn new(socket: &Path) -> Self {
         let lane = || Mutex::new(Lane::root(socket));
-        Self { probe: lane(), command: lane(), side: lane() }
+        Self {
+            probe: lane(),
+            command: lane(),
+            side: lane(),
+        }
     }
 
     /// The probe's own lane.
@@ -157,7 +170,11 @@ impl Lane {
             // The driver sends a password over TLS only, even though the socket never leaves the pod.
             options = options.password(password).ssl_mode(MySqlSslMode::Required);
         }
-        Self { options, open: None, abandoned: None }
+        Self {
+            options,
+            open: None,
+            abandoned: None,
+        }
     }
 
     /// Forgets the connection; the server it led to is gone.
@@ -167,7 +184,8 @@ impl Lane {
 
     /// Makes sure that there is a live connection.
     pub async fn ping(&mut self) -> Result<(), Error> {
-        self.run("ping", Duration::from_millis(300), "DO 0".to_owned()).await
+        self.run("ping", Duration::from_millis(300), "DO 0".to_owned())
+            .await
     }
 
     /// Carries out one statement without a result. `sql` must hold no text of unknown origin but through
@@ -177,7 +195,12 @@ impl Lane {
     }
 
     /// Carries out one statement and returns its rows. Dropping the future abandons the statement.
-    async fn rows(&mut self, what: &'static str, deadline: Duration, sql: String) -> Result<Vec<MySqlRow>, Error> {
+    async fn rows(
+        &mut self,
+        what: &'static str,
+        deadline: Duration,
+        sql: String,
+    ) -> Result<Vec<MySqlRow>, Error> {
         let attempt = async {
             let (mut connection, id) = match self.open.take() {
                 Some(open) => open,
@@ -194,7 +217,10 @@ impl Lane {
         };
         match timeout(deadline, attempt).await {
             Ok(rows) => rows,
-            Err(_) => Err(Error::Timeout { what, ms: deadline.as_millis() }),
+            Err(_) => Err(Error::Timeout {
+                what,
+                ms: deadline.as_millis(),
+            }),
         }
     }
 
@@ -205,7 +231,10 @@ impl Lane {
             kill_and_await_end(&mut connection, late).await.map_err(broken)?;
             self.abandoned = None;
         }
-        let row = raw_sql("SELECT CONNECTION_ID()").fetch_one(&mut connection).await.map_err(broken)?;
+        let row = raw_sql("SELECT CONNECTION_ID()")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(broken)?;
         let id = row.try_get_unchecked::<u64, _>(0).map_err(broken)?;
         Ok((connection, id))
     }
@@ -221,10 +250,14 @@ impl Lane {
 /// A statement that was given up may still be waiting inside the server; it must not act later on.
 async fn kill_and_await_end(connection: &mut MySqlConnection, late: u64) -> Result<(), sqlx::Error> {
     // An unknown thread has ended already, which is what is wanted.
-    let _ = raw_sql(AssertSqlSafe(format!("KILL {late}"))).fetch_all(&mut *connection).await;
+    let _ = raw_sql(AssertSqlSafe(format!("KILL {late}")))
+        .fetch_all(&mut *connection)
+        .await;
     let sql = format!("SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = {late}");
     for _ in 0..20 {
-        let row = raw_sql(AssertSqlSafe(sql.clone())).fetch_one(&mut *connection).await?;
+        let row = raw_sql(AssertSqlSafe(sql.clone()))
+            .fetch_one(&mut *connection)
+            .await?;
         if row.try_get_unchecked::<i64, _>(0)? == 0 {
             break;
         }
@@ -253,7 +286,10 @@ fn quote(text: &str) -> String {
 fn text(row: &MySqlRow, at: usize, what: &'static str) -> Result<String, Error> {
     row.try_get_unchecked::<Option<String>, _>(at)
         .map(Option::unwrap_or_default)
-        .map_err(|error| Error::Strange { what, answer: error.to_string() })
+        .map_err(|error| Error::Strange {
+            what,
+            answer: error.to_string(),
+        })
 }
 
 /// Column `at` as whole number.

@@ -13,42 +13,62 @@ pub const STOP: Duration = Duration::from_millis(300);
 impl Lane {
     /// Whether the receiver acknowledges, from its next start on.
     pub async fn set_replica_enabled(&mut self, enabled: bool) -> Result<(), Error> {
-        let sql = format!("SET GLOBAL rpl_semi_sync_replica_enabled = {}", if enabled { "ON" } else { "OFF" });
+        let sql = format!(
+            "SET GLOBAL rpl_semi_sync_replica_enabled = {}",
+            if enabled { "ON" } else { "OFF" }
+        );
         self.run("semi-sync replica on or off", QUICK, sql).await
     }
 
     /// Stops the receiver; it may not have stopped when the deadline passes.
     pub async fn stop_receiver(&mut self) -> Result<(), Error> {
-        self.run("stop the receiver", STOP, "STOP REPLICA IO_THREAD".to_owned()).await
+        self.run("stop the receiver", STOP, "STOP REPLICA IO_THREAD".to_owned())
+            .await
     }
 
     /// Stops the applier; a half-received transaction can hold it up for a minute.
     pub async fn stop_applier(&mut self) -> Result<(), Error> {
-        self.run("stop the applier", STOP, "STOP REPLICA SQL_THREAD".to_owned()).await
+        self.run("stop the applier", STOP, "STOP REPLICA SQL_THREAD".to_owned())
+            .await
     }
 
     /// Starts the receiver.
     pub async fn start_receiver(&mut self) -> Result<(), Error> {
-        self.run("start the receiver", QUICK, "START REPLICA IO_THREAD".to_owned()).await
+        self.run("start the receiver", QUICK, "START REPLICA IO_THREAD".to_owned())
+            .await
     }
 
     /// Starts the applier.
     pub async fn start_applier(&mut self) -> Result<(), Error> {
-        self.run("start the applier", Duration::from_secs(2), "START REPLICA SQL_THREAD".to_owned()).await
+        self.run(
+            "start the applier",
+            Duration::from_secs(2),
+            "START REPLICA SQL_THREAD".to_owned(),
+        )
+        .await
     }
 
     /// Forgets source and relay logs. Only when all that was received is executed, or is to be thrown away.
     pub async fn reset_replica_all(&mut self) -> Result<(), Error> {
-        self.run("forget the source", Duration::from_secs(2), "RESET REPLICA ALL".to_owned()).await
+        self.run(
+            "forget the source",
+            Duration::from_secs(2),
+            "RESET REPLICA ALL".to_owned(),
+        )
+        .await
     }
 
     /// Waits up to `slice` until `wanted` is executed; true when it is.
     pub async fn wait_executed(&mut self, wanted: &GtidSet, slice: Duration) -> Result<bool, Error> {
         const WHAT: &str = "wait for execution";
-        let sql =
-            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {:.3})", quote(&wanted.to_string()), slice.as_secs_f64());
+        let sql = format!(
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {:.3})",
+            quote(&wanted.to_string()),
+            slice.as_secs_f64()
+        );
         let rows = self.rows(WHAT, slice + QUICK, sql).await?;
-        rows.first().map_or(Ok(false), |row| number::<u8>(row, 0, WHAT).map(|late| late == 0))
+        rows.first()
+            .map_or(Ok(false), |row| number::<u8>(row, 0, WHAT).map(|late| late == 0))
     }
 
     /// Names the source. It purges the relay logs: everything received must be executed before.
@@ -76,7 +96,8 @@ impl Lane {
 
     /// The connection ids of the applier's threads.
     pub async fn applier_threads(&mut self) -> Result<Vec<u64>, Error> {
-        self.threads("'thread/sql/replica_sql', 'thread/sql/replica_worker'").await
+        self.threads("'thread/sql/replica_sql', 'thread/sql/replica_worker'")
+            .await
     }
 
     async fn threads(&mut self, names: &str) -> Result<Vec<u64>, Error> {

@@ -6,6 +6,9 @@ use failover::Term;
 
 use super::{Error, Lane, QUICK, number};
 
+/// The server waits for its thread that takes acknowledgements, which looks up once a second.
+const SOURCE_OFF: Duration = Duration::from_secs(5);
+
 impl Lane {
     /// Sessions that wait for an acknowledgement; of a group commit only the leader counts.
     pub async fn waiting_sessions(&mut self, deadline: Duration) -> Result<u32, Error> {
@@ -37,7 +40,10 @@ impl Lane {
 
     /// How many slaves must hold a write. At least 1: MySQL takes 0 for 1.
     pub async fn set_acks(&mut self, acks: u32) -> Result<(), Error> {
-        let sql = format!("SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}", acks.max(1));
+        let sql = format!(
+            "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}",
+            acks.max(1)
+        );
         self.run("set the number of acknowledgements", QUICK, sql).await
     }
 
@@ -46,17 +52,28 @@ impl Lane {
         let sql = "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295, \
                    GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
                    GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC";
-        self.run("wait for acknowledgements without end", QUICK, sql.to_owned()).await
+        self.run("wait for acknowledgements without end", QUICK, sql.to_owned())
+            .await
     }
 
     /// Commits wait for acknowledgements from now on.
     pub async fn source_on(&mut self) -> Result<(), Error> {
-        self.run("semi-sync source on", QUICK, "SET GLOBAL rpl_semi_sync_source_enabled = ON".to_owned()).await
+        self.run(
+            "semi-sync source on",
+            QUICK,
+            "SET GLOBAL rpl_semi_sync_source_enabled = ON".to_owned(),
+        )
+        .await
     }
 
     /// Commits wait no more. With waiters inside they would all be acknowledged: only on a server without any.
     pub async fn source_off(&mut self) -> Result<(), Error> {
-        self.run("semi-sync source off", QUICK, "SET GLOBAL rpl_semi_sync_source_enabled = OFF".to_owned()).await
+        self.run(
+            "semi-sync source off",
+            SOURCE_OFF,
+            "SET GLOBAL rpl_semi_sync_source_enabled = OFF".to_owned(),
+        )
+        .await
     }
 
     /// Writes the agent's own row, so that a commit whose acknowledgement was lost on the wire is freed.

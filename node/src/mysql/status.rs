@@ -99,7 +99,10 @@ impl Lane {
     async fn variables(&mut self, deadline: Duration) -> Result<Status, Error> {
         const WHAT: &str = "ask for the server's variables";
         let rows = self.rows(WHAT, deadline, VARIABLES.to_owned()).await?;
-        let row = rows.first().ok_or_else(|| Error::Strange { what: WHAT, answer: String::new() })?;
+        let row = rows.first().ok_or_else(|| Error::Strange {
+            what: WHAT,
+            answer: String::new(),
+        })?;
         let flag = |at| number::<u8>(row, at, WHAT).map(|value| value != 0);
         Ok(Status {
             uuid: text(row, 0, WHAT)?,
@@ -139,7 +142,10 @@ impl Lane {
 }
 
 fn set(text: &str, what: &'static str) -> Result<GtidSet, Error> {
-    text.parse().map_err(|_| Error::Strange { what, answer: text.to_owned() })
+    text.parse().map_err(|_| Error::Strange {
+        what,
+        answer: text.to_owned(),
+    })
 }
 
 fn service(text: &str) -> Service {

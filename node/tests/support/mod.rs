@@ -1,5 +1,7 @@
 //! Real supervisors, agents and MySQL servers on 127.0.0.1, and an operator's end of the session.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -15,8 +17,15 @@ use failover::{NodeReport, Role, Server, ServerState, Term};
 use futures::{SinkExt as _, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use sqlx::{ConnectOptions, mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode}};
-use tokio::{net::TcpStream, sync::{mpsc, oneshot}, time::sleep};
+use sqlx::{
+    ConnectOptions,
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 use tokio_util::codec::{Framed, LinesCodec};
 
 pub const PASSWORD: &str = "pa'ss\\word";
@@ -27,7 +36,10 @@ pub fn now() -> Instant {
 }
 
 /// mysqld and the supervisor's program, or why they cannot be used.
-#[expect(clippy::disallowed_methods, reason = "the place of mysqld differs from machine to machine")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the place of mysqld differs from machine to machine"
+)]
 pub fn programs() -> Result<(PathBuf, PathBuf), String> {
     let agent = PathBuf::from(env!("CARGO_BIN_EXE_ddb-node"));
     let supervisor = agent.with_file_name("ddb-supervisor");
@@ -35,9 +47,14 @@ pub fn programs() -> Result<(PathBuf, PathBuf), String> {
         return Err("there is no ddb-supervisor: `cargo build -p supervisor` first".to_owned());
     }
     let named = std::env::var_os("DDB_TEST_MYSQLD").map(PathBuf::from);
-    let found = std::env::var_os("PATH")
-        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("mysqld")).find(|file| file.exists()));
-    let mysqld = named.or(found).ok_or("there is no mysqld: put one in PATH or name it in DDB_TEST_MYSQLD")?;
+    let found = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path)
+            .map(|dir| dir.join("mysqld"))
+            .find(|file| file.exists())
+    });
+    let mysqld = named
+        .or(found)
+        .ok_or("there is no mysqld: put one in PATH or name it in DDB_TEST_MYSQLD")?;
     Ok((mysqld, supervisor))
 }
 
@@ -51,18 +68,33 @@ pub fn certificates(directory: &Path) {
     let ca_certificate = ca.self_signed(&ca_key).unwrap();
     fs::write(directory.join("ca.crt"), ca_certificate.pem()).unwrap();
     let issuer = Issuer::new(ca, ca_key);
-    for (file, name) in [("tls", "node"), ("operator", "ddb-operator"), ("stranger", "somebody")] {
+    for (file, name) in [
+        ("tls", "node"),
+        ("operator", "ddb-operator"),
+        ("stranger", "somebody"),
+    ] {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["node.test".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        fs::write(directory.join(format!("{file}.crt")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        fs::write(
+            directory.join(format!("{file}.crt")),
+            params.signed_by(&key, &issuer).unwrap().pem(),
+        )
+        .unwrap();
         fs::write(directory.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// One pod's worth of processes.
@@ -122,7 +154,13 @@ impl Node {
     }
 
     pub fn restart_agent(&mut self) {
-        self.agent = run_agent(&self.directory, &self.name, &self.tls, self.session_port, self.probe_port);
+        self.agent = run_agent(
+            &self.directory,
+            &self.name,
+            &self.tls,
+            self.session_port,
+            self.probe_port,
+        );
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -135,12 +173,19 @@ impl Node {
     }
 
     pub async fn app(&self) -> Result<MySqlConnection, sqlx::Error> {
-        let options = MySqlConnectOptions::new().socket(self.socket()).username("app").password(PASSWORD);
+        let options = MySqlConnectOptions::new()
+            .socket(self.socket())
+            .username("app")
+            .password(PASSWORD);
         options.ssl_mode(MySqlSslMode::Required).connect().await
     }
 
     pub fn mysqld_pid(&self) -> i32 {
-        fs::read_to_string(self.directory.join("run/mysqld.pid")).unwrap().trim().parse().unwrap()
+        fs::read_to_string(self.directory.join("run/mysqld.pid"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     /// Kilobytes resident.
@@ -168,7 +213,9 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for process in [&mut self.agent, &mut self.supervisor] {
-            let _ = Process::new("kill").args(["-TERM", &process.id().to_string()]).status();
+            let _ = Process::new("kill")
+                .args(["-TERM", &process.id().to_string()])
+                .status();
         }
         let _ = self.supervisor.wait();
         let _ = self.agent.kill();
@@ -177,15 +224,25 @@ impl Drop for Node {
 }
 
 fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
-    let log = fs::File::options().create(true).append(true).open(directory.join("mysql.log")).unwrap();
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("mysql.log"))
+        .unwrap();
     Process::new(program)
         .arg("run")
-        .arg("--mysqld").arg(mysqld)
-        .arg("--config").arg(directory.join("my.cnf"))
-        .arg("--datadir").arg(directory.join("mysql"))
-        .arg("--template").arg(directory.join("no-template"))
-        .arg("--scratch").arg(directory.join("tmp"))
-        .arg("--socket").arg(directory.join("run/supervisor.sock"))
+        .arg("--mysqld")
+        .arg(mysqld)
+        .arg("--config")
+        .arg(directory.join("my.cnf"))
+        .arg("--datadir")
+        .arg(directory.join("mysql"))
+        .arg("--template")
+        .arg(directory.join("no-template"))
+        .arg("--scratch")
+        .arg(directory.join("tmp"))
+        .arg("--socket")
+        .arg(directory.join("run/supervisor.sock"))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
@@ -193,16 +250,31 @@ fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
 }
 
 fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16) -> Child {
-    let log = fs::File::options().create(true).append(true).open(directory.join("agent.log")).unwrap();
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(directory.join("agent.log"))
+        .unwrap();
     Process::new(env!("CARGO_BIN_EXE_ddb-node"))
         .args(["--node", name, "--cluster", "test"])
-        .args(["--session-listen", &format!("127.0.0.1:{session}"), "--probe-listen", &format!("127.0.0.1:{probe}")])
-        .arg("--agent-dir").arg(directory.join("agent"))
-        .arg("--mysql-socket").arg(directory.join("run/mysql.sock"))
-        .arg("--supervisor-socket").arg(directory.join("run/supervisor.sock"))
-        .arg("--tls-dir").arg(tls)
-        .arg("--mysql-tls-dir").arg(tls)
-        .arg("--account-dir").arg(directory.join("account"))
+        .args([
+            "--session-listen",
+            &format!("127.0.0.1:{session}"),
+            "--probe-listen",
+            &format!("127.0.0.1:{probe}"),
+        ])
+        .arg("--agent-dir")
+        .arg(directory.join("agent"))
+        .arg("--mysql-socket")
+        .arg(directory.join("run/mysql.sock"))
+        .arg("--supervisor-socket")
+        .arg(directory.join("run/supervisor.sock"))
+        .arg("--tls-dir")
+        .arg(tls)
+        .arg("--mysql-tls-dir")
+        .arg(tls)
+        .arg("--account-dir")
+        .arg(directory.join("account"))
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
@@ -233,10 +305,14 @@ impl Operator {
     }
 
     pub async fn try_connect(node: &Node, tls: &Path, identity: &str) -> Result<Self, String> {
-        let stream = TcpStream::connect(("127.0.0.1", node.session_port)).await.map_err(|e| e.to_string())?;
+        let stream = TcpStream::connect(("127.0.0.1", node.session_port))
+            .await
+            .map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap())
+            .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -253,10 +329,19 @@ impl Operator {
             .await
             .map_err(|error| error.to_string())?;
         let mut lines = Framed::new(stream, LinesCodec::new());
-        let hello = ToNode::Hello { node: node.name.as_str().into(), cluster: "test".to_owned(), heartbeat_ms: 100 };
-        lines.send(serde_json::to_string(&hello).unwrap()).await.map_err(|e| e.to_string())?;
+        let hello = ToNode::Hello {
+            node: node.name.as_str().into(),
+            cluster: "test".to_owned(),
+            heartbeat_ms: 100,
+        };
+        lines
+            .send(serde_json::to_string(&hello).unwrap())
+            .await
+            .map_err(|e| e.to_string())?;
         let first = lines.next().await.ok_or("closed")?.map_err(|e| e.to_string())?;
-        let Ok(ToOperator::Report { report }) = serde_json::from_str(&first) else { return Err(first) };
+        let Ok(ToOperator::Report { report }) = serde_json::from_str(&first) else {
+            return Err(first);
+        };
         let reports = Arc::new(Mutex::new(vec![(now(), *report)]));
         let waiters = Waiters::default();
         let (out, mut outgoing) = mpsc::unbounded_channel::<ToNode>();
@@ -282,7 +367,12 @@ impl Operator {
                 }
             }
         });
-        Ok(Self { reports, waiters, out, next: 0 })
+        Ok(Self {
+            reports,
+            waiters,
+            out,
+            next: 0,
+        })
     }
 
     pub fn report(&self) -> NodeReport {
@@ -307,7 +397,13 @@ impl Operator {
         self.next += 1;
         let (done, outcome) = oneshot::channel();
         self.waiters.lock().unwrap().insert(self.next, done);
-        self.out.send(ToNode::Command { id: self.next, term: Term(term), command }).unwrap();
+        self.out
+            .send(ToNode::Command {
+                id: self.next,
+                term: Term(term),
+                command,
+            })
+            .unwrap();
         outcome
     }
 
@@ -322,13 +418,20 @@ impl Operator {
     /// Waits until a report satisfies `wanted`; returns when it came.
     pub async fn until(&self, what: &str, wanted: impl Fn(&NodeReport) -> bool) -> Instant {
         let from = self.reports.lock().unwrap().len().saturating_sub(1);
-        let give_up = now() + Duration::from_secs(60);
+        let give_up = now() + Duration::from_mins(1);
         loop {
-            let found = self.reports.lock().unwrap()[from..].iter().find(|(_, report)| wanted(report)).map(|(at, _)| *at);
+            let found = self.reports.lock().unwrap()[from..]
+                .iter()
+                .find(|(_, report)| wanted(report))
+                .map(|(at, _)| *at);
             if let Some(at) = found {
                 return at;
             }
-            assert!(now() < give_up, "{what} never came; last report {:?}", self.report());
+            assert!(
+                now() < give_up,
+                "{what} never came; last report {:?}",
+                self.report()
+            );
             sleep(Duration::from_millis(2)).await;
         }
     }
