@@ -203,7 +203,7 @@ pub struct DistributedDatabaseStatus {
     /// Each node.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
-    /// The usual conditions: Ready, Available, Progressing, Degraded, AtRisk, Valid.
+    /// The usual conditions: Ready, Available, Progressing, Degraded, `AtRisk`, Valid.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// The last changes of master, newest first, at most ten.
@@ -310,7 +310,10 @@ pub struct RequestStatus {
 
 /// Refuses reserved settings by the list that [`crate::mycnf::refused`] uses, in any spelling MySQL would accept.
 fn config_rule() -> Rule {
-    let reserved = format!("name.lowerAscii().replace('-', '_').matches('{}')", crate::mycnf::reserved_pattern());
+    let reserved = format!(
+        "name.lowerAscii().replace('-', '_').matches('{}')",
+        crate::mycnf::reserved_pattern()
+    );
     Rule::new(format!("self.all(name, !{reserved})")).message(Message::Expression(format!(
         "'spec.mysql.config.' + self.filter(name, {reserved})[0] + \
          ' cannot be set, because the safety of the data or the shape of the pod rests on it; remove it'"
@@ -342,7 +345,11 @@ fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 
 impl Default for StorageSpec {
     fn default() -> Self {
-        Self { size: default_size(), storage_class_name: None, when_deleted: WhenDeleted::default() }
+        Self {
+            size: default_size(),
+            storage_class_name: None,
+            when_deleted: WhenDeleted::default(),
+        }
     }
 }
 
@@ -360,8 +367,12 @@ impl Default for FailoverSpec {
 impl DistributedDatabase {
     /// The policy that the failover engine is to follow.
     pub fn policy(&self) -> failover::Policy {
-        let FailoverSpec { automatic, detect_after_milliseconds, switchover_deadline_milliseconds, errant_policy } =
-            &self.spec.failover;
+        let FailoverSpec {
+            automatic,
+            detect_after_milliseconds,
+            switchover_deadline_milliseconds,
+            errant_policy,
+        } = &self.spec.failover;
         failover::Policy {
             automatic: *automatic,
             detect_after: Millis::from(detect_after_milliseconds.unsigned_abs()),

@@ -171,11 +171,8 @@ mod tests {
         DistributedDatabase::new(name, spec)
     }
 
-    fn amounts(memory: &str) -> Option<BTreeMap<String, Quantity>> {
-        Some(BTreeMap::from([(
-            "memory".to_owned(),
-            Quantity(memory.to_owned()),
-        )]))
+    fn amounts(memory: &str) -> BTreeMap<String, Quantity> {
+        BTreeMap::from([("memory".to_owned(), Quantity(memory.to_owned()))])
     }
 
     #[test]
@@ -218,8 +215,8 @@ mod tests {
                 "shop",
                 |spec| {
                     spec.mysql.resources = Some(ResourceRequirements {
-                        limits: amounts("1Gi"),
-                        requests: amounts("2Gi"),
+                        limits: Some(amounts("1Gi")),
+                        requests: Some(amounts("2Gi")),
                         ..Default::default()
                     });
                 },

@@ -87,8 +87,8 @@ pub fn node_hosts(name: &str, namespace: &str) -> BTreeSet<String> {
 }
 
 /// Makes the authority of a database.
-pub fn authority(name: &str, namespace: &str, now: Timestamp) -> Result<Pair, Error> {
-    let mut params = params(&format!("{namespace}/{name} authority"), now, AUTHORITY_LIFE)?;
+pub fn authority(name: &str, now: Timestamp) -> Result<Pair, Error> {
+    let mut params = params(&format!("ddb authority {name}"), now, AUTHORITY_LIFE)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
@@ -101,7 +101,7 @@ pub fn authority(name: &str, namespace: &str, now: Timestamp) -> Result<Pair, Er
 
 /// Makes the certificate that all nodes of a database share, as servers and as each other's clients.
 pub fn node(authority: &Pair, name: &str, namespace: &str, now: Timestamp) -> Result<Pair, Error> {
-    let mut params = params(&format!("{name}.{namespace}"), now, NODE_LIFE)?;
+    let mut params = params(&format!("ddb node {name}"), now, NODE_LIFE)?;
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -110,7 +110,7 @@ pub fn node(authority: &Pair, name: &str, namespace: &str, now: Timestamp) -> Re
         .into_iter()
         .map(|host| Ok(SanType::DnsName(Ia5String::try_from(host)?)))
         .collect::<Result<_, rcgen::Error>>()?;
-    sign(params, authority)
+    sign(&params, authority)
 }
 
 /// Makes the operator's TLS client for the nodes of a database: it trusts the database's authority alone and shows
@@ -118,7 +118,7 @@ pub fn node(authority: &Pair, name: &str, namespace: &str, now: Timestamp) -> Re
 pub fn client(authority: &Pair, now: Timestamp) -> Result<ClientConfig, Error> {
     let mut params = params(names::OPERATOR_COMMON_NAME, now, OPERATOR_LIFE)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let pair = sign(params, authority)?;
+    let pair = sign(&params, authority)?;
     let mut roots = RootCertStore::empty();
     roots.add(certificate(&authority.certificate)?)?;
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| Error::Read {
@@ -203,7 +203,7 @@ fn params(common_name: &str, now: Timestamp, life: SignedDuration) -> Result<Cer
     Ok(params)
 }
 
-fn sign(params: CertificateParams, authority: &Pair) -> Result<Pair, Error> {
+fn sign(params: &CertificateParams, authority: &Pair) -> Result<Pair, Error> {
     let authority_key = KeyPair::from_pem(&authority.key)?;
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate, &authority_key)?;
     let key = KeyPair::generate()?;
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_nodes_certificate_is_renewed_after_two_thirds_of_its_life_or_for_new_names() {
-        let authority = authority("shop", "default", now()).unwrap();
+        let authority = authority("shop", now()).unwrap();
         let facts = facts(&node(&authority, "shop", "default", now()).unwrap().certificate).unwrap();
         let hosts = node_hosts("shop", "default");
         assert!(!facts.is_due(&hosts, now() + days(240)));
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_operators_client_is_made_from_the_stored_authority() {
-        let authority = authority("shop", "default", now()).unwrap();
+        let authority = authority("shop", now()).unwrap();
         check_authority(&authority).unwrap();
         assert!(client(&authority, now()).is_ok());
         assert!(!client_is_due(now(), now() + days(19)) && client_is_due(now(), now() + days(21)));
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_damaged_authority_is_an_error_that_names_the_part() {
-        let mut authority = authority("shop", "default", now()).unwrap();
+        let mut authority = authority("shop", now()).unwrap();
         authority.certificate = "nothing".to_owned();
         assert!(
             check_authority(&authority)

@@ -106,7 +106,10 @@ fn accept_numbers(value: &mut Value) {
                     .and_then(|amounts| amounts.get_mut("additionalProperties"));
                 if let Some(Value::Object(amount)) = amounts {
                     amount.remove("type");
-                    amount.insert("anyOf".to_owned(), json!([{ "type": "integer" }, { "type": "string" }]));
+                    amount.insert(
+                        "anyOf".to_owned(),
+                        json!([{ "type": "integer" }, { "type": "string" }]),
+                    );
                     amount.insert("pattern".to_owned(), json!(QUANTITY));
                     amount.insert("x-kubernetes-int-or-string".to_owned(), Value::Bool(true));
                 }

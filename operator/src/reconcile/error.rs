@@ -70,6 +70,12 @@ pub enum Error {
 impl Error {
     /// The error with all its causes, as one sentence.
     pub fn sentence(&self) -> String {
+        if let Self::Api { source, .. } = self
+            && let kube::Error::Api(status) = source.as_ref()
+        {
+            // The client's own text repeats the answer three times over.
+            return format!("{self}: {}", status.message);
+        }
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

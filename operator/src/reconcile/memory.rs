@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_identity_stays_the_same_object_until_its_authority_changes_or_its_time_is_due() {
         let (memory, now) = (Memory::default(), Timestamp::from_second(1_800_000_000).unwrap());
-        let authority = pki::authority("shop", "default", now).unwrap();
+        let authority = pki::authority("shop", now).unwrap();
         let first = memory.identity(&key(), &authority, now).unwrap();
         assert!(Arc::ptr_eq(
             &first,
@@ -129,7 +129,7 @@ mod tests {
         let later = now + jiff::SignedDuration::from_hours(24 * 25);
         let second = memory.identity(&key(), &authority, later).unwrap();
         assert!(!Arc::ptr_eq(&first, &second));
-        let other = pki::authority("shop", "default", now).unwrap();
+        let other = pki::authority("shop", now).unwrap();
         assert!(!Arc::ptr_eq(
             &second,
             &memory.identity(&key(), &other, later).unwrap()

@@ -38,7 +38,7 @@ use memory::Memory;
 use writer::Writer;
 
 /// Everything is looked at again after this long, whether or not an event said so.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 /// How soon a leader that lost its lease in the middle of a reconcile looks again.
 const NOT_LEADER: Duration = Duration::from_secs(1);
 /// How many databases are reconciled at the same time.
@@ -136,7 +136,9 @@ async fn reconcile(
             message: errors.iter().map(Error::sentence).collect::<Vec<_>>().join("; "),
         },
     };
-    if let Applied::Failed { message } = &applied {
+    if let Applied::Failed { message } = &applied
+        && context.memory.applied(&key) != applied
+    {
         tracing::warn!(
             error = message,
             "not everything could be applied; it is tried again"

@@ -23,6 +23,10 @@ pub struct Observed {
 
 /// A pod, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that hold or not, each by itself"
+)]
 pub struct PodFacts {
     /// Which life of the pod.
     pub uid: String,

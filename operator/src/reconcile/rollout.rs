@@ -135,8 +135,7 @@ fn replacement(
     let next = match unready.as_slice() {
         // Slaves from the last to the first, then the master.
         [] if status.phase == Phase::Healthy => outdated()
-            .filter(|(name, ..)| Some(name.as_str()) != master)
-            .last()
+            .rfind(|(name, ..)| Some(name.as_str()) != master)
             .or_else(|| outdated().next()),
         // The one node that does not serve is the one that a mended spec is to mend.
         [only] if status.record.intent.is_none() && Some(*only) != master => {

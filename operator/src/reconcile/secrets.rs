@@ -34,7 +34,7 @@ pub async fn authority(
         name: name.clone(),
         source,
     };
-    let pair = pki::authority(&database.name, &database.namespace, now).map_err(failed)?;
+    let pair = pki::authority(&database.name, now).map_err(failed)?;
     if writer.create(&build::authority(database, &pair)).await?.is_some() {
         return Ok(pair);
     }

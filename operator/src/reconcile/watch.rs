@@ -40,7 +40,10 @@ pub fn controller(context: &Arc<Context>) -> Controller<DistributedDatabase> {
     .reflect(writer);
     let roots = forgetting(roots, Arc::clone(context))
         .applied_objects()
-        .predicate_filter(what_matters, kube::runtime::PredicateConfig::default());
+        .predicate_filter(
+            |object: &DistributedDatabase| Some(what_matters(object)),
+            kube::runtime::PredicateConfig::default(),
+        );
     let controller = Controller::for_stream(roots, reader);
     let controller = watching::<Pod>(controller, client, namespace);
     let controller = watching::<PersistentVolumeClaim>(controller, client, namespace);
@@ -90,7 +93,7 @@ where
 
 /// Only these changes of the resource start a reconcile. The status is rewritten every few seconds, and the most of
 /// it means nothing to what is built.
-fn what_matters(object: &DistributedDatabase) -> Option<u64> {
+fn what_matters(object: &DistributedDatabase) -> u64 {
     let mut hasher = DefaultHasher::new();
     object.metadata.generation.hash(&mut hasher);
     object.metadata.deletion_timestamp.is_some().hash(&mut hasher);
@@ -101,7 +104,7 @@ fn what_matters(object: &DistributedDatabase) -> Option<u64> {
             (node.name.as_str(), node.ready, &node.address).hash(&mut hasher);
         }
     }
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 /// Tells the engine of databases that are gone, those included that went while the watch was down.

@@ -76,9 +76,20 @@ impl Writer {
         }
         self.ask()?;
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(object))
-            .await
-            .map_err(failed::<K>("apply", &name))
+        let result = match api.patch(&name, &params, &Patch::Apply(object)).await {
+            // Lists are merged by key, so what somebody changed in a key, such as a Service's port, stands beside
+            // ours and contradicts it. A merge patch puts our list in the place of the whole.
+            Err(kube::Error::Api(status)) if status.code == 422 => {
+                self.ask()?;
+                let params = PatchParams {
+                    force: false,
+                    ..params
+                };
+                api.patch(&name, &params, &Patch::Merge(object)).await
+            }
+            result => result,
+        };
+        result.map_err(failed::<K>("apply", &name))
     }
 
     /// The error about an object of somebody else's.

@@ -12,13 +12,15 @@ use super::pod::volume;
 use crate::reconcile::database::Database;
 
 const HTTP: &str = "http";
+/// A node that starts again must not wait for a registry.
+const PULL_POLICY: &str = "IfNotPresent";
 
 /// Copies the supervisor to where the MySQL container can run it, whatever that container's image holds.
 pub fn install(database: &Database) -> Container {
     Container {
         name: names::CONTAINER_INSTALL.to_owned(),
         image: Some(database.node_image.clone()),
-        image_pull_policy: pull_policy(),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(words(&["/ddb-supervisor", "install", &supervisor()])),
         resources: Some(small(None)),
         volume_mounts: Some(vec![mount(volume::BIN, names::BIN_DIR)]),
@@ -33,7 +35,7 @@ pub fn mysql(database: &Database, node: &str) -> Container {
     Container {
         name: names::CONTAINER_MYSQL.to_owned(),
         image: Some(database.mysql_image.clone()),
-        image_pull_policy: pull_policy(),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(words(&[&supervisor(), "run"])),
         restart_policy: Some("Always".to_owned()),
         ports: Some(vec![port("mysql", wire::MYSQL_PORT)]),
@@ -66,7 +68,7 @@ pub fn node(database: &Database, node: &str) -> Container {
     Container {
         name: names::CONTAINER_NODE.to_owned(),
         image: Some(database.node_image.clone()),
-        image_pull_policy: pull_policy(),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
         command: Some(words(&["/ddb-node"])),
         ports: Some(vec![
             port("session", wire::SESSION_PORT),
@@ -111,11 +113,6 @@ pub fn node(database: &Database, node: &str) -> Container {
         security_context: Some(security()),
         ..Container::default()
     }
-}
-
-/// A node that starts again must not wait for a registry.
-fn pull_policy() -> Option<String> {
-    Some("IfNotPresent".to_owned())
 }
 
 fn security() -> SecurityContext {
