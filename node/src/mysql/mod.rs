@@ -23,6 +23,9 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::timeout,
 };
+use tracing::trace;
+
+use crate::clock;
 
 /// The deadline of a statement that only changes a variable.
 pub const QUICK: Duration = Duration::from_millis(500);
@@ -215,8 +218,12 @@ impl Lane {
             }
             rows
         };
+        let begun = clock::now();
         match timeout(deadline, attempt).await {
-            Ok(rows) => rows,
+            Ok(rows) => {
+                trace!(what, took_ms = clock::millis_since(begun), "statement");
+                rows
+            }
             Err(_) => Err(Error::Timeout {
                 what,
                 ms: deadline.as_millis(),
