@@ -26,11 +26,7 @@ const READY: Duration = Duration::from_mins(2);
 pub async fn install(client: &Client, target: &Target, more: &[&str]) -> Result<()> {
     let chart = repository().join("charts/ddb-operator");
     let chart = chart.to_str().context("the repository's path is not UTF-8")?;
-    let values = [
-        format!("images.operator={}", target.images.operator),
-        format!("images.node={}", target.images.node),
-        format!("images.mysql={}", target.images.mysql),
-    ];
+    let values = image_values(target)?;
     let mut words = vec![
         "upgrade",
         "--install",
@@ -45,6 +41,27 @@ pub async fn install(client: &Client, target: &Target, more: &[&str]) -> Result<
     }
     helm(target.context.as_deref(), &words).await?;
     wait_ready(client).await
+}
+
+fn image_values(target: &Target) -> Result<Vec<String>> {
+    let mut values = vec![format!("images.mysql={}", target.images.mysql)];
+    for (name, reference) in [
+        ("operator", &target.images.operator),
+        ("node", &target.images.node),
+    ] {
+        let (repository, tag) = split_reference(reference)?;
+        values.push(format!("images.{name}.repository={repository}"));
+        values.push(format!("images.{name}.tag={tag}"));
+    }
+    Ok(values)
+}
+
+/// `registry:5000/name:tag` as its two halves.
+fn split_reference(reference: &str) -> Result<(&str, &str)> {
+    let halves = reference
+        .rsplit_once(':')
+        .filter(|(name, tag)| !tag.contains('/') && !name.contains('@'));
+    halves.with_context(|| format!("the image `{reference}` must be named as repository:tag"))
 }
 
 /// Waits until every replica runs the newest version and is ready.
@@ -104,4 +121,19 @@ pub async fn operator_pods(client: &Client) -> Result<Vec<Pod>> {
         .await
         .context("listing the operator's pods")?
         .items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_port_is_not_taken_for_a_tag() {
+        assert_eq!(
+            split_reference("localhost:5000/ddb/node:dev").unwrap(),
+            ("localhost:5000/ddb/node", "dev")
+        );
+        assert!(split_reference("localhost:5000/ddb/node").is_err());
+        assert!(split_reference("ddb/node@sha256:00").is_err());
+    }
 }
