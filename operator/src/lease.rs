@@ -26,7 +26,7 @@ const DURATION_SECONDS: i32 = 3;
 const MARGIN: Millis = 500;
 const RENEW_EVERY: Duration = Duration::from_millis(700);
 const LOOK_EVERY: Duration = Duration::from_millis(400);
-const REQUEST_DEADLINE: Duration = Duration::from_millis(1000);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why a round of the lease did not succeed.
 #[derive(Debug, thiserror::Error)]

@@ -297,8 +297,7 @@ mod tests {
     fn pod(version: &str, role: Option<&str>) -> Pod {
         let mut labels = BTreeMap::from([(names::LABEL_CLUSTER.to_owned(), "db".to_owned())]);
         labels.extend(role.map(|role| (names::LABEL_ROLE.to_owned(), role.to_owned())));
-        let mut pod = Pod::default();
-        pod.metadata = ObjectMeta {
+        let metadata = ObjectMeta {
             name: Some("db-0".to_owned()),
             namespace: Some("ns".to_owned()),
             uid: Some("u".to_owned()),
@@ -306,13 +305,13 @@ mod tests {
             labels: Some(labels),
             ..ObjectMeta::default()
         };
-        pod
+        Pod { metadata, ..Pod::default() }
     }
 
     fn role_of(snapshots: &Snapshots) -> Option<String> {
         let now = snapshots.subscribe(&("ns".to_owned(), "db".to_owned()));
-        let role = now.borrow().pods.get(&NodeId::from("db-0")).and_then(|facts| facts.role.clone());
-        role
+        let snapshot = Arc::clone(&now.borrow());
+        snapshot.pods.get(&NodeId::from("db-0")).and_then(|facts| facts.role.clone())
     }
 
     #[test]

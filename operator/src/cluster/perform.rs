@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::DistributedDatabase;
+use api::{DistributedDatabase, names};
 use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Report, State};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -55,10 +55,10 @@ impl Task {
                 let pod = snapshot.pods.get(node).cloned();
                 let slice = pod.as_ref().and_then(|pod| service::slice(object, node, *term, pod));
                 let label = self.label(node, pod, Change::Master(*term));
-                let lead = self.lead(slice);
+                let swap = self.lead(slice);
                 self.start(key, Some(action), async move {
-                    let (labelled, led) = tokio::join!(label, lead);
-                    labelled.and(led)
+                    let (labelled, swapped) = tokio::join!(label, swap);
+                    labelled.and(swapped)
                 });
             }
             Action::Answer { .. } => {
@@ -98,7 +98,7 @@ impl Task {
 
     /// Keeps `role=slave` right while a master leads.
     pub(super) fn keep_labels(&mut self, observed: &Observed, snapshot: &Snapshot, report: &Report, now: Millis) {
-        for (node, change) in roles::due(observed, snapshot, report) {
+        for (node, change) in roles::due(observed, snapshot, report, &mut self.unfit, now) {
             let key = ActionKey::work("slave-label", Some(&node));
             if self.in_flight.admit(&key, now) {
                 let work = self.label(&node, snapshot.pods.get(&node).cloned(), change);
@@ -137,17 +137,16 @@ impl Task {
         let failures = self.in_flight.ended(key, outcome.is_ok(), clock::now());
         let result = if outcome.is_ok() { "done" } else { "failed" };
         self.shared.metrics.actions.get_or_create(&ActionLabels { action: key.kind, result }).inc();
-        self.log(key, action.as_ref(), &outcome, took, failures);
+        Self::log(key, action.as_ref(), &outcome, took, failures);
         self.tell_ended(action.as_ref(), &outcome, failures);
         match outcome {
             Ok(Effect::Done) | Err(_) => {}
             Ok(Effect::Wrote(object)) if key.kind == "record" => self.object = Some(object),
-            Ok(Effect::Wrote(object)) => self.take_object(object),
             Ok(Effect::Lost(object)) if key.kind == "record" => {
                 self.state = State::default();
                 self.object = Some(object);
             }
-            Ok(Effect::Lost(object)) => self.take_object(object),
+            Ok(Effect::Wrote(object) | Effect::Lost(object)) => self.take_object(object),
         }
         match action {
             Some(Action::Record { .. }) => {
@@ -155,7 +154,13 @@ impl Task {
                     self.take_object(object);
                 }
             }
-            Some(Action::Answer { done, message }) if result == "done" => self.answer = Some((done, message)),
+            Some(Action::Answer { done, message }) if result == "done" => {
+                // The reply may be held back behind a write of the record; the wish is gone now.
+                if let Some(object) = &mut self.object {
+                    Arc::make_mut(object).annotations_mut().remove(names::ANNOTATION_PROMOTE);
+                }
+                self.answer = Some((done, message));
+            }
             _ => {}
         }
         if key.kind == "refresh" && result == "done" && self.standing == Standing::Refreshing {
@@ -163,7 +168,7 @@ impl Task {
         }
     }
 
-    fn log(&self, key: &ActionKey, action: Option<&Action>, outcome: &Outcome, took: Millis, failures: u32) {
+    fn log(key: &ActionKey, action: Option<&Action>, outcome: &Outcome, took: Millis, failures: u32) {
         let node = key.node.as_ref().map(NodeId::as_str);
         let term = match action {
             Some(Action::Record { record, .. }) => record.term.0,

@@ -30,6 +30,7 @@ const TICK_SLOW: Duration = Duration::from_millis(300);
 const BURST: usize = 64;
 
 /// What reaches a database's task.
+#[expect(clippy::large_enum_variant, reason = "few are under way at a time; an allocation for each costs more")]
 pub enum Event {
     /// The reconcile side's newest word.
     Put(Desired),
@@ -87,6 +88,8 @@ pub struct Task {
     pub(super) running: JoinSet<()>,
     pub(super) verdict: Option<Decision>,
     pub(super) answer: Option<(bool, String)>,
+    /// Since when a node that carries the slave label does not serve.
+    pub(super) unfit: BTreeMap<NodeId, Millis>,
     pub(super) status_at: Millis,
     pub(super) phase: Option<api::resource::Phase>,
 }
@@ -118,6 +121,7 @@ impl Task {
             running: JoinSet::new(),
             verdict: None,
             answer: None,
+            unfit: BTreeMap::new(),
             status_at: 0,
             phase: None,
         }
@@ -191,7 +195,7 @@ impl Task {
         if is_older_object(&object, known) {
             return;
         }
-        if record_of(&object) != record_of(known) {
+        if record_of(&object) != record_of(known) && self.standing == Standing::Leading {
             tracing::warn!(term = record_of(&object).term.0, "another operator wrote the record; beginning anew from it");
             self.state = State::default();
         }

@@ -21,7 +21,7 @@ use failover::{Action, Millis, NodeId, Term};
 use crate::handoff::Leadership;
 
 /// The longest that one request to the API server may take.
-pub const API_DEADLINE: Duration = Duration::from_millis(2000);
+pub const API_DEADLINE: Duration = Duration::from_secs(2);
 const HOLD_OFF_MIN: Millis = 50;
 const HOLD_OFF_MAX: Millis = 1000;
 

@@ -25,12 +25,12 @@ pub async fn carry_out(
 ) -> Outcome {
     let Some(wish) = wish_of(&object) else { return Ok(Effect::Done) };
     let path = || PointerBuf::from_tokens(["metadata", "annotations", names::ANNOTATION_PROMOTE]);
-    let patch = JsonPatch(vec![
+    let steps = JsonPatch(vec![
         PatchOperation::Test(TestOperation { path: path(), value: Value::String(wish.to_owned()) }),
         PatchOperation::Remove(RemoveOperation { path: path() }),
     ]);
-    let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
-    match written(leadership, api.patch(&name, &params, &patch)).await {
+    let (name, how, what) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(steps));
+    match written(leadership, api.patch(&name, &how, &what)).await {
         Ok(object) => Ok(Effect::Wrote(Arc::new(object))),
         Err(failure) if has_code(&failure, 404) || has_code(&failure, 422) => Ok(Effect::Done),
         Err(failure) => Err(failure),

@@ -18,8 +18,8 @@ use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use super::{Ended, Order, Target};
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
-const HANDSHAKE_DEADLINE: Duration = Duration::from_millis(1000);
-const WRITE_DEADLINE: Duration = Duration::from_millis(1000);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
+const WRITE_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// Why a link could not be made or ended.

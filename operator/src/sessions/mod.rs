@@ -157,3 +157,6 @@ async fn keep<F: Fn(Happened) + Send + Sync>(target: Target, metrics: Arc<Metric
         pause = (pause * 2).min(BACK_OFF_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests;
