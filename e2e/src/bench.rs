@@ -72,8 +72,9 @@ struct Run {
 /// Measures on a database of its own, which is removed afterwards.
 pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchFacts> {
     let client = world::client(target).await?;
+    fresh_namespace(&client).await?;
     install::install(&client, target, &[]).await?;
-    let database = prepare(&client).await?;
+    let database = create(&client).await?;
     let mut faults = BTreeMap::new();
     for fault in &plan.faults {
         screen.heading(fault.name());
@@ -103,14 +104,17 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
     Ok(facts)
 }
 
-async fn prepare(client: &kube::Client) -> Result<Database> {
+async fn fresh_namespace(client: &kube::Client) -> Result<()> {
     world::remove_namespace(client, NAMESPACE).await?;
     let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
-    let namespaces = kube::Api::all(client.clone());
-    namespaces
+    kube::Api::all(client.clone())
         .create(&kube::api::PostParams::default(), &namespace)
         .await?;
+    Ok(())
+}
+
+async fn create(client: &kube::Client) -> Result<Database> {
     let database = Database::new(client, NAMESPACE, NAME);
     database.apply(&world::small(NAME, NAMESPACE)).await?;
     database.wait_healthy(Duration::from_mins(3)).await?;

@@ -40,9 +40,10 @@ const LABEL: &str = "ddb-operator.io/demo";
 /// Runs it; the facts are complete even where they show a defect, which is then an error after they were printed.
 pub async fn run(target: &Target, screen: &Screen) -> Result<DemoFacts> {
     let client = world::client(target).await?;
+    screen.heading("1  Install the operator with Helm");
+    prepare_namespace(&client, screen).await?;
     install_operator(&client, target, screen).await?;
     let database = Database::new(&client, NAMESPACE, NAME);
-    prepare_namespace(&client, screen).await?;
     let created = create(&database, target, screen).await?;
     let rows_loaded = load(&database, screen).await?;
     let (aftermath, failover) = kill_master(&database, screen).await?;
@@ -63,7 +64,6 @@ pub async fn run(target: &Target, screen: &Screen) -> Result<DemoFacts> {
 }
 
 async fn install_operator(client: &Client, target: &Target, screen: &Screen) -> Result<()> {
-    screen.heading("1  Install the operator with Helm");
     let clock = Clock::start();
     install::install(client, target, &[]).await?;
     screen.fact("operator ready", &show::ms(clock.at()));

@@ -39,6 +39,9 @@ pub async fn install(client: &Client, target: &Target, more: &[&str]) -> Result<
     for value in values.iter().map(String::as_str).chain(more.iter().copied()) {
         words.extend(["--set-string", value]);
     }
+    for value in &target.values {
+        words.extend(["--set", value]);
+    }
     helm(target.context.as_deref(), &words).await?;
     wait_ready(client).await
 }

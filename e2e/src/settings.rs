@@ -30,6 +30,9 @@ pub struct Target {
     /// The images, as JSON: {"operator":"…","node":"…","mysql":"…"}.
     #[arg(long, value_parser = parse_images)]
     pub images: Images,
+    /// A further value of the operator's chart, as KEY=VALUE; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub values: Vec<String>,
 }
 
 fn parse_images(text: &str) -> Result<Images, String> {
@@ -48,6 +51,7 @@ impl Target {
         Ok(Self {
             context: variable(CONTEXT_VARIABLE),
             images,
+            values: Vec::new(),
         })
     }
 }

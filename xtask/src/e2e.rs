@@ -36,6 +36,9 @@ pub struct Place {
     /// The MySQL image, with --context.
     #[arg(long, requires = "context")]
     mysql_image: Option<String>,
+    /// A further value of the operator's chart, such as watchNamespace=shop; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    values: Vec<String>,
 }
 
 /// How the facts are given.
