@@ -223,7 +223,8 @@ impl Task {
             return TICK_SLOW;
         }
         let policy = self.policy(&object);
-        let observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        let mut observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        self.hide_half_routes(&mut observed);
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
         self.note(&observed, &report);
@@ -234,6 +235,19 @@ impl Task {
         self.keep_service(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
         if report.decision != Decision::Steady || is_doubtful(&observed, now) { TICK_FAST } else { TICK_SLOW }
+    }
+
+    /// A route is two writes at once, the label and the Service; it shows only when both are done.
+    fn hide_half_routes(&self, observed: &mut Observed) {
+        let term = observed.record.term;
+        for (node, view) in &mut observed.nodes {
+            let route = ActionKey::of(&Action::Route { node: node.clone(), term });
+            if let failover::Pod::Present { labelled_master, .. } = &mut view.pod
+                && self.in_flight.is_running(&route)
+            {
+                *labelled_master = false;
+            }
+        }
     }
 
     /// Follows the lease; true when this operator leads and has read the resource since it does.
