@@ -64,6 +64,7 @@ pub struct Plan {
 
 struct Run {
     outage: u64,
+    unanswered: u64,
     lost: usize,
     acknowledged: usize,
     steps: Vec<(String, u64)>,
@@ -88,10 +89,19 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
                     return Err(error);
                 }
             };
+            let Run {
+                outage,
+                unanswered,
+                lost,
+                ..
+            } = &run;
+            let held = if *unanswered > 0 {
+                format!("  unanswered {unanswered}")
+            } else {
+                String::new()
+            };
             screen.line(&format!(
-                "  run {number:>3}  {:>6} ms  lost {}  {}",
-                run.outage,
-                run.lost,
+                "  run {number:>3}  {outage:>6} ms  lost {lost}  {}{held}",
                 steps_line(&run)
             ));
             runs.push(run);
@@ -136,6 +146,7 @@ async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Re
     sql::drop_table(&mut connection, &table).await?;
     Ok(Run {
         outage: millis(ledger.outage(at)),
+        unanswered: millis(ledger.longest_unanswered()),
         lost: proof.lost(),
         acknowledged: proof.acknowledged,
         steps,
@@ -167,6 +178,7 @@ fn summary(runs: &[Run]) -> FaultFacts {
         p90_ms: percentile(&outages, 90),
         max_ms: percentile(&outages, 100),
         lost: runs.iter().map(|run| run.lost).sum(),
+        unanswered_ms: percentile(&runs.iter().map(|run| run.unanswered).collect::<Vec<_>>(), 50),
         acknowledged: runs.iter().map(|run| run.acknowledged).sum(),
         steps: by_step
             .into_iter()

@@ -16,6 +16,9 @@ use crate::{
     wait::{self, Seen},
 };
 
+/// The steps of a change of master in their order, because two may end in the same millisecond.
+const STEPS: [&str; 5] = ["recorded", "fenced", "drained", "promoted", "routed"];
+
 /// A name in a namespace.
 #[derive(Clone)]
 pub struct Database {
@@ -223,7 +226,7 @@ impl Database {
                     .iter()
                     .map(|(name, millis)| (name.clone(), *millis))
                     .collect();
-                steps.sort_by_key(|(_, millis)| *millis);
+                steps.sort_by_key(|(name, millis)| (*millis, STEPS.iter().position(|step| step == name)));
                 Ok(Seen::Done((change.total, steps)))
             },
         )

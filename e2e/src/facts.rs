@@ -65,6 +65,8 @@ pub struct FaultFacts {
     pub max_ms: u64,
     /// Acknowledged writes lost in all runs together.
     pub lost: usize,
+    /// Median of the longest time that a statement waited for an answer that never came.
+    pub unanswered_ms: u64,
     /// Acknowledged writes in all runs together.
     pub acknowledged: usize,
     /// Median of each step's end, from the first evidence.

@@ -57,6 +57,20 @@ impl Ledger {
             .count()
     }
 
+    /// The longest time that a statement waited for an answer that never came: the part of an outage for which the
+    /// client was held by a connection that nobody cut.
+    pub fn longest_unanswered(&self) -> Duration {
+        let unknown = self
+            .writers
+            .iter()
+            .flatten()
+            .filter(|entry| entry.outcome == Outcome::Unknown);
+        unknown
+            .map(|entry| entry.ended.saturating_sub(entry.begun))
+            .max()
+            .unwrap_or_default()
+    }
+
     /// The outage around a fault: the longest time that the unluckiest writer was without an acknowledgement.
     pub fn outage(&self, fault: Duration) -> Duration {
         let of_one = |entries: &Vec<Entry>| {

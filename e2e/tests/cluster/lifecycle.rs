@@ -144,11 +144,11 @@ fn upgrading_the_operator_restarts_no_database() {
 }
 
 async fn operator_lives(world: &World) -> Result<Vec<String>> {
-    Ok(install::operator_pods(&world.client)
-        .await?
+    let pods = install::operator_pods(&world.client).await?;
+    let stays = pods
         .iter()
-        .filter_map(ResourceExt::uid)
-        .collect())
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(stays.filter_map(ResourceExt::uid).collect())
 }
 
 #[test]
@@ -162,11 +162,9 @@ fn a_deleted_database_leaves_only_the_volumes_that_its_policy_keeps_and_finds_th
         wanted.spec.storage.when_deleted = WhenDeleted::Retain;
         create_with_row(&database, &wanted).await?;
         database.delete().await?;
-        let left = left_after_deletion(&database).await?;
-        ensure!(
-            left.len() == 1 && left[0].starts_with("persistentvolumeclaim/"),
-            "left behind: {left:?}"
-        );
+        let context = world.target.context.as_deref();
+        let left = left_after_deletion(context, &database, &KEPT).await?;
+        ensure!(left.len() == KEPT.len(), "of {KEPT:?} there is left: {left:?}");
 
         database.apply(&wanted).await?;
         database.wait_healthy(HEALTHY).await?;
@@ -182,7 +180,7 @@ fn a_deleted_database_leaves_only_the_volumes_that_its_policy_keeps_and_finds_th
             .await?;
         database.wait_healthy(HEALTHY).await?;
         database.delete().await?;
-        let left = left_after_deletion(&database).await?;
+        let left = left_after_deletion(context, &database, &[]).await?;
         ensure!(left.is_empty(), "left behind: {left:?}");
         world.remove_namespace(&namespace).await
     });
@@ -197,8 +195,19 @@ async fn create_with_row(database: &Database, wanted: &DistributedDatabase) -> R
     Ok(())
 }
 
-/// Names of the database's objects that are still there when nothing more disappears.
-async fn left_after_deletion(database: &Database) -> Result<Vec<String>> {
+/// What `whenDeleted: Retain` keeps: the data, and what opens it.
+const KEPT: [&str; 3] = [
+    "persistentvolumeclaim/keep-0",
+    "secret/keep-app",
+    "secret/keep-ca",
+];
+
+/// Names of the database's objects that are still there once none but those of `kept` is.
+async fn left_after_deletion(
+    context: Option<&str>,
+    database: &Database,
+    kept: &[&str],
+) -> Result<Vec<String>> {
     let kinds = "pods,services,endpointslices,secrets,configmaps,serviceaccounts,roles,rolebindings,\
                  poddisruptionbudgets,persistentvolumeclaims";
     let label = format!("{}={}", names::LABEL_CLUSTER, database.name);
@@ -213,31 +222,26 @@ async fn left_after_deletion(database: &Database) -> Result<Vec<String>> {
         "name",
     ];
     let list = async || -> Result<Vec<String>> {
-        Ok(kubectl(None, &words).await?.lines().map(str::to_owned).collect())
+        Ok(kubectl(context, &words)
+            .await?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     };
     until(
         "end of the database's objects",
         Duration::from_secs(90),
         async || {
             let left = list().await?;
-            let done = !database.exists().await?
-                && left.iter().all(|name| name.starts_with("persistentvolumeclaim/"));
+            let done = !database.exists().await? && left.iter().all(|name| kept.contains(&name.as_str()));
             Ok(if done {
-                Seen::Done(())
+                Seen::Done(left)
             } else {
                 Seen::NotYet(format!("{left:?}"))
             })
         },
     )
-    .await?;
-    // Claims that are to go may take a moment longer than the pods that used them.
-    let clock = Clock::start();
-    let mut left = list().await?;
-    while !left.is_empty() && clock.at() < Duration::from_secs(10) {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        left = list().await?;
-    }
-    Ok(left)
+    .await
 }
 
 #[test]
