@@ -14,6 +14,7 @@ use crate::{
     faults::{self, Deletion},
     gaps::percentile,
     install,
+    ledger::Pieces,
     screen::{Screen, Tone},
     settings::Target,
     sql,
@@ -64,7 +65,8 @@ pub struct Plan {
 
 struct Run {
     outage: u64,
-    unanswered: u64,
+    pieces: Pieces,
+    failure: Option<String>,
     lost: usize,
     acknowledged: usize,
     steps: Vec<(String, u64)>,
@@ -89,21 +91,10 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
                     return Err(error);
                 }
             };
-            let Run {
-                outage,
-                unanswered,
-                lost,
-                ..
-            } = &run;
-            let held = if *unanswered > 0 {
-                format!("  unanswered {unanswered}")
-            } else {
-                String::new()
-            };
-            screen.line(&format!(
-                "  run {number:>3}  {outage:>6} ms  lost {lost}  {}{held}",
-                steps_line(&run)
-            ));
+            show(screen, number, &run);
+            if run.failure.is_some() {
+                crate::dump::dump(&client, NAMESPACE, &format!("bench {} {number}", fault.name())).await;
+            }
             runs.push(run);
         }
         faults.insert(fault.name().to_owned(), summary(&runs));
@@ -139,14 +130,14 @@ async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Re
     let at = storm.clock.at();
     inflict(database, fault).await?;
     let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
-    proof.check()?;
     let (_, steps) = database.account_of_change_after(term).await?;
     // Proofs compare all tables of the schema, and must not become slower from run to run.
     let mut connection = sql::connect(&database.master_address().await?, Duration::from_secs(5)).await?;
     sql::drop_table(&mut connection, &table).await?;
     Ok(Run {
         outage: millis(ledger.outage(at)),
-        unanswered: millis(ledger.longest_unanswered()),
+        pieces: ledger.pieces(at),
+        failure: proof.check().err().map(|error| format!("{error:#}")),
         lost: proof.lost(),
         acknowledged: proof.acknowledged,
         steps,
@@ -178,7 +169,9 @@ fn summary(runs: &[Run]) -> FaultFacts {
         p90_ms: percentile(&outages, 90),
         max_ms: percentile(&outages, 100),
         lost: runs.iter().map(|run| run.lost).sum(),
-        unanswered_ms: percentile(&runs.iter().map(|run| run.unanswered).collect::<Vec<_>>(), 50),
+        cut_ms: median(runs, |run| run.pieces.cut),
+        login_ms: median(runs, |run| run.pieces.login),
+        failed_proofs: runs.iter().filter(|run| run.failure.is_some()).count(),
         acknowledged: runs.iter().map(|run| run.acknowledged).sum(),
         steps: by_step
             .into_iter()
@@ -188,12 +181,38 @@ fn summary(runs: &[Run]) -> FaultFacts {
     }
 }
 
-fn steps_line(run: &Run) -> String {
-    run.steps
+fn median(runs: &[Run], of: impl Fn(&Run) -> Duration) -> u64 {
+    percentile(&runs.iter().map(|run| millis(of(run))).collect::<Vec<_>>(), 50)
+}
+
+fn show(screen: &Screen, number: u32, run: &Run) {
+    let steps: Vec<String> = run
+        .steps
         .iter()
         .map(|(name, end)| format!("{name} {end}"))
-        .collect::<Vec<_>>()
-        .join("  ")
+        .collect();
+    let Pieces {
+        cut,
+        login,
+        answer,
+        refusals,
+    } = run.pieces;
+    let client = format!(
+        "cut {} login {} answer {}",
+        millis(cut),
+        millis(login),
+        millis(answer)
+    );
+    let operator = steps.join(" ");
+    screen.line(&format!(
+        "  run {number:>3} {:>6} ms  lost {}  {operator}",
+        run.outage, run.lost
+    ));
+    let client = format!("                     client: {client}, {refusals} refusals");
+    screen.line(&screen.paint(Tone::Dim, &client));
+    if let Some(failure) = &run.failure {
+        screen.line(&screen.paint(Tone::Bad, &format!("          {failure}")));
+    }
 }
 
 fn table(screen: &Screen, facts: &BenchFacts) {

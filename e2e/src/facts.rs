@@ -65,8 +65,12 @@ pub struct FaultFacts {
     pub max_ms: u64,
     /// Acknowledged writes lost in all runs together.
     pub lost: usize,
-    /// Median of the longest time that a statement waited for an answer that never came.
-    pub unanswered_ms: u64,
+    /// Runs after which the nodes did not hold what they should.
+    pub failed_proofs: usize,
+    /// Median, from the fault to the client's first failed statement.
+    pub cut_ms: u64,
+    /// Median, from the fault to the login after which a write was acknowledged.
+    pub login_ms: u64,
     /// Acknowledged writes in all runs together.
     pub acknowledged: usize,
     /// Median of each step's end, from the first evidence.

@@ -28,6 +28,19 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
+/// The moments of an outage, counted from the fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// The first statement failed: until then the client knew nothing.
+    pub cut: Duration,
+    /// The login after which a write was acknowledged.
+    pub login: Duration,
+    /// That acknowledgement.
+    pub answer: Duration,
+    /// How often the server answered that it takes no writes.
+    pub refusals: usize,
+}
+
 /// All writes of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
@@ -57,18 +70,34 @@ impl Ledger {
             .count()
     }
 
-    /// The longest time that a statement waited for an answer that never came: the part of an outage for which the
-    /// client was held by a connection that nobody cut.
-    pub fn longest_unanswered(&self) -> Duration {
-        let unknown = self
-            .writers
+    /// What the first writer's outage is made of, for the search for its causes.
+    pub fn pieces(&self, fault: Duration) -> Pieces {
+        let entries = self.writers.first().map(Vec::as_slice).unwrap_or_default();
+        let acknowledged = |entry: &&Entry| entry.outcome == Outcome::Acknowledged;
+        let mut previous = fault;
+        let mut longest = (fault, fault, fault);
+        for entry in entries
             .iter()
-            .flatten()
-            .filter(|entry| entry.outcome == Outcome::Unknown);
-        unknown
-            .map(|entry| entry.ended.saturating_sub(entry.begun))
-            .max()
-            .unwrap_or_default()
+            .filter(acknowledged)
+            .filter(|entry| entry.ended > fault)
+        {
+            if entry.ended.saturating_sub(previous) > longest.2.saturating_sub(longest.0) {
+                longest = (previous, entry.begun, entry.ended);
+            }
+            previous = entry.ended;
+        }
+        let (from, login, answer) = longest;
+        let failed = entries
+            .iter()
+            .filter(|entry| entry.outcome != Outcome::Acknowledged);
+        let failed = failed.filter(|entry| entry.ended > from && entry.ended < answer);
+        let cut = failed.clone().next().map_or(login, |entry| entry.ended);
+        Pieces {
+            cut: cut.saturating_sub(fault),
+            login: login.saturating_sub(fault),
+            answer: answer.saturating_sub(fault),
+            refusals: failed.filter(|entry| entry.outcome == Outcome::Refused).count(),
+        }
     }
 
     /// The outage around a fault: the longest time that the unluckiest writer was without an acknowledgement.
@@ -122,5 +151,32 @@ mod tests {
         );
         assert_eq!(ledger.count(Acknowledged), 5);
         assert_eq!(ledger.ids(Unknown), BTreeSet::from([12]));
+    }
+    #[test]
+    fn an_outage_is_told_by_the_failure_the_login_and_the_answer() {
+        use Outcome::{Acknowledged, Refused, Unknown};
+        let late = Entry {
+            begun: Duration::from_millis(300),
+            ..entry(4, 310, Acknowledged)
+        };
+        let writer = vec![
+            entry(1, 10, Acknowledged),
+            entry(2, 70, Unknown),
+            entry(3, 90, Refused),
+            late,
+            entry(5, 315, Acknowledged),
+        ];
+        let ledger = Ledger {
+            writers: vec![writer],
+            ended: Duration::from_millis(320),
+        };
+        let millis = Duration::from_millis;
+        let pieces = Pieces {
+            cut: millis(50),
+            login: millis(280),
+            answer: millis(290),
+            refusals: 1,
+        };
+        assert_eq!(ledger.pieces(millis(20)), pieces);
     }
 }

@@ -84,7 +84,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let facts = bench::run(&arguments.target, &plan, &screen).await?;
             print(json, &facts)?;
             let lost: usize = facts.faults.values().map(|fault| fault.lost).sum();
-            ensure!(lost == 0, "{lost} acknowledged writes were lost");
+            let failed: usize = facts.faults.values().map(|fault| fault.failed_proofs).sum();
+            ensure!(
+                lost == 0 && failed == 0,
+                "{failed} proofs failed; {lost} acknowledged writes were lost"
+            );
             Ok(())
         }
     }

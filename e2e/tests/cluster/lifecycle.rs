@@ -80,6 +80,7 @@ fn when_the_operators_leader_is_killed_writes_go_on_and_no_pod_restarts() {
             Deletion::Forced,
         )
         .await?;
+        other_leader(world, &leader).await?;
         install::wait_ready(&world.client).await?;
         let aftermath = storm.after_same_master(&["e2e_leader"]).await?;
         aftermath.proof.check()?;
@@ -92,6 +93,18 @@ fn when_the_operators_leader_is_killed_writes_go_on_and_no_pod_restarts() {
         );
         same_lives(&aftermath.before, &aftermath.after)
     });
+}
+
+async fn other_leader(world: &World, old: &Pod) -> Result<()> {
+    until("another leader", Duration::from_mins(1), async || {
+        let now = leader(world).await?.name_any();
+        Ok(if now == old.name_any() {
+            Seen::NotYet(format!("{now} holds the lease"))
+        } else {
+            Seen::Done(())
+        })
+    })
+    .await
 }
 
 async fn leader(world: &World) -> Result<Pod> {

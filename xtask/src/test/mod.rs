@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn checks(report: &mut Report, full: bool) {
     let cargo = |words: &[&str]| loudly(e2e::cargo().args(words));
     report.stage("formatting", "cargo fmt --all --check", || {
-        cargo(&["fmt", "--all", "--check"])
+        cargo(&["fmt", "--all", "--", "--check", "-l"])
     });
     let lints = [
         "clippy",
