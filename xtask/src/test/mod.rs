@@ -149,6 +149,17 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
             .args(filter);
         libtest::run(&mut command, tally)
     });
+    // The database that the tests share has no last user that could know it is the last.
+    let namespaces = [
+        "delete",
+        "namespace",
+        "--selector",
+        "ddb-operator.io/e2e",
+        "--wait=false",
+    ];
+    if let Err(error) = run_quietly(cluster.inside("kubectl").args(namespaces)) {
+        println!("   the tests' namespaces could not be removed: {error:#}");
+    }
 }
 
 fn lint_charts(cluster: &Cluster) -> Result<()> {
