@@ -145,6 +145,8 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
         let mut command = cluster.inside(program);
         command
             .env("DDB_E2E_IMAGES", &images)
+            // The error tells its whole chain; the stack below it is the test runner.
+            .env("RUST_BACKTRACE", "0")
             .args(["--ignored", "--test-threads=1", "--nocapture"])
             .args(filter);
         libtest::run(&mut command, tally)
