@@ -40,7 +40,11 @@ const SAFETY: [Section; 9] = [
     },
     Section {
         why: "A restarted slave keeps what it received: acknowledged writes may be only there",
-        settings: &[("relay_log", "relay"), ("relay_log_recovery", "OFF"), ("relay_log_purge", "ON")],
+        settings: &[
+            ("relay_log", "relay"),
+            ("relay_log_recovery", "OFF"),
+            ("relay_log_purge", "ON"),
+        ],
     },
     Section {
         why: "Every server boots fenced; the node agent opens it once its role is settled",
@@ -55,7 +59,10 @@ const SAFETY: [Section; 9] = [
     Section {
         why: "Lossless: a commit waits for slaves, without end, before anybody sees it",
         settings: &[
-            ("plugin_load_add", "semisync_source.so;semisync_replica.so;mysql_clone.so"),
+            (
+                "plugin_load_add",
+                "semisync_source.so;semisync_replica.so;mysql_clone.so",
+            ),
             ("loose_rpl_semi_sync_source_enabled", "OFF"),
             ("loose_rpl_semi_sync_replica_enabled", "OFF"),
             ("loose_rpl_semi_sync_source_timeout", "4294967295"),
@@ -65,7 +72,10 @@ const SAFETY: [Section; 9] = [
     },
     Section {
         why: "A slave commits in the master's order and notices a silent master within a second",
-        settings: &[("replica_preserve_commit_order", "ON"), ("replica_net_timeout", "1")],
+        settings: &[
+            ("replica_preserve_commit_order", "ON"),
+            ("replica_net_timeout", "1"),
+        ],
     },
     Section {
         why: "root@localhost has no password: only the socket inside the pod is 'localhost'",
@@ -112,11 +122,21 @@ const PLACES: [&str; 20] = [
 ];
 
 /// Families of settings that are ours whole.
-const PREFIXES: [&str; 5] = ["rpl_semi_sync_", "clone_ssl_", "group_replication", "replicate_", "binlog_do_db"];
+const PREFIXES: [&str; 5] = [
+    "rpl_semi_sync_",
+    "clone_ssl_",
+    "group_replication",
+    "replicate_",
+    "binlog_do_db",
+];
 
 /// Former names of settings that safety rests on.
-const ALIASES: [&str; 4] =
-    ["log_slave_updates", "skip_slave_start", "slave_net_timeout", "slave_preserve_commit_order"];
+const ALIASES: [&str; 4] = [
+    "log_slave_updates",
+    "skip_slave_start",
+    "slave_net_timeout",
+    "slave_preserve_commit_order",
+];
 
 /// Further families of settings that are ours whole.
 const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
@@ -157,7 +177,11 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
          # spec.mysql.config.\n[mysqld]\n\n# Defaults for a small node\n",
     );
     let buffer_pool = format!("{}M", buffer_pool_mib(memory_limit_bytes));
-    for (name, value) in DEFAULTS.iter().copied().chain([("innodb_buffer_pool_size", buffer_pool.as_str())]) {
+    for (name, value) in DEFAULTS
+        .iter()
+        .copied()
+        .chain([("innodb_buffer_pool_size", buffer_pool.as_str())])
+    {
         if !users.contains_key(name) {
             // Older and newer servers do not know every one of them; none is worth a refusal to start.
             setting(&mut text, &format!("loose_{name}"), value);
@@ -166,7 +190,11 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
     // Consumers and instruments cost memory and time, and only replication's own tables are read.
     setting(&mut text, "performance_schema_instrument", "'%=OFF'");
     setting(&mut text, "performance_schema_instrument", "'thread/%=ON'");
-    setting(&mut text, "performance_schema_instrument", "'stage/innodb/clone%=ON'");
+    setting(
+        &mut text,
+        "performance_schema_instrument",
+        "'stage/innodb/clone%=ON'",
+    );
     if !users.is_empty() {
         text.push_str("\n# From spec.mysql.config\n");
         for (name, value) in &users {
@@ -188,15 +216,23 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
 
 /// One message for each of the user's settings that cannot be had, in the order of their names.
 pub fn refused(user: &BTreeMap<String, String>) -> Vec<String> {
-    user.iter().filter_map(|(name, value)| complaint(name, value)).collect()
+    user.iter()
+        .filter_map(|(name, value)| complaint(name, value))
+        .collect()
 }
 
 /// The names that [`refused`] refuses, as a regular expression over a normal name (small letters, underscores),
 /// for the check in the resource's schema. Both are made from the same lists.
 pub fn reserved_pattern() -> String {
-    let settings = SAFETY.iter().flat_map(|section| section.settings).map(|(name, _)| *name);
-    let names: Vec<&str> =
-        settings.map(|name| name.strip_prefix("loose_").unwrap_or(name)).chain(PLACES).chain(ALIASES).collect();
+    let settings = SAFETY
+        .iter()
+        .flat_map(|section| section.settings)
+        .map(|(name, _)| *name);
+    let names: Vec<&str> = settings
+        .map(|name| name.strip_prefix("loose_").unwrap_or(name))
+        .chain(PLACES)
+        .chain(ALIASES)
+        .collect();
     let families: Vec<&str> = PREFIXES.into_iter().chain(OTHER_FAMILIES).collect();
     format!(
         "^(loose_|maximum_|enable_|disable_)*(skip_)?(({names})$|({families}))",
@@ -229,7 +265,9 @@ fn setting(text: &mut String, name: &str, value: &str) {
 
 /// Half of the limit goes to the buffer pool once the server's own needs are set aside.
 fn buffer_pool_mib(memory_limit_bytes: Option<u64>) -> u64 {
-    let Some(limit) = memory_limit_bytes.map(|bytes| bytes / MIB) else { return 128 };
+    let Some(limit) = memory_limit_bytes.map(|bytes| bytes / MIB) else {
+        return 128;
+    };
     match limit {
         0..=512 => 64,
         513..=768 => 128,
@@ -254,9 +292,14 @@ fn bare(name: &str) -> String {
 
 fn complaint(name: &str, value: &str) -> Option<String> {
     let plain = !name.trim().is_empty()
-        && normal(name).bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+        && normal(name)
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
     if !plain {
-        return Some(format!("spec.mysql.config: `{}` is not the name of a setting", name.escape_debug()));
+        return Some(format!(
+            "spec.mysql.config: `{}` is not the name of a setting",
+            name.escape_debug()
+        ));
     }
     if value.contains(['\n', '\r', '\0']) {
         return Some(format!("spec.mysql.config.{name}: a value is one line"));
@@ -267,23 +310,38 @@ fn complaint(name: &str, value: &str) -> Option<String> {
         let wanted = wanted.strip_prefix("loose_").unwrap_or(wanted);
         wanted == bare || wanted == unskipped
     };
-    let section = SAFETY.iter().find(|section| section.settings.iter().any(|(name, _)| ours(name)));
+    let section = SAFETY
+        .iter()
+        .find(|section| section.settings.iter().any(|(name, _)| ours(name)));
     if let Some(section) = section {
-        return Some(format!("spec.mysql.config.{name} cannot be set: {}. Remove it", lower(section.why)));
+        return Some(format!(
+            "spec.mysql.config.{name} cannot be set: {}. Remove it",
+            lower(section.why)
+        ));
     }
     let family = PREFIXES.iter().any(|prefix| bare.starts_with(prefix));
-    if family || ALIASES.contains(&bare.as_str()) || bare.starts_with("plugin_load") || bare.starts_with("early_plugin") {
-        return Some(format!("spec.mysql.config.{name} cannot be set: the operator runs replication. Remove it"));
+    if family
+        || ALIASES.contains(&bare.as_str())
+        || bare.starts_with("plugin_load")
+        || bare.starts_with("early_plugin")
+    {
+        return Some(format!(
+            "spec.mysql.config.{name} cannot be set: the operator runs replication. Remove it"
+        ));
     }
     if PLACES.contains(&bare.as_str()) || PLACES.contains(&unskipped) || bare.starts_with("admin_") {
-        return Some(format!("spec.mysql.config.{name} cannot be set: the pod is built around it. Remove it"));
+        return Some(format!(
+            "spec.mysql.config.{name} cannot be set: the pod is built around it. Remove it"
+        ));
     }
     None
 }
 
 fn lower(sentence: &str) -> String {
     let mut letters = sentence.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]
@@ -291,7 +349,10 @@ mod tests {
     use super::*;
 
     fn user(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
-        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -315,7 +376,10 @@ mod tests {
         ] {
             let settings = user(&[(name, "0")]);
             assert_eq!(refused(&settings).len(), 1, "{name}");
-            assert!(!my_cnf(&settings, None).contains("From spec.mysql.config"), "{name}");
+            assert!(
+                !my_cnf(&settings, None).contains("From spec.mysql.config"),
+                "{name}"
+            );
         }
     }
 
@@ -330,7 +394,11 @@ mod tests {
 
     #[test]
     fn nothing_can_be_smuggled_in_through_a_name_or_a_value() {
-        for settings in [user(&[("x\nsync_binlog", "0")]), user(&[("x", "1\nsync_binlog=0")]), user(&[("", "1")])] {
+        for settings in [
+            user(&[("x\nsync_binlog", "0")]),
+            user(&[("x", "1\nsync_binlog=0")]),
+            user(&[("", "1")]),
+        ] {
             assert_eq!(refused(&settings).len(), 1);
             assert!(!my_cnf(&settings, None).contains("sync_binlog=0"));
         }

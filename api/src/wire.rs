@@ -139,7 +139,10 @@ mod tests {
         let message = ToNode::Command {
             id: 7,
             term: Term(3),
-            command: Command::Fence { orderly: false, deadline_ms: 500 },
+            command: Command::Fence {
+                orderly: false,
+                deadline_ms: 500,
+            },
         };
         let line = serde_json::to_string(&message).unwrap();
         assert_eq!(

@@ -37,8 +37,10 @@ impl Events {
     /// Starts the publisher.
     pub fn start(client: Client, identity: &str) -> Self {
         let (queue, inbox) = mpsc::channel(QUEUE);
-        let reporter =
-            Reporter { controller: api::names::FIELD_MANAGER.to_owned(), instance: Some(identity.to_owned()) };
+        let reporter = Reporter {
+            controller: api::names::FIELD_MANAGER.to_owned(),
+            instance: Some(identity.to_owned()),
+        };
         tokio::spawn(publish(Recorder::new(client, reporter), inbox));
         Self { queue }
     }
@@ -59,7 +61,11 @@ async fn publish(recorder: Recorder, mut inbox: mpsc::Receiver<(ObjectReference,
             continue;
         }
         let event = Event {
-            type_: if told.warning { EventType::Warning } else { EventType::Normal },
+            type_: if told.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: told.reason.to_owned(),
             note: Some(told.note.chars().take(1000).collect()),
             action: told.action,

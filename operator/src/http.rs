@@ -23,20 +23,29 @@ pub struct Served {
 }
 
 /// Serves until `shutdown`.
-pub async fn serve(listener: TcpListener, served: Served, shutdown: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    served: Served,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(served);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 async fn readyz(State(served): State<Served>) -> impl IntoResponse {
     if served.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the API server has not answered yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the API server has not answered yet\n",
+        )
     }
 }
 

@@ -45,7 +45,10 @@ pub struct LeaderLease {
 
 impl Default for LeaderLease {
     fn default() -> Self {
-        Self { held_until: AtomicU64::new(0), changed: watch::Sender::new(false) }
+        Self {
+            held_until: AtomicU64::new(0),
+            changed: watch::Sender::new(false),
+        }
     }
 }
 
@@ -105,8 +108,12 @@ impl Watched {
             self.unchanged_since = now;
         }
         let spec = lease.spec.as_ref();
-        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or(DURATION_SECONDS);
+        let holder = spec
+            .and_then(|spec| spec.holder_identity.as_deref())
+            .unwrap_or_default();
+        let seconds = spec
+            .and_then(|spec| spec.lease_duration_seconds)
+            .unwrap_or(DURATION_SECONDS);
         let duration = Millis::from(seconds.unsigned_abs()) * 1000;
         if holder == me {
             Move::Renew
@@ -146,7 +153,11 @@ pub async fn run(
         }
         lease.publish();
         metrics.leader.set(i64::from(lease.is_leader()));
-        let pause = if lease.is_leader() && known.is_some() { RENEW_EVERY } else { LOOK_EVERY };
+        let pause = if lease.is_leader() && known.is_some() {
+            RENEW_EVERY
+        } else {
+            LOOK_EVERY
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => break,
@@ -197,33 +208,52 @@ async fn release(lease: &LeaderLease, api: &Api<Lease>, me: &str) {
     }
     lease.set(0);
     let freed = async {
-        let Some(mut current) = in_time(api.get_opt(NAME)).await? else { return Ok(()) };
-        let Some(spec) = current.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(me)) else {
+        let Some(mut current) = in_time(api.get_opt(NAME)).await? else {
+            return Ok(());
+        };
+        let Some(spec) = current
+            .spec
+            .as_mut()
+            .filter(|spec| spec.holder_identity.as_deref() == Some(me))
+        else {
             return Ok(());
         };
         spec.holder_identity = None;
-        in_time(api.replace(NAME, &PostParams::default(), &current)).await.map(|_| ())
+        in_time(api.replace(NAME, &PostParams::default(), &current))
+            .await
+            .map(|_| ())
     };
     match freed.await {
         Ok(()) => tracing::info!("gave the leader lease back"),
-        Err::<(), Error>(error) => tracing::warn!(error = %chain(&error), "could not give the leader lease back"),
+        Err::<(), Error>(error) => {
+            tracing::warn!(error = %chain(&error), "could not give the leader lease back")
+        }
     }
 }
 
 async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    let answer = tokio::time::timeout(REQUEST_DEADLINE, request).await.map_err(|_| Error::Timeout)?;
+    let answer = tokio::time::timeout(REQUEST_DEADLINE, request)
+        .await
+        .map_err(|_| Error::Timeout)?;
     Ok(answer?)
 }
 
 /// The lease as `me` writes it, from the one that was read.
 fn filled(current: Option<Lease>, me: &str) -> Lease {
     let mut lease = current.unwrap_or_else(|| Lease {
-        metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(NAME.to_owned()),
+            ..ObjectMeta::default()
+        },
         spec: None,
     });
     let spec = lease.spec.get_or_insert_default();
     let renewal = spec.holder_identity.as_deref() == Some(me);
-    let acquired = if renewal { spec.acquire_time.clone() } else { Some(clock::wall_micro_time()) };
+    let acquired = if renewal {
+        spec.acquire_time.clone()
+    } else {
+        Some(clock::wall_micro_time())
+    };
     let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!renewal);
     *spec = LeaseSpec {
         holder_identity: Some(me.to_owned()),
@@ -269,15 +299,25 @@ mod tests {
     fn anothers_lease_is_left_alone_while_it_changes() {
         let mut watched = Watched::default();
         for (version, now) in [("1", 100), ("2", 2000), ("3", 4000), ("3", 6999)] {
-            assert_eq!(watched.judge(Some(&held_by("other", version)), "me", now), Move::Wait, "{now}");
+            assert_eq!(
+                watched.judge(Some(&held_by("other", version)), "me", now),
+                Move::Wait,
+                "{now}"
+            );
         }
     }
 
     #[test]
     fn a_lease_unchanged_for_its_duration_is_taken_whatever_its_clock_says() {
         let mut watched = Watched::default();
-        assert_eq!(watched.judge(Some(&held_by("other", "1")), "me", 50_000), Move::Wait);
-        assert_eq!(watched.judge(Some(&held_by("other", "1")), "me", 53_000), Move::Take);
+        assert_eq!(
+            watched.judge(Some(&held_by("other", "1")), "me", 50_000),
+            Move::Wait
+        );
+        assert_eq!(
+            watched.judge(Some(&held_by("other", "1")), "me", 53_000),
+            Move::Take
+        );
     }
 
     #[test]

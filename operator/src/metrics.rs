@@ -87,17 +87,37 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("leader", "1 while this operator leads", metrics.leader.clone());
-        registry.register("node_sessions_open", "Open sessions with nodes", metrics.sessions.clone());
-        registry.register("failovers", "Completed changes of master by kind and cause", metrics.changes.clone());
-        registry.register("actions", "Actions of failover plans by result", metrics.actions.clone());
+        registry.register(
+            "node_sessions_open",
+            "Open sessions with nodes",
+            metrics.sessions.clone(),
+        );
+        registry.register(
+            "failovers",
+            "Completed changes of master by kind and cause",
+            metrics.changes.clone(),
+        );
+        registry.register(
+            "actions",
+            "Actions of failover plans by result",
+            metrics.actions.clone(),
+        );
         registry.register(
             "failover_step_seconds",
             "Seconds from the first evidence to the end of each step of a change of master",
             metrics.steps.clone(),
         );
         registry.register("databases", "Databases by phase", metrics.phases.clone());
-        registry.register("reconciles", "Databases handed over after applying, by result", metrics.reconciles.clone());
-        registry.register("status_writes", "Writes of a database's status", metrics.status_writes.clone());
+        registry.register(
+            "reconciles",
+            "Databases handed over after applying, by result",
+            metrics.reconciles.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Writes of a database's status",
+            metrics.status_writes.clone(),
+        );
         metrics
     }
 }
@@ -127,7 +147,11 @@ impl Metrics {
 
     fn observe(&self, step: &str, millis: failover::Millis) {
         let seconds = std::time::Duration::from_millis(millis).as_secs_f64();
-        self.steps.get_or_create(&StepLabels { step: step.to_owned() }).observe(seconds);
+        self.steps
+            .get_or_create(&StepLabels {
+                step: step.to_owned(),
+            })
+            .observe(seconds);
     }
 
     /// Moves a database from one phase to another; `None` where it comes or goes.
@@ -135,7 +159,9 @@ impl Metrics {
         if from == to {
             return;
         }
-        let gauge = |phase| PhaseLabels { phase: format!("{phase:?}") };
+        let gauge = |phase| PhaseLabels {
+            phase: format!("{phase:?}"),
+        };
         if let Some(phase) = from {
             self.phases.get_or_create(&gauge(phase)).dec();
         }
@@ -155,6 +181,9 @@ mod tests {
         metrics.phase(None, Some(api::resource::Phase::Healthy));
         let text = metrics.text();
         assert!(text.contains("ddb_operator_leader 0"), "{text}");
-        assert!(text.contains(r#"ddb_operator_databases{phase="Healthy"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"ddb_operator_databases{phase="Healthy"} 1"#),
+            "{text}"
+        );
     }
 }

@@ -51,8 +51,14 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let ready = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind(settings.http)
         .await
-        .map_err(|source| Error::Listen { address: settings.http, source })?;
-    let served = Served { metrics: Arc::clone(&metrics), ready: Arc::clone(&ready) };
+        .map_err(|source| Error::Listen {
+            address: settings.http,
+            source,
+        })?;
+    let served = Served {
+        metrics: Arc::clone(&metrics),
+        ready: Arc::clone(&ready),
+    };
     let http = tokio::spawn(http::serve(listener, served, shutdown.clone()));
     await_api(&client, &shutdown).await;
     ready.store(true, Ordering::Relaxed);
@@ -60,8 +66,16 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let lease = Arc::new(LeaderLease::default());
     let snapshots = Arc::new(Snapshots::default());
     let scope = settings.watch_namespace.clone();
-    tokio::spawn(snapshot::watch_pods(Arc::clone(&snapshots), client.clone(), scope.clone()));
-    tokio::spawn(snapshot::watch_slices(Arc::clone(&snapshots), client.clone(), scope));
+    tokio::spawn(snapshot::watch_pods(
+        Arc::clone(&snapshots),
+        client.clone(),
+        scope.clone(),
+    ));
+    tokio::spawn(snapshot::watch_slices(
+        Arc::clone(&snapshots),
+        client.clone(),
+        scope,
+    ));
     let shared = Arc::new(Shared {
         client: client.clone(),
         lease: Arc::clone(&lease),
@@ -81,7 +95,15 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         Arc::clone(&lease) as Arc<dyn Leadership>,
     );
     let reconciling = tokio::spawn(reconcile::run(context, shutdown.clone().cancelled_owned()));
-    lease::run(&lease, client, &settings.namespace, &settings.identity, &metrics, shutdown).await;
+    lease::run(
+        &lease,
+        client,
+        &settings.namespace,
+        &settings.identity,
+        &metrics,
+        shutdown,
+    )
+    .await;
     let ended = async { tokio::join!(reconciling, http) };
     if tokio::time::timeout(FAREWELL, ended).await.is_err() {
         tracing::warn!("not everything ended in order");
@@ -101,7 +123,10 @@ async fn await_api(client: &Client, shutdown: &CancellationToken) {
             Err(error) => {
                 let why = lease::chain(&error);
                 if why != said {
-                    tracing::warn!(error = why, "the API server cannot be reached yet; trying again every two seconds");
+                    tracing::warn!(
+                        error = why,
+                        "the API server cannot be reached yet; trying again every two seconds"
+                    );
                     said = why;
                 }
             }

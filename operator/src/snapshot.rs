@@ -85,11 +85,16 @@ impl Snapshots {
 
     /// Takes in a pod that was read or written.
     pub fn apply_pod(&self, pod: &Pod) {
-        let (Some(key), Some(name)) = (key_of(&pod.metadata), pod.metadata.name.as_deref()) else { return };
+        let (Some(key), Some(name)) = (key_of(&pod.metadata), pod.metadata.name.as_deref()) else {
+            return;
+        };
         let facts = pod_facts(pod);
         self.change(&key, |snapshot| {
             let node = NodeId::from(name);
-            let newer = snapshot.pods.get(&node).is_none_or(|known| !is_older(&facts.version, &known.version));
+            let newer = snapshot
+                .pods
+                .get(&node)
+                .is_none_or(|known| !is_older(&facts.version, &known.version));
             if newer {
                 snapshot.pods.insert(node, facts);
             }
@@ -108,13 +113,19 @@ impl Snapshots {
 
     /// Takes in a slice that was read or written.
     pub fn apply_slice(&self, slice: &EndpointSlice) {
-        let Some(key) = key_of(&slice.metadata) else { return };
+        let Some(key) = key_of(&slice.metadata) else {
+            return;
+        };
         if slice.metadata.name.as_deref() != Some(&slice_name(&key.1)) {
             return;
         }
         let facts = slice_facts(slice);
         self.change(&key, |snapshot| {
-            if snapshot.slice.as_ref().is_none_or(|known| !is_older(&facts.version, &known.version)) {
+            if snapshot
+                .slice
+                .as_ref()
+                .is_none_or(|known| !is_older(&facts.version, &known.version))
+            {
                 snapshot.slice = Some(facts);
             }
         });
@@ -130,12 +141,19 @@ impl Snapshots {
     fn retain_pods(&self, listed: &BTreeSet<String>) {
         let keys: Vec<Key> = self.lock().keys().cloned().collect();
         for key in keys {
-            self.change(&key, |snapshot| snapshot.pods.retain(|_, facts| listed.contains(&facts.uid)));
+            self.change(&key, |snapshot| {
+                snapshot.pods.retain(|_, facts| listed.contains(&facts.uid))
+            });
         }
     }
 
     fn retain_slices(&self, listed: &BTreeSet<Key>) {
-        let keys: Vec<Key> = self.lock().keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        let keys: Vec<Key> = self
+            .lock()
+            .keys()
+            .filter(|key| !listed.contains(*key))
+            .cloned()
+            .collect();
         for key in keys {
             self.change(&key, |snapshot| snapshot.slice = None);
         }
@@ -189,10 +207,16 @@ fn pod_facts(pod: &Pod) -> PodFacts {
     PodFacts {
         uid: meta.uid.clone().unwrap_or_default(),
         version: meta.resource_version.clone().unwrap_or_default(),
-        address: status.and_then(|status| status.pod_ip.clone()).filter(|address| !address.is_empty()),
+        address: status
+            .and_then(|status| status.pod_ip.clone())
+            .filter(|address| !address.is_empty()),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         deleting: meta.deletion_timestamp.is_some(),
-        role: meta.labels.as_ref().and_then(|labels| labels.get(names::LABEL_ROLE)).cloned(),
+        role: meta
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(names::LABEL_ROLE))
+            .cloned(),
         stamp: annotations
             .and_then(|all| all.get(names::ANNOTATION_TERM))
             .and_then(|text| text.parse().ok())
@@ -207,12 +231,21 @@ fn pod_facts(pod: &Pod) -> PodFacts {
 fn slice_facts(slice: &EndpointSlice) -> SliceFacts {
     SliceFacts {
         version: slice.metadata.resource_version.clone().unwrap_or_default(),
-        addresses: slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.clone()).collect(),
+        addresses: slice
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| endpoint.addresses.clone())
+            .collect(),
         ports: slice
             .ports
             .iter()
             .flatten()
-            .map(|port| (port.name.clone().unwrap_or_default(), port.port.unwrap_or_default()))
+            .map(|port| {
+                (
+                    port.name.clone().unwrap_or_default(),
+                    port.port.unwrap_or_default(),
+                )
+            })
             .collect(),
     }
 }
@@ -230,7 +263,9 @@ where
 /// Watches the pods of all databases; never ends by itself.
 pub async fn watch_pods(snapshots: Arc<Snapshots>, client: Client, namespace: Option<String>) {
     let api = scoped::<Pod>(client, namespace.as_deref());
-    let config = watcher::Config::default().labels(names::LABEL_CLUSTER).any_semantic();
+    let config = watcher::Config::default()
+        .labels(names::LABEL_CLUSTER)
+        .any_semantic();
     let mut listed = BTreeSet::new();
     let mut stream = std::pin::pin!(patient(watcher(api, config), "pods"));
     while let Some(event) = stream.next().await {
@@ -286,7 +321,9 @@ fn patient<K>(
 ) -> impl Stream<Item = Event<K>> {
     stream
         .default_backoff()
-        .inspect_err(move |error| tracing::warn!(error = %lease::chain(error), what, "a watch failed; trying again"))
+        .inspect_err(
+            move |error| tracing::warn!(error = %lease::chain(error), what, "a watch failed; trying again"),
+        )
         .filter_map(|event| std::future::ready(event.ok()))
 }
 
@@ -305,13 +342,19 @@ mod tests {
             labels: Some(labels),
             ..ObjectMeta::default()
         };
-        Pod { metadata, ..Pod::default() }
+        Pod {
+            metadata,
+            ..Pod::default()
+        }
     }
 
     fn role_of(snapshots: &Snapshots) -> Option<String> {
         let now = snapshots.subscribe(&("ns".to_owned(), "db".to_owned()));
         let snapshot = Arc::clone(&now.borrow());
-        snapshot.pods.get(&NodeId::from("db-0")).and_then(|facts| facts.role.clone())
+        snapshot
+            .pods
+            .get(&NodeId::from("db-0"))
+            .and_then(|facts| facts.role.clone())
     }
 
     #[test]

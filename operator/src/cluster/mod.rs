@@ -49,7 +49,10 @@ struct Entry {
 impl Register {
     /// An empty register.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tasks: Mutex::default() }
+        Self {
+            shared,
+            tasks: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -72,8 +75,14 @@ impl Clusters for Register {
             Applied::Invalid { .. } => "invalid",
             Applied::Failed { .. } => "failed",
         };
-        self.shared.metrics.reconciles.get_or_create(&ReconcileLabels { result }).inc();
-        let Some(namespace) = desired.object.namespace() else { return };
+        self.shared
+            .metrics
+            .reconciles
+            .get_or_create(&ReconcileLabels { result })
+            .inc();
+        let Some(namespace) = desired.object.namespace() else {
+            return;
+        };
         let key = (namespace, desired.object.name_any());
         let mut tasks = self.lock();
         let entry = tasks.entry(key).or_insert_with_key(|key| self.start(key));

@@ -68,8 +68,10 @@ pub fn observe(
     let mut views = BTreeMap::new();
     let asked_for = (0..nodes).map(|index| NodeId::from(names::node(&name, index)));
     let existing = snapshot.pods.keys().cloned();
-    let connected =
-        lines.iter().filter(|(_, line)| matches!(line.state, Session::Open { .. })).map(|(node, _)| node.clone());
+    let connected = lines
+        .iter()
+        .filter(|(_, line)| matches!(line.state, Session::Open { .. }))
+        .map(|(node, _)| node.clone());
     for node in asked_for.chain(existing).chain(connected) {
         let view = view(snapshot.pods.get(&node), lines.get(&node));
         views.entry(node).or_insert(view);
@@ -146,9 +148,18 @@ mod tests {
         let open = line("former", Session::Open { heard: 1 });
         assert_eq!(view(Some(&pod("new")), Some(&open)).pod, Pod::Missing);
         let broken = line("former", Session::Broken { since: 1 });
-        assert!(matches!(view(Some(&pod("new")), Some(&broken)).pod, Pod::Present { .. }));
+        assert!(matches!(
+            view(Some(&pod("new")), Some(&broken)).pod,
+            Pod::Present { .. }
+        ));
         let same = line("new", Session::Open { heard: 1 });
-        assert!(matches!(view(Some(&pod("new")), Some(&same)).pod, Pod::Present { labelled_master: true, .. }));
+        assert!(matches!(
+            view(Some(&pod("new")), Some(&same)).pod,
+            Pod::Present {
+                labelled_master: true,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -162,7 +173,10 @@ mod tests {
     #[test]
     fn a_link_that_breaks_before_its_first_report_was_never_open() {
         let mut line = line("u", Session::Never);
-        line.take(Happened::Broke { since: 5, why: "closed".to_owned() });
+        line.take(Happened::Broke {
+            since: 5,
+            why: "closed".to_owned(),
+        });
         assert_eq!(line.state, Session::Never);
     }
 }

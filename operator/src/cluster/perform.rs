@@ -23,7 +23,10 @@ use crate::snapshot::{PodFacts, Snapshot};
 
 impl Task {
     /// Starts an action of a plan unless it runs already.
-    #[expect(clippy::too_many_arguments, reason = "one look's view of the world, spelled out")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's view of the world, spelled out"
+    )]
     pub(super) fn perform(
         &mut self,
         action: Action,
@@ -40,7 +43,8 @@ impl Task {
         }
         match &action {
             Action::Record { record, completes } => {
-                let status = self.status_with(object, observed, record, completes.clone(), report, policy, now);
+                let status =
+                    self.status_with(object, observed, record, completes.clone(), report, policy, now);
                 let (shared, api) = (Arc::clone(&self.shared), self.databases());
                 let base = Arc::clone(object);
                 self.start(key, Some(action), async move {
@@ -53,7 +57,9 @@ impl Task {
             }
             Action::Route { node, term } => {
                 let pod = snapshot.pods.get(node).cloned();
-                let slice = pod.as_ref().and_then(|pod| service::slice(object, node, *term, pod));
+                let slice = pod
+                    .as_ref()
+                    .and_then(|pod| service::slice(object, node, *term, pod));
                 let label = self.label(node, pod, Change::Master(*term));
                 let swap = self.lead(slice);
                 self.start(key, Some(action), async move {
@@ -74,7 +80,9 @@ impl Task {
             | Action::Follow { node, .. }
             | Action::Clone { node, .. } => {
                 let orders = self.lines.get(node).and_then(|line| line.orders.clone());
-                let Some(command) = commands::command_of(&action, policy.switchover_deadline) else { return };
+                let Some(command) = commands::command_of(&action, policy.switchover_deadline) else {
+                    return;
+                };
                 let shared = Arc::clone(&self.shared);
                 self.start(key, Some(action), async move {
                     commands::carry_out(&*shared.lease, orders, command).await
@@ -97,7 +105,13 @@ impl Task {
     }
 
     /// Keeps `role=slave` right while a master leads.
-    pub(super) fn keep_labels(&mut self, observed: &Observed, snapshot: &Snapshot, report: &Report, now: Millis) {
+    pub(super) fn keep_labels(
+        &mut self,
+        observed: &Observed,
+        snapshot: &Snapshot,
+        report: &Report,
+        now: Millis,
+    ) {
         for (node, change) in roles::due(observed, snapshot, report, &mut self.unfit, now) {
             let key = ActionKey::work("slave-label", Some(&node));
             if self.in_flight.admit(&key, now) {
@@ -120,8 +134,13 @@ impl Task {
         let (Decision::Steady, None, Some(master)) = (report.decision, &record.intent, &record.master) else {
             return;
         };
-        let Some(pod) = snapshot.pods.get(master) else { return };
-        let leads = observed.nodes.get(master).is_some_and(|view| view.leads_in(record.term));
+        let Some(pod) = snapshot.pods.get(master) else {
+            return;
+        };
+        let leads = observed
+            .nodes
+            .get(master)
+            .is_some_and(|view| view.leads_in(record.term));
         if !leads || pod.stamp != Some(record.term) || service::leads_to(snapshot.slice.as_ref(), pod) {
             return;
         }
@@ -136,7 +155,14 @@ impl Task {
     pub(super) fn ended(&mut self, key: &ActionKey, action: Option<Action>, outcome: Outcome, took: Millis) {
         let failures = self.in_flight.ended(key, outcome.is_ok(), clock::now());
         let result = if outcome.is_ok() { "done" } else { "failed" };
-        self.shared.metrics.actions.get_or_create(&ActionLabels { action: key.kind, result }).inc();
+        self.shared
+            .metrics
+            .actions
+            .get_or_create(&ActionLabels {
+                action: key.kind,
+                result,
+            })
+            .inc();
         Self::log(key, action.as_ref(), &outcome, took, failures);
         self.tell_ended(action.as_ref(), &outcome, failures);
         match outcome {
@@ -157,7 +183,9 @@ impl Task {
             Some(Action::Answer { done, message }) if result == "done" => {
                 // The reply may be held back behind a write of the record; the wish is gone now.
                 if let Some(object) = &mut self.object {
-                    Arc::make_mut(object).annotations_mut().remove(names::ANNOTATION_PROMOTE);
+                    Arc::make_mut(object)
+                        .annotations_mut()
+                        .remove(names::ANNOTATION_PROMOTE);
                 }
                 self.answer = Some((done, message));
             }
@@ -176,7 +204,12 @@ impl Task {
         };
         match outcome {
             Ok(Effect::Lost(object)) => {
-                tracing::warn!(action = key.kind, term, won = record_of(object).term.0, "another operator was faster");
+                tracing::warn!(
+                    action = key.kind,
+                    term,
+                    won = record_of(object).term.0,
+                    "another operator was faster"
+                );
             }
             Ok(_) if matches!(key.kind, "status") => tracing::debug!(action = key.kind, took, "done"),
             Ok(_) => tracing::info!(action = key.kind, node, term, took, "done"),
@@ -189,12 +222,23 @@ impl Task {
     }
 
     fn tell_ended(&self, action: Option<&Action>, outcome: &Outcome, failures: u32) {
-        let (Some(object), Some(action)) = (&self.object, action) else { return };
-        if let (Action::Record { completes: Some(change), .. }, Ok(Effect::Wrote(_))) = (action, outcome) {
+        let (Some(object), Some(action)) = (&self.object, action) else {
+            return;
+        };
+        if let (
+            Action::Record {
+                completes: Some(change),
+                ..
+            },
+            Ok(Effect::Wrote(_)),
+        ) = (action, outcome)
+        {
             self.shared.metrics.changed(change);
         }
         if let Some(told) = ended_event(action, outcome, failures) {
-            self.shared.events.tell(&kube::Resource::object_ref(&**object, &()), told);
+            self.shared
+                .events
+                .tell(&kube::Resource::object_ref(&**object, &()), told);
         }
     }
 
@@ -229,10 +273,19 @@ impl Task {
         let started = clock::now();
         let lease = Arc::clone(&self.shared.lease);
         let task = async move {
-            let outcome = if lease.is_leader() { work.await } else { Err(Failure::NotLeading) };
+            let outcome = if lease.is_leader() {
+                work.await
+            } else {
+                Err(Failure::NotLeading)
+            };
             let took = clock::now().saturating_sub(started);
             // A closed inbox: the database is forgotten, and nobody is interested any more.
-            let _ = inbox.send(Event::Ended { key, action, outcome, took });
+            let _ = inbox.send(Event::Ended {
+                key,
+                action,
+                outcome,
+                took,
+            });
         };
         self.running.spawn(task.in_current_span());
     }

@@ -17,7 +17,10 @@ const REFRESH_EVERY: Millis = 10_000;
 
 impl Task {
     /// The status with another record, for the write that records it.
-    #[expect(clippy::too_many_arguments, reason = "one look's view of the world, spelled out")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one look's view of the world, spelled out"
+    )]
     pub(super) fn status_with(
         &self,
         object: &DistributedDatabase,
@@ -28,11 +31,22 @@ impl Task {
         policy: &Policy,
         now: Millis,
     ) -> DistributedDatabaseStatus {
-        let observed = Observed { record: record.clone(), ..observed.clone() };
+        let observed = Observed {
+            record: record.clone(),
+            ..observed.clone()
+        };
         // The report speaks of the moment before; a record that completes a change is already the moment after.
         let settled = record.intent.is_none() && record.master.is_some();
-        let changed = if settled { Decision::Steady } else { Decision::Changing };
-        let report = if changed == report.decision { report.clone() } else { Report::of(changed) };
+        let changed = if settled {
+            Decision::Steady
+        } else {
+            Decision::Changing
+        };
+        let report = if changed == report.decision {
+            report.clone()
+        } else {
+            Report::of(changed)
+        };
         self.status_now(object, &observed, completes, &report, policy, now)
     }
 
@@ -91,7 +105,9 @@ impl Task {
         self.answer = None;
         self.shared.metrics.status_writes.inc();
         let (shared, api, base) = (Arc::clone(&self.shared), self.databases(), Arc::clone(object));
-        self.start(key, None, async move { record::carry_out(&*shared.lease, &api, base, status).await });
+        self.start(key, None, async move {
+            record::carry_out(&*shared.lease, &api, base, status).await
+        });
     }
 }
 
@@ -107,42 +123,99 @@ pub fn ended_event(action: &Action, outcome: &Outcome, failures: u32) -> Option<
 }
 
 fn told(reason: &'static str, term: u64, note: String) -> Told {
-    Told { warning: false, reason, action: format!("Term{term}"), note }
+    Told {
+        warning: false,
+        reason,
+        action: format!("Term{term}"),
+        note,
+    }
 }
 
 fn done_event(action: &Action) -> Option<Told> {
     Some(match action {
-        Action::Record { completes: Some(change), record: _ } => changed_event(change),
-        Action::Record { record: Record { intent: Some(intent), term, .. }, completes: None } => {
-            let note = format!("Term {term}: the master changes because {}.", intent.cause.sentence());
-            Told { warning: intent.kind == Kind::Failover, ..told("MasterChanges", term.0, note) }
+        Action::Record {
+            completes: Some(change),
+            record: _,
+        } => changed_event(change),
+        Action::Record {
+            record:
+                Record {
+                    intent: Some(intent),
+                    term,
+                    ..
+                },
+            completes: None,
+        } => {
+            let note = format!(
+                "Term {term}: the master changes because {}.",
+                intent.cause.sentence()
+            );
+            Told {
+                warning: intent.kind == Kind::Failover,
+                ..told("MasterChanges", term.0, note)
+            }
         }
         Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } => return None,
-        Action::Fence { node, term, .. } => {
-            told("Fenced", term.0, format!("Term {term}: {node} acknowledges nothing any more."))
-        }
+        Action::Fence { node, term, .. } => told(
+            "Fenced",
+            term.0,
+            format!("Term {term}: {node} acknowledges nothing any more."),
+        ),
         Action::Promote { node, term, .. } => {
             told("Promoted", term.0, format!("Term {term}: {node} accepts writes."))
         }
-        Action::Route { node, term } => {
-            told("Routed", term.0, format!("Term {term}: the master's Service leads to {node}."))
-        }
-        Action::Follow { node, term, source, .. } => {
-            told("Follows", term.0, format!("Term {term}: {node} follows {source}."))
-        }
-        Action::Clone { node, term, donor, reason, .. } => {
-            told("Cloned", term.0, format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."))
-        }
+        Action::Route { node, term } => told(
+            "Routed",
+            term.0,
+            format!("Term {term}: the master's Service leads to {node}."),
+        ),
+        Action::Follow {
+            node, term, source, ..
+        } => told(
+            "Follows",
+            term.0,
+            format!("Term {term}: {node} follows {source}."),
+        ),
+        Action::Clone {
+            node,
+            term,
+            donor,
+            reason,
+            ..
+        } => told(
+            "Cloned",
+            term.0,
+            format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."),
+        ),
         Action::Answer { done, message } => {
-            let reason = if *done { "SwitchoverDone" } else { "SwitchoverRefused" };
-            Told { warning: !done, reason, action: "Switchover".to_owned(), note: message.clone() }
+            let reason = if *done {
+                "SwitchoverDone"
+            } else {
+                "SwitchoverRefused"
+            };
+            Told {
+                warning: !done,
+                reason,
+                action: "Switchover".to_owned(),
+                note: message.clone(),
+            }
         }
     })
 }
 
 fn changed_event(change: &Change) -> Told {
-    let Change { term, intent, master, steps: _, total } = change;
-    let from = intent.from.as_ref().map(|from| format!(" after {from}")).unwrap_or_default();
+    let Change {
+        term,
+        intent,
+        master,
+        steps: _,
+        total,
+    } = change;
+    let from = intent
+        .from
+        .as_ref()
+        .map(|from| format!(" after {from}"))
+        .unwrap_or_default();
     let note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");
     told("MasterChanged", term.0, note)
 }
@@ -154,7 +227,12 @@ fn failed_event(action: &Action, failure: &Failure) -> Told {
         warning: true,
         reason: "ActionFailed",
         action: format!("{}{node}", key.kind),
-        note: format!("Term {}: {}{node} failed: {}", key.term, key.kind, status::sentence(failure)),
+        note: format!(
+            "Term {}: {}{node} failed: {}",
+            key.term,
+            key.kind,
+            status::sentence(failure)
+        ),
     }
 }
 
@@ -167,8 +245,15 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_at_once_and_a_silence_only_when_it_lasts() {
-        let action = Action::Drain { node: "db-1".into(), term: Term(2) };
-        let refused = || Err(Failure::Refused(Refusal::Failed { message: "disk full".to_owned() }));
+        let action = Action::Drain {
+            node: "db-1".into(),
+            term: Term(2),
+        };
+        let refused = || {
+            Err(Failure::Refused(Refusal::Failed {
+                message: "disk full".to_owned(),
+            }))
+        };
         let told = ended_event(&action, &refused(), 1).unwrap();
         assert_eq!(told.note, "Term 2: drain on db-1 failed: disk full");
         assert!(ended_event(&action, &refused(), 2).is_none());

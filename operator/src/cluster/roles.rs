@@ -23,14 +23,18 @@ pub fn due(
     now: Millis,
 ) -> Vec<(NodeId, Change)> {
     let record = &observed.record;
-    let Some(master) = &record.master else { return Vec::new() };
+    let Some(master) = &record.master else {
+        return Vec::new();
+    };
     if report.decision != Decision::Steady || record.intent.is_some() {
         unfit.clear();
         return Vec::new();
     }
     let mut due = Vec::new();
     for (node, pod) in &snapshot.pods {
-        let Some(view) = observed.nodes.get(node) else { continue };
+        let Some(view) = observed.nodes.get(node) else {
+            continue;
+        };
         let stopping = pod.deleting || view.live_report().is_some_and(|report| report.stopping);
         let fit = !stopping && follows(view, master) && serves(node, view, record);
         if fit {
@@ -52,7 +56,8 @@ pub fn due(
 }
 
 fn follows(view: &NodeView, master: &NodeId) -> bool {
-    view.server().is_some_and(|server| matches!(&server.role, Role::Slave { source, .. } if source == master))
+    view.server()
+        .is_some_and(|server| matches!(&server.role, Role::Slave { source, .. } if source == master))
 }
 
 #[cfg(test)]
@@ -118,10 +123,21 @@ mod tests {
             has_annotations: true,
             ready: true,
         };
-        let snapshot = Snapshot { pods: BTreeMap::from([("db-1".into(), facts)]), slice: None };
-        let record = Record { term: Term(2), master: Some("db-0".into()), ..Record::default() };
+        let snapshot = Snapshot {
+            pods: BTreeMap::from([("db-1".into(), facts)]),
+            slice: None,
+        };
+        let record = Record {
+            term: Term(2),
+            master: Some("db-0".into()),
+            ..Record::default()
+        };
         let nodes = BTreeMap::from([("db-1".into(), view(source))]);
-        let observed = Observed { record, nodes, switchover: None };
+        let observed = Observed {
+            record,
+            nodes,
+            switchover: None,
+        };
         due(&observed, &snapshot, &Report::of(decision), unfit, now)
     }
 

@@ -30,7 +30,10 @@ const TICK_SLOW: Duration = Duration::from_millis(300);
 const BURST: usize = 64;
 
 /// What reaches a database's task.
-#[expect(clippy::large_enum_variant, reason = "few are under way at a time; an allocation for each costs more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few are under way at a time; an allocation for each costs more"
+)]
 pub enum Event {
     /// The reconcile side's newest word.
     Put(Desired),
@@ -153,7 +156,11 @@ impl Task {
     fn take(&mut self, event: Event) {
         match event {
             Event::Put(desired) => self.put(desired),
-            Event::Session { node, number, happened } => {
+            Event::Session {
+                node,
+                number,
+                happened,
+            } => {
                 if let Some(line) = self.lines.get_mut(&node).filter(|line| line.number == number) {
                     match &happened {
                         Happened::Broke { why, .. } => tracing::info!(%node, why, "a session broke"),
@@ -164,12 +171,21 @@ impl Task {
                     line.take(happened);
                 }
             }
-            Event::Ended { key, action, outcome, took } => self.ended(&key, action, outcome, took),
+            Event::Ended {
+                key,
+                action,
+                outcome,
+                took,
+            } => self.ended(&key, action, outcome, took),
         }
     }
 
     fn put(&mut self, desired: Desired) {
-        let Desired { object, applied, identity } = desired;
+        let Desired {
+            object,
+            applied,
+            identity,
+        } = desired;
         if !matches!(applied, Applied::Invalid { .. }) {
             self.policy = Some(object.policy());
         }
@@ -182,7 +198,10 @@ impl Task {
     /// a record in it might be the very one that we write.
     pub(super) fn take_object(&mut self, object: Arc<DistributedDatabase>) {
         if self.in_flight.is_running(&ActionKey::work("record", None)) {
-            let newer = self.held_back.as_ref().is_none_or(|held| !is_older_object(&object, held));
+            let newer = self
+                .held_back
+                .as_ref()
+                .is_none_or(|held| !is_older_object(&object, held));
             if newer {
                 self.held_back = Some(object);
             }
@@ -196,7 +215,10 @@ impl Task {
             return;
         }
         if record_of(&object) != record_of(known) && self.standing == Standing::Leading {
-            tracing::warn!(term = record_of(&object).term.0, "another operator wrote the record; beginning anew from it");
+            tracing::warn!(
+                term = record_of(&object).term.0,
+                "another operator wrote the record; beginning anew from it"
+            );
             self.state = State::default();
         }
         self.object = Some(object);
@@ -207,7 +229,10 @@ impl Task {
         self.policy.clone().unwrap_or_else(|| {
             let size = record_of(object).size;
             let policy = object.policy();
-            Policy { nodes: if size == 0 { policy.nodes } else { size }, ..policy }
+            Policy {
+                nodes: if size == 0 { policy.nodes } else { size },
+                ..policy
+            }
         })
     }
 
@@ -216,7 +241,9 @@ impl Task {
     fn look(&mut self, now: Millis) -> Duration {
         while self.running.try_join_next().is_some() {}
         self.in_flight.tidy(now);
-        let Some(object) = self.object.clone() else { return TICK_SLOW };
+        let Some(object) = self.object.clone() else {
+            return TICK_SLOW;
+        };
         let snapshot = self.snapshot.borrow_and_update().clone();
         self.mend_sessions(&object, &snapshot, now);
         if !self.stand(&object, now) || object.meta().deletion_timestamp.is_some() {
@@ -234,14 +261,21 @@ impl Task {
         self.keep_labels(&observed, &snapshot, &report, now);
         self.keep_service(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
-        if report.decision != Decision::Steady || is_doubtful(&observed, now) { TICK_FAST } else { TICK_SLOW }
+        if report.decision != Decision::Steady || is_doubtful(&observed, now) {
+            TICK_FAST
+        } else {
+            TICK_SLOW
+        }
     }
 
     /// A route is two writes at once, the label and the Service; it shows only when both are done.
     fn hide_half_routes(&self, observed: &mut Observed) {
         let term = observed.record.term;
         for (node, view) in &mut observed.nodes {
-            let route = ActionKey::of(&Action::Route { node: node.clone(), term });
+            let route = ActionKey::of(&Action::Route {
+                node: node.clone(),
+                term,
+            });
             if let failover::Pod::Present { labelled_master, .. } = &mut view.pod
                 && self.in_flight.is_running(&route)
             {
@@ -291,7 +325,9 @@ impl Task {
 
     /// Gives every node with an address its session, and a new one where pod, address or identity changed.
     fn mend_sessions(&mut self, object: &DistributedDatabase, snapshot: &Snapshot, now: Millis) {
-        let Some(identity) = self.identity.clone() else { return };
+        let Some(identity) = self.identity.clone() else {
+            return;
+        };
         let name = object.name_any();
         let token = Arc::as_ptr(&identity).cast::<()>() as usize;
         for (node, pod) in &snapshot.pods {
@@ -320,7 +356,11 @@ impl Task {
             let (inbox, told) = (self.inbox.clone(), node.clone());
             let running = sessions::start(target, Arc::clone(&self.shared.metrics), move |happened| {
                 // A closed inbox is the end of this database's task, and with it of the session.
-                let _ = inbox.send(Event::Session { node: told.clone(), number, happened });
+                let _ = inbox.send(Event::Session {
+                    node: told.clone(),
+                    number,
+                    happened,
+                });
             });
             let before = self.lines.remove(node);
             let state = match before.as_ref().map(|line| line.state) {

@@ -24,24 +24,73 @@ const GRACE: Millis = 2_000;
 /// action is no node's.
 pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term, Command, Millis)> {
     Some(match action {
-        Action::Fence { node: _, term, orderly } => {
-            let deadline_ms = if *orderly { switchover_deadline } else { FENCE_DEADLINE };
-            (*term, Command::Fence { orderly: *orderly, deadline_ms }, deadline_ms + GRACE)
+        Action::Fence {
+            node: _,
+            term,
+            orderly,
+        } => {
+            let deadline_ms = if *orderly {
+                switchover_deadline
+            } else {
+                FENCE_DEADLINE
+            };
+            (
+                *term,
+                Command::Fence {
+                    orderly: *orderly,
+                    deadline_ms,
+                },
+                deadline_ms + GRACE,
+            )
         }
-        Action::Drain { node: _, term } => {
-            (*term, Command::Drain { deadline_ms: DRAIN_SLICE }, DRAIN_SLICE + GRACE)
-        }
-        Action::Promote { node: _, term, acks, requires } => {
-            (*term, Command::Promote { acks: *acks, requires: requires.clone() }, PROMOTE_DEADLINE)
-        }
-        Action::Follow { node: _, term, source, address, until } => {
-            let command =
-                Command::Follow { source: source.clone(), address: address.clone(), until: until.clone() };
+        Action::Drain { node: _, term } => (
+            *term,
+            Command::Drain {
+                deadline_ms: DRAIN_SLICE,
+            },
+            DRAIN_SLICE + GRACE,
+        ),
+        Action::Promote {
+            node: _,
+            term,
+            acks,
+            requires,
+        } => (
+            *term,
+            Command::Promote {
+                acks: *acks,
+                requires: requires.clone(),
+            },
+            PROMOTE_DEADLINE,
+        ),
+        Action::Follow {
+            node: _,
+            term,
+            source,
+            address,
+            until,
+        } => {
+            let command = Command::Follow {
+                source: source.clone(),
+                address: address.clone(),
+                until: until.clone(),
+            };
             (*term, command, FOLLOW_DEADLINE)
         }
-        Action::Clone { node: _, term, donor, address, reason: _ } => {
-            (*term, Command::Clone { donor: donor.clone(), address: address.clone() }, CLONE_DEADLINE)
-        }
+        Action::Clone {
+            node: _,
+            term,
+            donor,
+            address,
+            reason: _,
+        } => (
+            *term,
+            Command::Clone {
+                donor: donor.clone(),
+                address: address.clone(),
+            },
+            CLONE_DEADLINE,
+        ),
         Action::Record { .. } | Action::Unlabel { .. } | Action::Route { .. } | Action::Answer { .. } => {
             return None;
         }
@@ -60,13 +109,21 @@ pub async fn carry_out(
     }
     let (reply, outcome) = oneshot::channel();
     let asked = async {
-        orders.send(Order { term, command, reply }).await.map_err(|_| Failure::LinkBroke)?;
+        orders
+            .send(Order { term, command, reply })
+            .await
+            .map_err(|_| Failure::LinkBroke)?;
         outcome.await.map_err(|_| Failure::LinkBroke)
     };
-    let ended = timeout(Duration::from_millis(deadline), asked).await.map_err(|_| Failure::NodeSilent)??;
+    let ended = timeout(Duration::from_millis(deadline), asked)
+        .await
+        .map_err(|_| Failure::NodeSilent)??;
     match ended {
         Ended { refusal: None, .. } => Ok(Effect::Done),
-        Ended { refusal: Some(refusal), .. } => Err(Failure::Refused(refusal)),
+        Ended {
+            refusal: Some(refusal),
+            ..
+        } => Err(Failure::Refused(refusal)),
     }
 }
 
@@ -76,7 +133,11 @@ mod tests {
 
     #[test]
     fn a_fence_in_order_may_take_the_switchovers_deadline_and_any_other_half_a_second() {
-        let fence = |orderly| Action::Fence { node: "a".into(), term: Term(2), orderly };
+        let fence = |orderly| Action::Fence {
+            node: "a".into(),
+            term: Term(2),
+            orderly,
+        };
         let deadline = |orderly| match command_of(&fence(orderly), 5000) {
             Some((Term(2), Command::Fence { deadline_ms, .. }, _)) => deadline_ms,
             other => panic!("{other:?}"),
@@ -87,6 +148,15 @@ mod tests {
 
     #[test]
     fn a_route_is_no_nodes_command() {
-        assert!(command_of(&Action::Route { node: "a".into(), term: Term(2) }, 0).is_none());
+        assert!(
+            command_of(
+                &Action::Route {
+                    node: "a".into(),
+                    term: Term(2)
+                },
+                0
+            )
+            .is_none()
+        );
     }
 }

@@ -31,11 +31,17 @@ fn at(path: &[&str]) -> PointerBuf {
 }
 
 fn test(path: &[&str], value: impl Into<Value>) -> PatchOperation {
-    PatchOperation::Test(TestOperation { path: at(path), value: value.into() })
+    PatchOperation::Test(TestOperation {
+        path: at(path),
+        value: value.into(),
+    })
 }
 
 fn add(path: &[&str], value: impl Into<Value>) -> PatchOperation {
-    PatchOperation::Add(AddOperation { path: at(path), value: value.into() })
+    PatchOperation::Add(AddOperation {
+        path: at(path),
+        value: value.into(),
+    })
 }
 
 const UID: [&str; 2] = ["metadata", "uid"];
@@ -97,7 +103,9 @@ pub async fn carry_out(
     change: Change,
 ) -> Outcome {
     let Some(pod) = pod else { return Ok(Effect::Done) };
-    let Some(patch) = patch(&pod, change) else { return Err(Failure::Changed) };
+    let Some(patch) = patch(&pod, change) else {
+        return Err(Failure::Changed);
+    };
     let (params, patch) = (PatchParams::default(), Patch::Json::<()>(patch));
     match written(leadership, api.patch(node.as_str(), &params, &patch)).await {
         Ok(pod) => {
@@ -144,7 +152,9 @@ mod tests {
     }
 
     fn text(pod: &PodFacts, change: Change) -> String {
-        patch(pod, change).map(|patch| serde_json::to_string_pretty(&patch).unwrap()).unwrap_or_default()
+        patch(pod, change)
+            .map(|patch| serde_json::to_string_pretty(&patch).unwrap())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -164,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_pod_stamped_by_a_newer_term_is_left_alone() {
-        assert_eq!(patch(&pod(Some("master"), Some(6)), Change::Unlabel(Term(5))), None);
+        assert_eq!(
+            patch(&pod(Some("master"), Some(6)), Change::Unlabel(Term(5))),
+            None
+        );
     }
 
     #[test]

@@ -51,12 +51,20 @@ impl ActionKey {
             Action::Clone { term, .. } => ("clone", *term),
             Action::Answer { .. } => ("answer", Term(0)),
         };
-        Self { kind, node: action.node().cloned(), term }
+        Self {
+            kind,
+            node: action.node().cloned(),
+            term,
+        }
     }
 
     /// The key of work that is no action of a plan.
     pub fn work(kind: &'static str, node: Option<&NodeId>) -> Self {
-        Self { kind, node: node.cloned(), term: Term(0) }
+        Self {
+            kind,
+            node: node.cloned(),
+            term: Term(0),
+        }
     }
 }
 
@@ -122,7 +130,9 @@ pub async fn written<T>(
     if !leadership.is_leader() {
         return Err(Failure::NotLeading);
     }
-    Ok(tokio::time::timeout(API_DEADLINE, request).await.map_err(|_| Failure::ApiSilent)??)
+    Ok(tokio::time::timeout(API_DEADLINE, request)
+        .await
+        .map_err(|_| Failure::ApiSilent)??)
 }
 
 /// Whether an error of the API server has this status code.
@@ -138,8 +148,14 @@ pub struct InFlight {
 
 #[derive(Debug)]
 enum Entry {
-    Running { failures: u32 },
-    HeldOff { failures: u32, until: Millis, ended: Millis },
+    Running {
+        failures: u32,
+    },
+    HeldOff {
+        failures: u32,
+        until: Millis,
+        ended: Millis,
+    },
 }
 
 impl InFlight {
@@ -157,13 +173,22 @@ impl InFlight {
 
     /// Takes in that an action ended; says for the how manyth time in a row it failed, 0 where it did not.
     pub fn ended(&mut self, key: &ActionKey, well: bool, now: Millis) -> u32 {
-        let Some(Entry::Running { failures }) = self.entries.remove(key) else { return 0 };
+        let Some(Entry::Running { failures }) = self.entries.remove(key) else {
+            return 0;
+        };
         if well {
             return 0;
         }
         let failures = failures + 1;
         let pause = (HOLD_OFF_MIN << (failures - 1).min(10)).min(HOLD_OFF_MAX);
-        self.entries.insert(key.clone(), Entry::HeldOff { failures, until: now + pause, ended: now });
+        self.entries.insert(
+            key.clone(),
+            Entry::HeldOff {
+                failures,
+                until: now + pause,
+                ended: now,
+            },
+        );
         failures
     }
 
@@ -191,7 +216,11 @@ mod tests {
     use super::*;
 
     fn fence(node: &str, term: u64) -> ActionKey {
-        ActionKey::of(&Action::Fence { node: node.into(), term: Term(term), orderly: false })
+        ActionKey::of(&Action::Fence {
+            node: node.into(),
+            term: Term(term),
+            orderly: false,
+        })
     }
 
     #[test]
@@ -215,7 +244,15 @@ mod tests {
     fn an_action_that_fails_is_held_off_longer_each_time_up_to_a_second() {
         let mut flight = InFlight::default();
         let mut now = 0;
-        for (failure, pause) in [(1, 50), (2, 100), (3, 200), (4, 400), (5, 800), (6, 1000), (7, 1000)] {
+        for (failure, pause) in [
+            (1, 50),
+            (2, 100),
+            (3, 200),
+            (4, 400),
+            (5, 800),
+            (6, 1000),
+            (7, 1000),
+        ] {
             assert!(flight.admit(&fence("a", 1), now), "{failure}");
             assert_eq!(flight.ended(&fence("a", 1), false, now), failure);
             assert!(!flight.admit(&fence("a", 1), now + pause - 1), "{failure}");
@@ -226,7 +263,10 @@ mod tests {
     #[test]
     fn two_records_are_never_written_at_a_time() {
         let record = |term| Action::Record {
-            record: failover::Record { term: Term(term), ..failover::Record::default() },
+            record: failover::Record {
+                term: Term(term),
+                ..failover::Record::default()
+            },
             completes: None,
         };
         let mut flight = InFlight::default();

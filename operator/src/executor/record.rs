@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use api::{DistributedDatabase, DistributedDatabaseStatus};
 use failover::Record;
-use kube::api::{Api, PostParams};
 use kube::ResourceExt;
+use kube::api::{Api, PostParams};
 
 use super::{Effect, Failure, Outcome, has_code, written};
 use crate::handoff::Leadership;
@@ -18,7 +18,11 @@ const ATTEMPTS: u32 = 4;
 
 /// The record of a resource.
 pub fn record_of(object: &DistributedDatabase) -> Record {
-    object.status.as_ref().map(|status| status.record.clone()).unwrap_or_default()
+    object
+        .status
+        .as_ref()
+        .map(|status| status.record.clone())
+        .unwrap_or_default()
 }
 
 /// Replaces the status of `base` by `status`.
@@ -43,7 +47,9 @@ pub async fn carry_out(
             return Err(failure);
         }
         // Either a conflict or unclear whether it was written: what is there now tells.
-        let Some(current) = written(leadership, api.get_opt(&name)).await? else { return Err(failure) };
+        let Some(current) = written(leadership, api.get_opt(&name)).await? else {
+            return Err(failure);
+        };
         if record_of(&current) != from || current.metadata.uid != base.metadata.uid {
             return Ok(Effect::Lost(Arc::new(current)));
         }

@@ -19,7 +19,12 @@ const PORT_NAME: &str = "mysql";
 const PORT: i32 = wire::MYSQL_PORT as i32;
 
 /// The slice that leads the master's Service to this pod; none while the pod has no address.
-pub fn slice(object: &DistributedDatabase, node: &NodeId, term: Term, pod: &PodFacts) -> Option<EndpointSlice> {
+pub fn slice(
+    object: &DistributedDatabase,
+    node: &NodeId,
+    term: Term,
+    pod: &PodFacts,
+) -> Option<EndpointSlice> {
     let address = pod.address.clone()?;
     let database = object.name_any();
     let labels = BTreeMap::from([
@@ -55,7 +60,10 @@ pub fn slice(object: &DistributedDatabase, node: &NodeId, term: Term, pod: &PodF
             name: Some(slice_name(&database)),
             namespace: object.namespace(),
             labels: Some(labels),
-            annotations: Some(BTreeMap::from([(names::ANNOTATION_TERM.to_owned(), term.to_string())])),
+            annotations: Some(BTreeMap::from([(
+                names::ANNOTATION_TERM.to_owned(),
+                term.to_string(),
+            )])),
             owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
@@ -69,7 +77,11 @@ pub fn slice(object: &DistributedDatabase, node: &NodeId, term: Term, pod: &PodF
 pub fn leads_to(slice: Option<&SliceFacts>, pod: &PodFacts) -> bool {
     slice.is_some_and(|slice| {
         slice.addresses.iter().map(Some).eq([pod.address.as_ref()])
-            && slice.ports.iter().map(|(name, port)| (name.as_str(), *port)).eq([(PORT_NAME, PORT)])
+            && slice
+                .ports
+                .iter()
+                .map(|(name, port)| (name.as_str(), *port))
+                .eq([(PORT_NAME, PORT)])
     })
 }
 
@@ -127,9 +139,15 @@ mod tests {
         };
         assert!(leads_to(Some(&right), &pod()));
         assert!(!leads_to(None, &pod()));
-        let two = SliceFacts { addresses: vec!["10.1.2.3".to_owned(), "10.1.2.4".to_owned()], ..right.clone() };
+        let two = SliceFacts {
+            addresses: vec!["10.1.2.3".to_owned(), "10.1.2.4".to_owned()],
+            ..right.clone()
+        };
         assert!(!leads_to(Some(&two), &pod()));
-        let other = SliceFacts { ports: vec![("mysql".to_owned(), 3307)], ..right };
+        let other = SliceFacts {
+            ports: vec![("mysql".to_owned(), 3307)],
+            ..right
+        };
         assert!(!leads_to(Some(&other), &pod()));
     }
 }

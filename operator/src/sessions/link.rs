@@ -53,20 +53,35 @@ pub enum Error {
 
 /// Connects and proves both sides to each other.
 pub async fn connect(target: &Target) -> Result<TlsStream<TcpStream>, Error> {
-    let silent = |_| Error::Silent { address: target.address.clone() };
+    let silent = |_| Error::Silent {
+        address: target.address.clone(),
+    };
     let tcp = timeout(CONNECT_DEADLINE, TcpStream::connect(&target.address))
         .await
         .map_err(silent)?
-        .map_err(|source| Error::Connect { address: target.address.clone(), source })?;
-    let options = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    let prepared = tcp.set_nodelay(true).and_then(|()| socket2::SockRef::from(&tcp).set_tcp_keepalive(&options));
-    prepared.map_err(|source| Error::Connect { address: target.address.clone(), source })?;
+        .map_err(|source| Error::Connect {
+            address: target.address.clone(),
+            source,
+        })?;
+    let options = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    let prepared = tcp
+        .set_nodelay(true)
+        .and_then(|()| socket2::SockRef::from(&tcp).set_tcp_keepalive(&options));
+    prepared.map_err(|source| Error::Connect {
+        address: target.address.clone(),
+        source,
+    })?;
     let host = ServerName::try_from(target.host.clone()).map_err(|_| Error::Host(target.host.clone()))?;
     let connector = TlsConnector::from(target.identity.clone());
     timeout(HANDSHAKE_DEADLINE, connector.connect(host, tcp))
         .await
         .map_err(silent)?
-        .map_err(|source| Error::Tls { host: target.host.clone(), source })
+        .map_err(|source| Error::Tls {
+            host: target.host.clone(),
+            source,
+        })
 }
 
 /// Serves the link until it ends; says why it ended. Pending orders are dropped with it.
@@ -132,5 +147,8 @@ async fn send(writer: &mut WriteHalf<TlsStream<TcpStream>>, message: &ToNode) ->
         writer.write_all(&line).await?;
         writer.flush().await
     };
-    timeout(WRITE_DEADLINE, written).await.map_err(|_| Error::WriteStuck)?.map_err(Error::Write)
+    timeout(WRITE_DEADLINE, written)
+        .await
+        .map_err(|_| Error::WriteStuck)?
+        .map_err(Error::Write)
 }

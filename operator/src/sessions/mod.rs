@@ -134,11 +134,17 @@ async fn keep<F: Fn(Happened) + Send + Sync>(target: Target, metrics: Arc<Metric
                 let mut heard_anything = false;
                 let ended = link::serve(stream, &target, outbox, |report| {
                     heard_anything = true;
-                    tell(Happened::Reported { report, heard: clock::now() });
+                    tell(Happened::Reported {
+                        report,
+                        heard: clock::now(),
+                    });
                 })
                 .await;
                 let why = crate::lease::chain(&ended);
-                tell(Happened::Broke { since: clock::now(), why });
+                tell(Happened::Broke {
+                    since: clock::now(),
+                    why,
+                });
                 if heard_anything {
                     pause = BACK_OFF_MIN;
                     last_trouble.clear();

@@ -28,15 +28,22 @@ fn identities() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let issuer = Issuer::new(params, key);
     let leaf = |name: &str| {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        (vec![cert.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        let cert = CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        (
+            vec![cert.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
     };
     let mut roots = RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
     let roots = Arc::new(roots);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build().unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        .build()
+        .unwrap();
     let (chain, key) = leaf(HOST);
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -78,7 +85,12 @@ async fn stage(host: &str, idle_limit: Millis) -> Stage {
     let running = start(target, Arc::default(), move |happened| {
         let _ = told.lock().unwrap().send(happened);
     });
-    Stage { listener, acceptor: TlsAcceptor::from(server), events, _running: running }
+    Stage {
+        listener,
+        acceptor: TlsAcceptor::from(server),
+        events,
+        _running: running,
+    }
 }
 
 impl Stage {
@@ -92,7 +104,10 @@ impl Stage {
     }
 
     async fn next(&mut self) -> Happened {
-        tokio::time::timeout(Duration::from_secs(5), self.events.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(5), self.events.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     async fn opened(&mut self) -> mpsc::Sender<Order> {
@@ -119,7 +134,9 @@ fn report() -> ToOperator {
         cloning: None,
         server: Server::Starting,
     };
-    ToOperator::Report { report: Box::new(report) }
+    ToOperator::Report {
+        report: Box::new(report),
+    }
 }
 
 #[tokio::test]
@@ -130,11 +147,37 @@ async fn an_order_is_carried_to_the_node_and_its_outcome_back() {
     say(&mut writer, &report()).await;
     assert!(matches!(stage.next().await, Happened::Reported { .. }));
     let (reply, outcome) = oneshot::channel();
-    orders.send(Order { term: Term(2), command: Command::Drain { deadline_ms: 10 }, reply }).await.unwrap();
+    orders
+        .send(Order {
+            term: Term(2),
+            command: Command::Drain { deadline_ms: 10 },
+            reply,
+        })
+        .await
+        .unwrap();
     let line = lines.next_line().await.unwrap().unwrap();
-    let ToNode::Command { id, term: Term(2), .. } = serde_json::from_str(&line).unwrap() else { panic!("{line}") };
-    say(&mut writer, &ToOperator::Outcome { id, took_ms: 3, refusal: None }).await;
-    assert_eq!(outcome.await.unwrap(), Ended { took_ms: 3, refusal: None });
+    let ToNode::Command {
+        id, term: Term(2), ..
+    } = serde_json::from_str(&line).unwrap()
+    else {
+        panic!("{line}")
+    };
+    say(
+        &mut writer,
+        &ToOperator::Outcome {
+            id,
+            took_ms: 3,
+            refusal: None,
+        },
+    )
+    .await;
+    assert_eq!(
+        outcome.await.unwrap(),
+        Ended {
+            took_ms: 3,
+            refusal: None
+        }
+    );
 }
 
 #[tokio::test]
@@ -145,7 +188,14 @@ async fn a_broken_link_is_told_at_once_drops_what_is_pending_and_is_made_again()
     say(&mut writer, &report()).await;
     assert!(matches!(stage.next().await, Happened::Reported { .. }));
     let (reply, outcome) = oneshot::channel();
-    orders.send(Order { term: Term(2), command: Command::Drain { deadline_ms: 10 }, reply }).await.unwrap();
+    orders
+        .send(Order {
+            term: Term(2),
+            command: Command::Drain { deadline_ms: 10 },
+            reply,
+        })
+        .await
+        .unwrap();
     drop((lines, writer));
     assert!(matches!(stage.next().await, Happened::Broke { .. }));
     assert!(outcome.await.is_err());
@@ -159,7 +209,9 @@ async fn a_link_on_which_nothing_comes_is_given_up() {
     let (_lines, _writer) = stage.accept().await;
     let _orders = stage.opened().await;
     let happened = stage.next().await;
-    let Happened::Broke { why, .. } = &happened else { panic!("{happened:?}") };
+    let Happened::Broke { why, .. } = &happened else {
+        panic!("{happened:?}")
+    };
     assert_eq!(why, "the node sent no report for 600 ms");
 }
 
@@ -168,6 +220,8 @@ async fn a_node_whose_certificate_is_for_another_name_is_not_spoken_to() {
     let mut stage = stage("db-1.db-nodes.ns.svc", 5000).await;
     let (tcp, _) = stage.listener.accept().await.unwrap();
     assert!(stage.acceptor.accept(tcp).await.is_err());
-    let Happened::Unreachable { why } = stage.next().await else { panic!() };
+    let Happened::Unreachable { why } = stage.next().await else {
+        panic!()
+    };
     assert!(why.contains("certificate"), "{why}");
 }

@@ -31,15 +31,25 @@ struct Said {
 
 /// All conditions.
 pub fn of(facts: &Facts<'_>) -> Vec<Condition> {
-    [ready(facts), available(facts), progressing(facts), degraded(facts), at_risk(facts), valid(facts)]
-        .into_iter()
-        .map(|said| dated(facts, said))
-        .collect()
+    [
+        ready(facts),
+        available(facts),
+        progressing(facts),
+        degraded(facts),
+        at_risk(facts),
+        valid(facts),
+    ]
+    .into_iter()
+    .map(|said| dated(facts, said))
+    .collect()
 }
 
 fn dated(facts: &Facts<'_>, said: Said) -> Condition {
     let status = if said.holds { "True" } else { "False" };
-    let before = facts.before.iter().find(|one| one.type_ == said.kind && one.status == status);
+    let before = facts
+        .before
+        .iter()
+        .find(|one| one.type_ == said.kind && one.status == status);
     Condition {
         type_: said.kind.to_owned(),
         status: status.to_owned(),
@@ -62,7 +72,11 @@ fn troubles(facts: &Facts<'_>) -> String {
         .iter()
         .filter(|node| !node.ready)
         .map(|node| {
-            let what = if node.message.is_empty() { "does not serve yet" } else { &node.message };
+            let what = if node.message.is_empty() {
+                "does not serve yet"
+            } else {
+                &node.message
+            };
             format!("{}: {what}", node.name)
         })
         .collect();
@@ -74,15 +88,31 @@ fn ready(facts: &Facts<'_>) -> Said {
     let message = if holds {
         format!("A master leads and all {} nodes serve.", facts.wanted)
     } else {
-        format!("{} of {} nodes serve. {}", serving(facts), facts.wanted, troubles(facts))
+        format!(
+            "{} of {} nodes serve. {}",
+            serving(facts),
+            facts.wanted,
+            troubles(facts)
+        )
     };
-    Said { kind: "Ready", holds, reason: if holds { "AllNodesServe" } else { "NotAllNodesServe" }, message }
+    Said {
+        kind: "Ready",
+        holds,
+        reason: if holds {
+            "AllNodesServe"
+        } else {
+            "NotAllNodesServe"
+        },
+        message,
+    }
 }
 
 fn master_serves(facts: &Facts<'_>) -> bool {
-    facts.record.master.as_ref().is_some_and(|master| {
-        facts.nodes.iter().any(|node| node.name == *master && node.ready)
-    })
+    facts
+        .record
+        .master
+        .as_ref()
+        .is_some_and(|master| facts.nodes.iter().any(|node| node.name == *master && node.ready))
 }
 
 fn available(facts: &Facts<'_>) -> Said {
@@ -90,17 +120,28 @@ fn available(facts: &Facts<'_>) -> Said {
     let needed = facts.record.acks as usize;
     let (holds, reason, message) = match &facts.record.master {
         None => (false, "NoMaster", "There is no master now.".to_owned()),
-        Some(master) if !master_serves(facts) => {
-            (false, "MasterNotServing", format!("The master {master} is not known to serve."))
-        }
+        Some(master) if !master_serves(facts) => (
+            false,
+            "MasterNotServing",
+            format!("The master {master} is not known to serve."),
+        ),
         Some(master) if slaves < needed => (
             false,
             "WritesWait",
             format!("Writes on {master} wait: {needed} slaves must hold each one and {slaves} follow."),
         ),
-        Some(master) => (true, "MasterServes", format!("{master} accepts and acknowledges writes.")),
+        Some(master) => (
+            true,
+            "MasterServes",
+            format!("{master} accepts and acknowledges writes."),
+        ),
     };
-    Said { kind: "Available", holds, reason, message }
+    Said {
+        kind: "Available",
+        holds,
+        reason,
+        message,
+    }
 }
 
 fn progressing(facts: &Facts<'_>) -> Said {
@@ -108,12 +149,20 @@ fn progressing(facts: &Facts<'_>) -> Said {
     let catching_up = facts.phase == Phase::Degraded && facts.record.master.is_some();
     let (reason, message) = match facts.report.decision {
         Decision::Changing => ("MasterChanges", waiting(facts, "The master changes.")),
-        Decision::Starting => ("Starting", waiting(facts, "The first master waits for its nodes.")),
+        Decision::Starting => (
+            "Starting",
+            waiting(facts, "The first master waits for its nodes."),
+        ),
         Decision::Steady if catching_up => ("NodesReturn", troubles(facts)),
         Decision::Steady => ("Settled", "Nothing is under way.".to_owned()),
         Decision::Blocked => ("Blocked", waiting(facts, "Nothing can be done safely.")),
     };
-    Said { kind: "Progressing", holds: changing || catching_up, reason, message }
+    Said {
+        kind: "Progressing",
+        holds: changing || catching_up,
+        reason,
+        message,
+    }
 }
 
 fn waiting(facts: &Facts<'_>, first: &str) -> String {
@@ -147,7 +196,12 @@ fn degraded(facts: &Facts<'_>) -> Said {
     if reason == "Whole" {
         "Every node serves.".clone_into(&mut message);
     }
-    Said { kind: "Degraded", holds: lacking || noted, reason, message }
+    Said {
+        kind: "Degraded",
+        holds: lacking || noted,
+        reason,
+        message,
+    }
 }
 
 fn at_risk(facts: &Facts<'_>) -> Said {
@@ -155,25 +209,46 @@ fn at_risk(facts: &Facts<'_>) -> Said {
     let message = if holds {
         "The loss of one more node stops writes.".to_owned()
     } else {
-        format!("{} may fail without stopping writes or losing acknowledged data.", plural(facts.safe))
+        format!(
+            "{} may fail without stopping writes or losing acknowledged data.",
+            plural(facts.safe)
+        )
     };
-    Said { kind: "AtRisk", holds, reason: if holds { "NoNodeToSpare" } else { "NodesToSpare" }, message }
+    Said {
+        kind: "AtRisk",
+        holds,
+        reason: if holds { "NoNodeToSpare" } else { "NodesToSpare" },
+        message,
+    }
 }
 
 fn plural(nodes: i32) -> String {
-    if nodes == 1 { "One node".to_owned() } else { format!("{nodes} nodes") }
+    if nodes == 1 {
+        "One node".to_owned()
+    } else {
+        format!("{nodes} nodes")
+    }
 }
 
 fn valid(facts: &Facts<'_>) -> Said {
     match facts.applied {
-        Applied::Invalid { problems } => {
-            Said { kind: "Valid", holds: false, reason: "Refused", message: problems.join("; ") }
-        }
-        Applied::Done => {
-            Said { kind: "Valid", holds: true, reason: "Accepted", message: "The spec is applied.".to_owned() }
-        }
-        Applied::Failed { message } => {
-            Said { kind: "Valid", holds: true, reason: "NotAppliedYet", message: message.clone() }
-        }
+        Applied::Invalid { problems } => Said {
+            kind: "Valid",
+            holds: false,
+            reason: "Refused",
+            message: problems.join("; "),
+        },
+        Applied::Done => Said {
+            kind: "Valid",
+            holds: true,
+            reason: "Accepted",
+            message: "The spec is applied.".to_owned(),
+        },
+        Applied::Failed { message } => Said {
+            kind: "Valid",
+            holds: true,
+            reason: "NotAppliedYet",
+            message: message.clone(),
+        },
     }
 }

@@ -9,8 +9,8 @@ use api::names;
 use api::resource::{FailoverStatus, NodeRole, NodeStatus, Phase, RequestStatus};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
 use failover::{
-    Applier, Decision, GtidSet, Millis, NodeId, NodeView, Observed, Policy, Receiver, Record, Report, Role, Server,
-    ServerState, Session,
+    Applier, Decision, GtidSet, Millis, NodeId, NodeView, Observed, Policy, Receiver, Record, Report, Role,
+    Server, ServerState, Session,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -49,7 +49,18 @@ pub struct Input<'a> {
 
 /// The status.
 pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
-    let Input { object, applied, observed, report, policy, troubles, completes, answered, now, wall } = input;
+    let Input {
+        object,
+        applied,
+        observed,
+        report,
+        policy,
+        troubles,
+        completes,
+        answered,
+        now,
+        wall,
+    } = input;
     let before = object.status.clone().unwrap_or_default();
     let record = &observed.record;
     let nodes: Vec<NodeStatus> = observed
@@ -62,15 +73,27 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
     let safe = safe_to_lose(observed, policy);
     let mut explanation = explain(report);
     if let Applied::Failed { message } = applied {
-        explanation.push(format!("An object of the database could not be applied: {message}"));
+        explanation.push(format!(
+            "An object of the database could not be applied: {message}"
+        ));
     }
     let mut last_failovers = before.last_failovers;
     if let Some(change) = completes {
-        last_failovers.insert(0, FailoverStatus { at: Time(wall), change });
+        last_failovers.insert(
+            0,
+            FailoverStatus {
+                at: Time(wall),
+                change,
+            },
+        );
         last_failovers.truncate(REMEMBERED);
     }
     let last_request = match answered {
-        Some((done, message)) => Some(RequestStatus { at: Time(wall), done, message }),
+        Some((done, message)) => Some(RequestStatus {
+            at: Time(wall),
+            done,
+            message,
+        }),
         None => before.last_request,
     };
     let conditions = conditions::of(&conditions::Facts {
@@ -143,7 +166,14 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
 /// The report in sentences.
 pub fn explain(report: &Report) -> Vec<String> {
     // The milliseconds it has been running change all the time; they are in the record of the finished change.
-    let Report { decision, chosen, rejected, waiting_for, notes, running_ms: _ } = report;
+    let Report {
+        decision,
+        chosen,
+        rejected,
+        waiting_for,
+        notes,
+        running_ms: _,
+    } = report;
     let mut all = vec![
         match decision {
             Decision::Steady => "The master leads; nothing is to be decided.",
@@ -153,8 +183,16 @@ pub fn explain(report: &Report) -> Vec<String> {
         }
         .to_owned(),
     ];
-    all.extend(chosen.iter().map(|(node, why)| format!("Chosen: {node}, because {why}.")));
-    all.extend(rejected.iter().map(|(node, why)| format!("Not chosen: {node}, because {why}.")));
+    all.extend(
+        chosen
+            .iter()
+            .map(|(node, why)| format!("Chosen: {node}, because {why}.")),
+    );
+    all.extend(
+        rejected
+            .iter()
+            .map(|(node, why)| format!("Not chosen: {node}, because {why}.")),
+    );
     all.extend(waiting_for.iter().map(|what| format!("Waiting for: {what}.")));
     all.extend(notes.iter().cloned());
     all
@@ -168,7 +206,12 @@ pub fn serves(name: &NodeId, view: &NodeView, record: &Record) -> bool {
     }
     match &server.role {
         Role::Master { term, .. } => record.master.as_ref() == Some(name) && *term == record.term,
-        Role::Slave { caught_up, receiver, applier, .. } => {
+        Role::Slave {
+            caught_up,
+            receiver,
+            applier,
+            ..
+        } => {
             *caught_up
                 && matches!(receiver, Receiver::Receiving { .. })
                 && matches!(applier, Applier::Running)
@@ -189,7 +232,9 @@ fn node_status(
     let record = &observed.record;
     let server = view.server();
     let master = record.master.as_ref().filter(|master| *master != name);
-    let led_by = master.and_then(|master| observed.nodes.get(master)).and_then(NodeView::server);
+    let led_by = master
+        .and_then(|master| observed.nodes.get(master))
+        .and_then(NodeView::server);
     let behind = led_by.zip(server).map(|(master, server)| {
         i64::try_from(master.executed.subtract(&server.executed).count()).unwrap_or(i64::MAX)
     });
@@ -220,7 +265,11 @@ fn heard(view: &NodeView, now: Millis, wall: Timestamp) -> Option<Timestamp> {
 
 fn node_role(view: &NodeView, record: &Record, name: &NodeId) -> NodeRole {
     let Some(report) = view.live_report() else {
-        return if matches!(view.session, Session::Broken { .. }) { NodeRole::Down } else { NodeRole::Unknown };
+        return if matches!(view.session, Session::Broken { .. }) {
+            NodeRole::Down
+        } else {
+            NodeRole::Unknown
+        };
     };
     if report.cloning.is_some() {
         return NodeRole::Cloning;
@@ -266,12 +315,23 @@ fn message_of(view: &NodeView, record: &Record, name: &NodeId, trouble: Option<&
         }
         Role::Master { .. } => String::new(),
         Role::Idle => "neither leads nor follows".to_owned(),
-        Role::Slave { receiver, applier, caught_up, .. } => slave_message(receiver, applier, *caught_up),
+        Role::Slave {
+            receiver,
+            applier,
+            caught_up,
+            ..
+        } => slave_message(receiver, applier, *caught_up),
     }
 }
 
 fn slave_message(receiver: &Receiver, applier: &Applier, caught_up: bool) -> String {
-    let because = |error: &str| if error.is_empty() { String::new() } else { format!(": {error}") };
+    let because = |error: &str| {
+        if error.is_empty() {
+            String::new()
+        } else {
+            format!(": {error}")
+        }
+    };
     match (receiver, applier) {
         (_, Applier::Stopped { error }) => format!("does not execute what it receives{}", because(error)),
         (Receiver::Stopped { error }, _) => format!("does not receive{}", because(error)),

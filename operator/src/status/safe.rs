@@ -15,14 +15,22 @@ pub fn safe_to_lose(observed: &Observed, policy: &Policy) -> i32 {
         return 0;
     }
     let master_serves = record.master.as_ref().is_some_and(|master| {
-        observed.nodes.get(master).is_some_and(|view| serves(master, view, record))
+        observed
+            .nodes
+            .get(master)
+            .is_some_and(|view| serves(master, view, record))
     });
     if !master_serves {
         return 0;
     }
     let slaves = observed.nodes.iter().filter(|(name, view)| {
-        let member = view.report.as_ref().is_some_and(|report| record.members.get(*name) == Some(&report.volume));
-        let follows = view.server().is_some_and(|server| matches!(server.role, Role::Slave { .. }));
+        let member = view
+            .report
+            .as_ref()
+            .is_some_and(|report| record.members.get(*name) == Some(&report.volume));
+        let follows = view
+            .server()
+            .is_some_and(|server| matches!(server.role, Role::Slave { .. }));
         member && follows && serves(name, view, record)
     });
     let slaves = i64::try_from(slaves.count()).unwrap_or(0);

@@ -53,7 +53,14 @@ fn slave() -> NodeView {
 fn database(nodes: u32) -> Observed {
     let names: Vec<NodeId> = (0..nodes).map(|index| names::node("db", index).into()).collect();
     let mut views: BTreeMap<NodeId, NodeView> = names.iter().map(|name| (name.clone(), slave())).collect();
-    views.insert("db-0".into(), view(Role::Master { term: Term(3), acks: nodes / 2, waiting: 0 }));
+    views.insert(
+        "db-0".into(),
+        view(Role::Master {
+            term: Term(3),
+            acks: nodes / 2,
+            waiting: 0,
+        }),
+    );
     let record = Record {
         term: Term(3),
         master: Some("db-0".into()),
@@ -62,7 +69,11 @@ fn database(nodes: u32) -> Observed {
         acks: nodes / 2,
         members: names.into_iter().map(|name| (name, "v".into())).collect(),
     };
-    Observed { record, nodes: views, switchover: None }
+    Observed {
+        record,
+        nodes: views,
+        switchover: None,
+    }
 }
 
 fn policy(nodes: u32) -> Policy {
@@ -72,7 +83,13 @@ fn policy(nodes: u32) -> Policy {
 }
 
 fn object() -> DistributedDatabase {
-    let mut object = DistributedDatabase::new("db", api::DistributedDatabaseSpec { nodes: 3, ..Default::default() });
+    let mut object = DistributedDatabase::new(
+        "db",
+        api::DistributedDatabaseSpec {
+            nodes: 3,
+            ..Default::default()
+        },
+    );
     object.metadata.generation = Some(7);
     object
 }
@@ -112,7 +129,12 @@ fn a_lost_slave_leaves_a_degraded_database_at_risk() {
 fn a_completed_failover_stands_first_in_the_list() {
     let change = Change {
         term: Term(3),
-        intent: Intent { kind: Kind::Failover, cause: Cause::ServerDied, from: Some("db-1".into()), to: None },
+        intent: Intent {
+            kind: Kind::Failover,
+            cause: Cause::ServerDied,
+            from: Some("db-1".into()),
+            to: None,
+        },
         master: "db-0".into(),
         steps: BTreeMap::from([("recorded".to_owned(), 4), ("promoted".to_owned(), 60)]),
         total: 90,
@@ -129,13 +151,22 @@ fn a_blocked_change_says_what_it_waits_for() {
     report.waiting_for.push("db-1 does not answer".to_owned());
     let status = status(&observed, &report, None);
     assert_eq!(status.phase, Phase::Down);
-    assert!(status.explanation.contains(&"Waiting for: db-1 does not answer.".to_owned()), "{status:?}");
+    assert!(
+        status
+            .explanation
+            .contains(&"Waiting for: db-1 does not answer.".to_owned()),
+        "{status:?}"
+    );
 }
 
 #[test]
 fn safe_to_lose_counts_quorum_and_acknowledgements() {
     for (nodes, expected) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (7, 3), (9, 4)] {
-        assert_eq!(safe_to_lose(&database(nodes), &policy(nodes)), expected, "{nodes} nodes");
+        assert_eq!(
+            safe_to_lose(&database(nodes), &policy(nodes)),
+            expected,
+            "{nodes} nodes"
+        );
     }
 }
 
@@ -147,7 +178,10 @@ fn nothing_is_safe_to_lose_without_a_spare_slave_a_master_or_automatic_failover(
     let mut headless = database(3);
     headless.record.master = None;
     assert_eq!(safe_to_lose(&headless, &policy(3)), 0);
-    let manual = Policy { automatic: false, ..policy(3) };
+    let manual = Policy {
+        automatic: false,
+        ..policy(3)
+    };
     assert_eq!(safe_to_lose(&database(3), &manual), 0);
 }
 

@@ -1,0 +1,408 @@
+//! A change of master, from the recorded term to the routed new master.
+//!
+//! ```text
+//!   record term ─► take labels ┐                        ┌► route (label, Service)
+//!                  fence ──────┴► elect ─► drain ─► promote               ├─► record master
+//!                                                       └► others follow
+//! ```
+//! A term has one candidate at most. Where that is lost, or the operator forgot whom it asked, a new term is taken,
+//! whose fences end everything that the older one may still do.
+
+use crate::{
+    Action, Change, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
+    Report, State, Term,
+    elect::{self, Wishes},
+    quorum,
+    rejoin::{self, Leader},
+    step::take_term,
+};
+
+/// How long a node may report neither its fence nor its mastership while it is promoted, in milliseconds.
+const PROMOTION_MOMENT: Millis = 2000;
+
+/// Carries the recorded intent on from wherever it stands.
+pub(crate) fn carry_through(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    policy: &Policy,
+    now: Millis,
+) -> (Plan, Report) {
+    let term = observed.record.term;
+    if state.own_term != Some(term) {
+        return adopt(state, observed, intent, now);
+    }
+    let begun = *state.begun.get_or_insert(now);
+    state.marks.entry("recorded").or_insert(now);
+    let mut report = Report::of(Decision::Changing);
+    report.running_ms = Some(now.saturating_sub(begun));
+    let mut plan = unlabel(observed, term, state.candidate.as_ref().map(|(node, _)| node));
+    if state.candidate.is_none() {
+        let fences = fence_and_elect(state, observed, intent, policy, now, &mut report);
+        plan.extend(fences);
+    }
+    if let Some((candidate, requires)) = state.candidate.clone() {
+        if let Some((because, rejected)) = &state.election {
+            report.chosen = Some((candidate.clone(), because.clone()));
+            report.rejected.clone_from(rejected);
+        }
+        if let Some(why) = lost(state, observed, &candidate, term, now) {
+            report.notes.push(format!(
+                "{candidate} was lost while it was made master: {why}; beginning again"
+            ));
+            let to = None;
+            let intent = Intent {
+                kind: Kind::Failover,
+                to,
+                ..intent.clone()
+            };
+            return (vec![take_term(state, observed, intent, begun)], report);
+        }
+        plan.extend(install(
+            state,
+            observed,
+            intent,
+            (&candidate, &requires),
+            policy,
+            now,
+            &mut report,
+        ));
+    }
+    (plan, report)
+}
+
+/// Takes over what another operator, or this one in an earlier life, began.
+fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -> (Plan, Report) {
+    let mut report = Report::of(Decision::Changing);
+    let term = observed.record.term;
+    if let Some(leader) = observed
+        .nodes
+        .keys()
+        .find(|node| Leader::of(observed, node, term).is_some())
+    {
+        // The node was promoted in this term, and a term has one candidate: only the rest is left to do.
+        let requires = observed
+            .nodes
+            .get(leader)
+            .and_then(|view| view.server())
+            .map(|it| it.executed.clone());
+        state.own_term = Some(term);
+        state.candidate = Some((leader.clone(), requires.unwrap_or_default()));
+        report.notes.push(format!(
+            "{leader} was promoted by an operator that ended since; completing term {term}"
+        ));
+        return (Vec::new(), report);
+    }
+    let reachable = quorum::fenceable(observed);
+    if let Some(reason) = reachable.unsafe_because() {
+        report.decision = Decision::Blocked;
+        report.waiting_for.push(reason);
+        return (Vec::new(), report);
+    }
+    let begun = state.begun.unwrap_or(now);
+    report.notes.push(format!(
+        "term {term} was begun by an operator that ended since; beginning again in a new one"
+    ));
+    (vec![take_term(state, observed, intent.clone(), begun)], report)
+}
+
+/// Takes `role=master` from every pod and stamps all, so that no older term can label one any more.
+fn unlabel(observed: &Observed, term: Term, candidate: Option<&NodeId>) -> Plan {
+    let stale = observed.nodes.iter().filter(|(node, view)| match &view.pod {
+        Pod::Present {
+            labelled_master,
+            stamp,
+            ..
+        } => *stamp < term || (*labelled_master && candidate != Some(*node)),
+        Pod::Missing => false,
+    });
+    stale
+        .map(|(node, _)| Action::Unlabel {
+            node: node.clone(),
+            term,
+        })
+        .collect()
+}
+
+fn fence_and_elect(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    policy: &Policy,
+    now: Millis,
+    report: &mut Report,
+) -> Plan {
+    let term = observed.record.term;
+    let deadline_over = now.saturating_sub(state.begun.unwrap_or(now)) >= policy.switchover_deadline;
+    if let Some(plan) = hand_over(observed, intent, term, deadline_over, report) {
+        return plan;
+    }
+    let fences = fences(observed, term);
+    let fenced = quorum::fenced(observed, term);
+    let everybody = intent.kind == Kind::Bootstrap && fenced.have.len() < observed.record.size as usize;
+    if everybody || !fenced.is_met() {
+        report.waiting_for.extend(fenced.unsafe_because());
+        if fences.is_empty() {
+            report.decision = Decision::Blocked;
+        }
+        return fences;
+    }
+    state.marks.entry("fenced").or_insert(now);
+    match elect::elect(&quorum::fenced_states(observed, term), &wishes(observed, intent)) {
+        Ok(election) => {
+            state.candidate = Some((election.chosen, election.requires));
+            state.election = Some((election.because, election.rejected));
+        }
+        Err(incomparable) => {
+            report.decision = Decision::Blocked;
+            let lacks: Vec<String> = incomparable
+                .lacks
+                .iter()
+                .map(|(node, n)| format!("{node} lacks {n}"))
+                .collect();
+            report.waiting_for.push(format!(
+                "no fenced node holds all that the fenced nodes hold together ({} transactions); a further node could",
+                lacks.join(", ")
+            ));
+        }
+    }
+    fences
+}
+
+/// The first half of a switchover: the old master stops in order while its slaves still receive, until one that may
+/// lead holds everything. `None` when that is over, in whichever way.
+fn hand_over(
+    observed: &Observed,
+    intent: &Intent,
+    term: Term,
+    deadline_over: bool,
+    report: &mut Report,
+) -> Option<Plan> {
+    let old = intent
+        .from
+        .as_ref()
+        .filter(|_| intent.kind == Kind::Switchover && !deadline_over)?;
+    let view = observed.nodes.get(old)?;
+    let (server, live) = (view.server()?, view.live_report()?);
+    if live.fenced != Some(term) {
+        report.waiting_for.push(format!("{old} to stop accepting writes"));
+        return Some(vec![Action::Fence {
+            node: old.clone(),
+            term,
+            orderly: true,
+        }]);
+    }
+    let complete = |node: &NodeId| {
+        let holds = observed
+            .nodes
+            .get(node)
+            .and_then(|view| view.server())
+            .map(crate::ServerState::holds);
+        holds.is_some_and(|holds| holds.contains(&server.executed))
+    };
+    let answers = |node: &&NodeId| {
+        observed
+            .nodes
+            .get(*node)
+            .is_some_and(|view| view.server().is_some())
+    };
+    let heirs: Vec<&NodeId> = match &intent.to {
+        Some(to) => Vec::from_iter(Some(to).filter(answers)),
+        None => observed
+            .record
+            .members
+            .keys()
+            .filter(|node| *node != old)
+            .filter(answers)
+            .collect(),
+    };
+    if heirs.is_empty() || heirs.iter().any(|node| complete(node)) {
+        return None;
+    }
+    report.waiting_for.push(format!(
+        "{} to receive the last writes",
+        intent.to.as_ref().map_or("a slave", NodeId::as_str)
+    ));
+    Some(Vec::new())
+}
+
+/// Fences for every node that answers and has not confirmed one in this term.
+fn fences(observed: &Observed, term: Term) -> Plan {
+    let open = observed.nodes.iter().filter(|(_, view)| {
+        view.live_report()
+            .is_some_and(|report| report.fenced != Some(term) && report.term <= term)
+    });
+    open.map(|(node, _)| Action::Fence {
+        node: node.clone(),
+        term,
+        orderly: false,
+    })
+    .collect()
+}
+
+fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
+    let mut avoid = std::collections::BTreeMap::new();
+    for (node, view) in &observed.nodes {
+        let leaving = match &view.pod {
+            Pod::Missing => Some("its pod is gone"),
+            Pod::Present { deleting: true, .. } => Some("its pod is being deleted"),
+            Pod::Present { .. } => view
+                .live_report()
+                .is_some_and(|report| report.stopping)
+                .then_some("its pod is stopping"),
+        };
+        if let Some(why) = leaving {
+            avoid.insert(node.clone(), why.to_owned());
+        }
+    }
+    if let (Some(from), Kind::Failover | Kind::Switchover) = (&intent.from, intent.kind) {
+        avoid
+            .entry(from.clone())
+            .or_insert_with(|| "is the master that is replaced".to_owned());
+    }
+    Wishes {
+        preferred: intent.to.clone(),
+        avoid,
+    }
+}
+
+/// Why the candidate can no longer become the master of this term, if it cannot.
+///
+/// A promotion ends the fence before the node leads, so for a moment it reports neither; only where that lasts was
+/// the promotion lost, with the server or agent that carried it out.
+fn lost(
+    state: &mut State,
+    observed: &Observed,
+    candidate: &NodeId,
+    term: Term,
+    now: Millis,
+) -> Option<String> {
+    let view = observed.nodes.get(candidate)?;
+    if matches!(view.pod, Pod::Missing) {
+        return Some("its pod is gone".to_owned());
+    }
+    if view.leads_in(term) {
+        state.between_since = None;
+        return None;
+    }
+    match (view.server(), view.live_report()) {
+        (Some(_), Some(report)) if report.fenced == Some(term) => {
+            state.between_since = None;
+            None
+        }
+        (Some(_), Some(_)) => {
+            let since = *state.between_since.get_or_insert(now);
+            (now.saturating_sub(since) >= PROMOTION_MOMENT)
+                .then(|| "it is no longer fenced in this term and does not lead".to_owned())
+        }
+        _ => Some(quorum::silence(view)),
+    }
+}
+
+/// The second half: drain, promote, route, and everybody follows.
+fn install(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    (candidate, requires): (&NodeId, &GtidSet),
+    policy: &Policy,
+    now: Millis,
+    report: &mut Report,
+) -> Plan {
+    let term = observed.record.term;
+    let executed = observed
+        .nodes
+        .get(candidate)
+        .and_then(|view| view.server())
+        .map(|it| &it.executed);
+    let drained = executed.is_some_and(|executed| executed.contains(requires));
+    let Some(leader) = Leader::of(observed, candidate, term) else {
+        let node = candidate.clone();
+        if !drained {
+            report
+                .waiting_for
+                .push(format!("{candidate} to execute what it received"));
+            return vec![Action::Drain { node, term }];
+        }
+        state.marks.entry("drained").or_insert(now);
+        report.waiting_for.push(format!("{candidate} to become master"));
+        return vec![Action::Promote {
+            node,
+            term,
+            acks: observed.record.acks,
+            requires: requires.clone(),
+        }];
+    };
+    state.marks.entry("drained").or_insert(now);
+    state.marks.entry("promoted").or_insert(now);
+    let mut plan = rejoin::followers(observed, leader, policy, report);
+    let stamped = |view: &crate::NodeView| match &view.pod {
+        Pod::Present {
+            labelled_master,
+            stamp,
+            ..
+        } => (*labelled_master, *stamp == term),
+        Pod::Missing => (false, true),
+    };
+    let others_clear = observed
+        .nodes
+        .iter()
+        .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
+    match observed.nodes.get(candidate).map(stamped) {
+        Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
+        Some((false, true)) if others_clear => {
+            report
+                .waiting_for
+                .push(format!("clients to be led to {candidate}"));
+            plan.push(Action::Route {
+                node: candidate.clone(),
+                term,
+            });
+        }
+        _ => report
+            .waiting_for
+            .push("the label role=master to leave the other pods".to_owned()),
+    }
+    plan
+}
+
+/// The change is complete: the record says so, and whoever asked is answered.
+fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &NodeId, now: Millis) -> Plan {
+    state.marks.entry("routed").or_insert(now);
+    let begun = state.begun.unwrap_or(now);
+    let change = Change {
+        term: observed.record.term,
+        intent: intent.clone(),
+        master: master.clone(),
+        steps: state
+            .marks
+            .iter()
+            .map(|(step, at)| ((*step).to_owned(), at.saturating_sub(begun)))
+            .collect(),
+        total: now.saturating_sub(begun),
+    };
+    let record = Record {
+        master: Some(master.clone()),
+        intent: None,
+        ..observed.record.clone()
+    };
+    let mut plan = vec![Action::Record {
+        record,
+        completes: Some(change),
+    }];
+    if let Some(wish) = &observed.switchover {
+        let (done, message) = if wish.to == *master {
+            (true, format!("{master} leads in term {}", observed.record.term))
+        } else {
+            (
+                false,
+                format!(
+                    "{} could not take over in time; {master} leads in term {}",
+                    wish.to, observed.record.term
+                ),
+            )
+        };
+        plan.push(Action::Answer { done, message });
+    }
+    plan
+}

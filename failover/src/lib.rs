@@ -1,0 +1,69 @@
+//! Decides who leads a replicated MySQL: from what was observed to what is to be done, and why.
+//!
+//! ```text
+//!   Record (durable, in the resource's status)  ─┐
+//!   Observed (nodes' reports, pods, requests)   ─┼─►  step()  ─►  Plan     what to do now, as data
+//!   State (volatile memory of this leader)      ─┤              Report   what was chosen, rejected, awaited
+//!   Policy, now                                 ─┘              State
+//! ```
+//!
+//! The crate reads no clock, draws no random number, does no I/O and knows neither Kubernetes nor MySQL's
+//! protocol; its dependency list shows it. The caller observes, calls [`step`] whenever something changed,
+//! carries out the plan without choices of its own, and calls again. The plan is level-triggered: an action is
+//! repeated until the observation shows its effect, so a lost reply costs nothing but time.
+//!
+//! Invariants, each kept by the module named:
+//! 1. A change of master has a term, recorded by compare-and-swap before its first command ([`step`]).
+//! 2. Promotion in term T needs fences confirmed in T by so many nodes that the old master can get no further
+//!    write acknowledged ([`quorum`]).
+//! 3. The promoted node holds all that any fenced node received or executed, and has executed it ([`elect`]).
+//! 4. A term has at most one candidate, and the role label leaves every pod before one gets it ([`step`]).
+//! 5. A healthy master is left alone, and without a quorum nothing is done ([`evidence`], [`quorum`]).
+//! 6. A node joins the new master only with a set that the master's contains; else it is cloned ([`rejoin`]).
+
+mod change;
+pub mod elect;
+pub mod evidence;
+pub mod gtid;
+pub mod ids;
+pub mod observed;
+pub mod plan;
+pub mod quorum;
+pub mod record;
+pub mod rejoin;
+mod resize;
+mod step;
+
+pub use gtid::GtidSet;
+pub use ids::{Millis, NodeId, Term, VolumeId};
+pub use observed::{
+    Applier, Followed, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, ServerState, Session,
+    Switchover,
+};
+pub use plan::{Action, Decision, Plan, Report};
+pub use record::{Cause, Change, Intent, Kind, Record};
+pub use step::{State, step};
+
+/// What the user decided about failing over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether a dead master is replaced without being asked.
+    pub automatic: bool,
+    /// How long a node may be silent before it counts as unreachable, in milliseconds.
+    pub detect_after: Millis,
+    /// How long a planned switchover may take before it returns to the old master, in milliseconds.
+    pub switchover_deadline: Millis,
+    /// How many nodes the resource asks for.
+    pub nodes: u32,
+    /// What happens to a node with transactions that the master lacks.
+    pub errant: ErrantPolicy,
+}
+
+/// What happens to a node that holds transactions which the master lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrantPolicy {
+    /// It is cloned again from a node in good standing.
+    Repair,
+    /// It is held as it is, for a person to look at.
+    Quarantine,
+}

@@ -1,0 +1,257 @@
+//! What the engine is told: the pods as Kubernetes has them, the sessions, and each node's own report.
+//!
+//! "Not answered" is a value of its own everywhere; nothing here reads silence as "no".
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{GtidSet, Millis, NodeId, Record, Term, VolumeId};
+
+/// Everything one decision is made from.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The durable record, as last written or read by this operator.
+    pub record: Record,
+    /// Every node that the resource asks for or that still exists.
+    pub nodes: BTreeMap<NodeId, NodeView>,
+    /// A switchover that somebody asked for and that has no outcome yet.
+    pub switchover: Option<Switchover>,
+}
+
+/// A wish for another master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switchover {
+    /// The node that is to lead.
+    pub to: NodeId,
+}
+
+/// One node as this operator sees it.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Its pod.
+    pub pod: Pod,
+    /// The connection to its agent.
+    pub session: Session,
+    /// The newest report, of whatever age; `None` before the first.
+    pub report: Option<NodeReport>,
+}
+
+/// A node's pod as the API server has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pod {
+    /// There is no pod object of that name, or it is another one than the node's session belongs to.
+    Missing,
+    /// The pod object exists.
+    Present {
+        /// The pod's address, once it has one.
+        address: Option<String>,
+        /// Its deletion was asked for.
+        deleting: bool,
+        /// It carries the label `role=master`.
+        labelled_master: bool,
+        /// The newest term that stamped the pod; a label is only ever put on a pod by the term of its stamp.
+        stamp: Term,
+    },
+}
+
+/// The connection between operator and node agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// There has been none yet.
+    Never,
+    /// It is open; the last report came at `heard`.
+    Open {
+        /// The moment of the last report.
+        heard: Millis,
+    },
+    /// It broke at `since` and was not restored.
+    Broken {
+        /// The moment it broke.
+        since: Millis,
+    },
+}
+
+/// What a node agent reports of itself; sent at every change and as a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeReport {
+    /// The life of the node's data.
+    pub volume: VolumeId,
+    /// The highest term that the node has stored durably. It obeys no older one.
+    pub term: Term,
+    /// The term in which the node confirmed that it acknowledges nothing any more, to any master. Durable: it
+    /// outlives restarts of the agent and of mysqld, and ends only when the node is promoted or follows a master
+    /// in the same or a later term.
+    pub fenced: Option<Term>,
+    /// The master this data was last told to follow, and the term. Durable: outlives restarts, ends with a
+    /// promotion or a clone.
+    #[serde(default)]
+    pub followed: Option<Followed>,
+    /// The pod was told to stop and waits to hand over.
+    pub stopping: bool,
+    /// A clone into this node is under way; the number counts completed hundredths.
+    pub cloning: Option<u8>,
+    /// The MySQL server.
+    pub server: Server,
+}
+
+/// The last master that a node was told to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Followed {
+    /// The term of the command.
+    pub term: Term,
+    /// The master.
+    pub source: NodeId,
+}
+
+/// The state of a node's MySQL server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
+pub enum Server {
+    /// There is no mysqld process.
+    Down {
+        /// How the last one ended, or why none could be started.
+        cause: String,
+    },
+    /// The process runs but has not answered yet since it was started.
+    Starting,
+    /// The process runs but has not answered its probe for so long.
+    Hung {
+        /// Milliseconds since the last answer.
+        silent_ms: Millis,
+    },
+    /// It answers.
+    Up(Box<ServerState>),
+}
+
+/// What a MySQL server that answers says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerState {
+    /// `@@server_uuid`: the origin of what this server commits itself.
+    pub uuid: String,
+    /// `@@version`.
+    pub version: String,
+    /// What the server does now.
+    pub role: Role,
+    /// `@@gtid_executed`.
+    pub executed: GtidSet,
+    /// What was received from a source, executed or not.
+    pub received: GtidSet,
+    /// `@@gtid_purged`: what is no longer in the binary logs.
+    pub purged: GtidSet,
+    /// Ordinary clients may connect and the server may be read.
+    pub open: bool,
+}
+
+/// What a MySQL server does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "role")]
+pub enum Role {
+    /// It accepts no writes and receives none: freshly booted, or fenced.
+    Idle,
+    /// It accepts writes as the master of a term.
+    Master {
+        /// The term it was promoted in.
+        term: Term,
+        /// How many slaves it waits for before it acknowledges a write.
+        acks: u32,
+        /// Sessions that wait for an acknowledgement now.
+        waiting: u32,
+    },
+    /// It follows a master.
+    Slave {
+        /// The term in which it was told to.
+        term: Term,
+        /// The node it follows.
+        source: NodeId,
+        /// The address it follows it at.
+        address: String,
+        /// The connection to the master.
+        receiver: Receiver,
+        /// The execution of what was received.
+        applier: Applier,
+        /// It has executed all that its master had when it was told to follow.
+        caught_up: bool,
+    },
+}
+
+/// The state of a slave's receiver (IO) thread.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
+pub enum Receiver {
+    /// Connected; something, if only a heartbeat, came `age_ms` ago.
+    Receiving {
+        /// Milliseconds since anything came from the master.
+        age_ms: Millis,
+    },
+    /// Trying to connect.
+    Connecting {
+        /// The server's last error text, empty where there is none.
+        error: String,
+    },
+    /// Not running.
+    Stopped {
+        /// The error that stopped it, empty where it was told to.
+        error: String,
+    },
+}
+
+/// The state of a slave's applier (SQL) threads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
+pub enum Applier {
+    /// Running.
+    Running,
+    /// Not running.
+    Stopped {
+        /// The error that stopped it, empty where it was told to.
+        error: String,
+    },
+}
+
+impl ServerState {
+    /// Everything the server holds: received or executed.
+    pub fn holds(&self) -> GtidSet {
+        self.executed.union(&self.received)
+    }
+}
+
+impl NodeView {
+    /// The server's own words, where it answers and the session is open.
+    pub fn server(&self) -> Option<&ServerState> {
+        match (&self.session, &self.report) {
+            (
+                Session::Open { .. },
+                Some(NodeReport {
+                    server: Server::Up(state),
+                    ..
+                }),
+            ) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The newest report if the session is open.
+    pub fn live_report(&self) -> Option<&NodeReport> {
+        matches!(self.session, Session::Open { .. })
+            .then_some(self.report.as_ref())
+            .flatten()
+    }
+
+    /// The pod's address, where there is one.
+    pub fn address(&self) -> Option<&str> {
+        match &self.pod {
+            Pod::Present { address, .. } => address.as_deref(),
+            Pod::Missing => None,
+        }
+    }
+
+    /// True when the node says that it leads in `term`.
+    pub fn leads_in(&self, wanted: Term) -> bool {
+        matches!(self.server(), Some(ServerState { role: Role::Master { term, .. }, .. }) if *term == wanted)
+    }
+}

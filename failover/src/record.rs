@@ -1,0 +1,127 @@
+//! What is remembered durably: who leads, in which term, and what was begun. Kept in the resource's status and
+//! changed only by compare-and-swap, so that two operators can never both own a term.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Millis, NodeId, Term, VolumeId};
+
+/// The durable truth about a database's leadership.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The newest term.
+    #[serde(default)]
+    pub term: Term,
+    /// The node that leads in `term`; none before the first promotion and while a change is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<NodeId>,
+    /// The change of master that `term` was taken for, until it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// N of the fence quorum: how many nodes may acknowledge writes.
+    #[serde(default)]
+    pub size: u32,
+    /// W of the fence quorum: how many slaves the master surely waits for before it acknowledges a write.
+    #[serde(default)]
+    pub acks: u32,
+    /// The nodes whose data is known to hold every write acknowledged before they were entered here, with the
+    /// life of the volume for which that is true. Only these count towards a fence quorum.
+    #[serde(default)]
+    pub members: BTreeMap<NodeId, VolumeId>,
+}
+
+/// A change of master that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// What kind of change.
+    pub kind: Kind,
+    /// Why.
+    pub cause: Cause,
+    /// The master before; none for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<NodeId>,
+    /// The node that was asked for; none where the engine chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeId>,
+}
+
+/// The kinds of change of master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// The first master of a new database.
+    Bootstrap,
+    /// The master is lost.
+    Failover,
+    /// The master lives and hands over in order.
+    Switchover,
+}
+
+/// Why the master changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Cause {
+    /// The database is new.
+    NewDatabase,
+    /// The master's mysqld ended or lost its role.
+    ServerDied,
+    /// The master's mysqld is alive but answers nothing.
+    ServerHung,
+    /// The master's pod object is gone.
+    PodDeleted,
+    /// The master's pod is being shut down in order.
+    PodStopping,
+    /// Neither the operator nor the slaves reach the master.
+    Unreachable,
+    /// Somebody asked for it.
+    Requested,
+    /// An earlier change of master was interrupted.
+    Interrupted,
+}
+
+impl Cause {
+    /// The cause as the end of a sentence that begins with "the master changes because".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::NewDatabase => "the database is new",
+            Self::ServerDied => "the master's mysqld died",
+            Self::ServerHung => "the master's mysqld answers nothing",
+            Self::PodDeleted => "the master's pod was deleted",
+            Self::PodStopping => "the master's pod is shutting down",
+            Self::Unreachable => "neither the operator nor the slaves reach the master",
+            Self::Requested => "it was asked for",
+            Self::Interrupted => "an earlier change of master was interrupted",
+        }
+    }
+}
+
+/// A completed change of master, for status and people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The term it was made in.
+    pub term: Term,
+    /// What was begun.
+    pub intent: Intent,
+    /// The new master.
+    pub master: NodeId,
+    /// Milliseconds from the first evidence to the end of each step, in their order: `recorded`, `fenced`,
+    /// `drained`, `promoted`, `routed`.
+    pub steps: BTreeMap<String, Millis>,
+    /// Milliseconds from the first evidence to the end of the last step.
+    pub total: Millis,
+}
+
+impl Record {
+    /// How many members must be fenced so that no further write can be acknowledged by an old master: N − W.
+    pub fn fence_quorum(&self) -> usize {
+        self.size.saturating_sub(self.acks) as usize
+    }
+}
+
+/// How many slaves must hold a write before it is acknowledged, in a database of `nodes` nodes: ⌊N/2⌋.
+pub fn acks_for(nodes: u32) -> u32 {
+    nodes / 2
+}

@@ -1,0 +1,214 @@
+//! Members come and go, and with them the number of acknowledgements.
+//!
+//! The recorded quorum must be right at every moment between two steps: N rises before a new node can acknowledge
+//! anything and falls after the removed nodes can acknowledge nothing more; W falls in the record before it falls in
+//! the master and rises in the record after all members hold what was acknowledged with fewer.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    Action, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
+    rejoin::Leader,
+};
+
+/// Nodes that exist but are not asked for any more: the ones with the highest numbers, never the master.
+pub(crate) fn removed(observed: &Observed, policy: &Policy) -> BTreeSet<NodeId> {
+    let surplus = observed.nodes.len().saturating_sub(policy.nodes as usize);
+    let mut names: Vec<&NodeId> = observed
+        .nodes
+        .keys()
+        .filter(|node| observed.record.master.as_ref() != Some(node))
+        .collect();
+    names.sort_by_key(|node| std::cmp::Reverse(index(node)));
+    names.into_iter().take(surplus).cloned().collect()
+}
+
+/// The number at the end of a node's name; names without one come last.
+fn index(node: &NodeId) -> u64 {
+    node.as_str()
+        .rsplit('-')
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
+/// The next small step towards the wanted members, size and number of acknowledgements; one record at a time.
+pub(crate) fn adjust(
+    state: &mut State,
+    observed: &Observed,
+    leader: Leader<'_>,
+    policy: &Policy,
+    report: &mut Report,
+) -> Plan {
+    let record = &observed.record;
+    let write = |record: Record| {
+        vec![Action::Record {
+            record,
+            completes: None,
+        }]
+    };
+    if policy.nodes > record.size {
+        return write(Record {
+            size: policy.nodes,
+            ..record.clone()
+        });
+    }
+    if let Some((node, volume)) = complete_again(observed, leader, policy) {
+        let mut members = record.members.clone();
+        members.insert(node, volume);
+        return write(Record {
+            members,
+            ..record.clone()
+        });
+    }
+    let wanted = acks_for(policy.nodes);
+    let Role::Master { acks: in_force, .. } = leader.state.role else {
+        return Vec::new();
+    };
+    if wanted < record.acks {
+        return write(Record {
+            acks: wanted,
+            ..record.clone()
+        });
+    }
+    if wanted == record.acks {
+        let mut plan = set_acks(leader, in_force, wanted);
+        plan.extend(shrink(state, observed, leader, policy, report));
+        return plan;
+    }
+    raise(state, observed, leader, (in_force, wanted), report)
+}
+
+/// A node with a new volume that by now holds everything the master had when the node was told to follow.
+fn complete_again(observed: &Observed, leader: Leader<'_>, policy: &Policy) -> Option<(NodeId, VolumeId)> {
+    let removed = removed(observed, policy);
+    observed.nodes.iter().filter(|(node, _)| !removed.contains(node)).find_map(|(node, view)| {
+        let volume = &view.live_report()?.volume;
+        let follows = matches!(
+            &view.server()?.role,
+            Role::Slave { term, source, caught_up: true, .. } if *term == leader.term && source == leader.node
+        );
+        (follows && observed.record.members.get(node) != Some(volume)).then(|| (node.clone(), volume.clone()))
+    })
+}
+
+fn set_acks(leader: Leader<'_>, in_force: u32, wanted: u32) -> Plan {
+    let action = Action::Promote {
+        node: leader.node.clone(),
+        term: leader.term,
+        acks: wanted,
+        requires: leader.state.executed.clone(),
+    };
+    if in_force == wanted {
+        Vec::new()
+    } else {
+        vec![action]
+    }
+}
+
+/// More acknowledgements: first in the master, then, once all members hold what was acknowledged with fewer, in the
+/// record.
+fn raise(
+    state: &mut State,
+    observed: &Observed,
+    leader: Leader<'_>,
+    (in_force, wanted): (u32, u32),
+    report: &mut Report,
+) -> Plan {
+    let members = observed.record.members.len();
+    if members < observed.record.size as usize {
+        report
+            .waiting_for
+            .push("the new nodes to hold all data, before more of them must acknowledge".to_owned());
+        return Vec::new();
+    }
+    if in_force != wanted {
+        state.resize_mark = None;
+        return set_acks(leader, in_force, wanted);
+    }
+    let mark = state
+        .resize_mark
+        .get_or_insert_with(|| leader.state.executed.clone())
+        .clone();
+    if !all_hold(observed, &mark, &BTreeSet::new()) {
+        report
+            .waiting_for
+            .push("every slave to hold what was acknowledged by fewer".to_owned());
+        return Vec::new();
+    }
+    state.resize_mark = None;
+    vec![Action::Record {
+        record: Record {
+            acks: wanted,
+            ..observed.record.clone()
+        },
+        completes: None,
+    }]
+}
+
+/// Fewer nodes: the surplus is fenced, the rest catches up, then the record forgets them.
+fn shrink(
+    state: &mut State,
+    observed: &Observed,
+    leader: Leader<'_>,
+    policy: &Policy,
+    report: &mut Report,
+) -> Plan {
+    if policy.nodes >= observed.record.size {
+        return Vec::new();
+    }
+    let removed = removed(observed, policy);
+    let unfenced: Plan = removed
+        .iter()
+        .filter(|node| {
+            let live = observed.nodes.get(*node).and_then(|view| view.live_report());
+            live.is_none_or(|report| report.fenced != Some(leader.term))
+        })
+        .map(|node| Action::Fence {
+            node: node.clone(),
+            term: leader.term,
+            orderly: false,
+        })
+        .collect();
+    if !unfenced.is_empty() {
+        report
+            .waiting_for
+            .push("the nodes that are to go to acknowledge nothing more".to_owned());
+        return unfenced;
+    }
+    let mark = state
+        .resize_mark
+        .get_or_insert_with(|| leader.state.executed.clone())
+        .clone();
+    if !all_hold(observed, &mark, &removed) {
+        report
+            .waiting_for
+            .push("the nodes that stay to hold everything".to_owned());
+        return Vec::new();
+    }
+    state.resize_mark = None;
+    let mut members = observed.record.members.clone();
+    members.retain(|node, _| !removed.contains(node) && observed.nodes.contains_key(node));
+    let record = Record {
+        size: policy.nodes,
+        members,
+        ..observed.record.clone()
+    };
+    vec![Action::Record {
+        record,
+        completes: None,
+    }]
+}
+
+/// True when every member but `except` holds `mark`.
+fn all_hold(observed: &Observed, mark: &crate::GtidSet, except: &BTreeSet<NodeId>) -> bool {
+    observed
+        .record
+        .members
+        .keys()
+        .filter(|node| !except.contains(node))
+        .all(|node| {
+            let state = observed.nodes.get(node).and_then(|view| view.server());
+            state.is_some_and(|state| state.holds().contains(mark))
+        })
+}

@@ -1,0 +1,302 @@
+//! One decision: the entry of the crate. Judges a steady database and takes a new term where the master must
+//! change; the change itself is carried through in [`crate::change`].
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Action, Cause, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
+    Report, Role, ServerState, Term, change,
+    evidence::{self, Health},
+    quorum,
+    record::acks_for,
+    rejoin::{self, Leader},
+    resize,
+};
+
+/// A switchover to a node that lacks more transactions than this is refused: writes would wait for it meanwhile.
+const MOST_BEHIND: u64 = 1000;
+
+/// What one operator remembers between two steps. It may be lost at any time: a new operator begins with the
+/// default and the record.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// When this operator began to watch.
+    pub(crate) watched_since: Option<Millis>,
+    /// The term that this operator took itself; it carries through no other's.
+    pub(crate) own_term: Option<Term>,
+    /// When the first evidence for the change under way was seen.
+    pub(crate) begun: Option<Millis>,
+    /// When each step of the change under way was first seen complete.
+    pub(crate) marks: BTreeMap<&'static str, Millis>,
+    /// The one candidate of the term under way, with what it must have executed.
+    pub(crate) candidate: Option<(NodeId, GtidSet)>,
+    /// Since when the candidate reports neither its fence nor its mastership.
+    pub(crate) between_since: Option<Millis>,
+    /// Why the candidate was chosen and the others were not.
+    pub(crate) election: Option<(String, BTreeMap<NodeId, String>)>,
+    /// The master's set when a resize began to wait for the slaves.
+    pub(crate) resize_mark: Option<GtidSet>,
+}
+
+/// Decides what is to be done now.
+///
+/// The plan holds every action that is needed and not yet seen to be effective; the caller must not start one again
+/// that is still running. After an [`Action::Record`] lost its compare-and-swap, the caller goes on with the record
+/// that won and a default `state`.
+pub fn step(mut state: State, observed: &Observed, policy: &Policy, now: Millis) -> (State, Plan, Report) {
+    let watched_since = *state.watched_since.get_or_insert(now);
+    let (plan, report) = match (&observed.record.intent, &observed.record.master) {
+        (Some(intent), _) => change::carry_through(&mut state, observed, intent, policy, now),
+        (None, Some(master)) => steady(&mut state, observed, master, policy, watched_since, now),
+        (None, None) => bootstrap(&mut state, observed, policy, now),
+    };
+    (state, plan, report)
+}
+
+/// Takes a new term for a change of master: above the recorded one, and above what any node has seen, because a
+/// resource that was made anew over kept volumes has forgotten the terms that its nodes remember.
+pub(crate) fn take_term(state: &mut State, observed: &Observed, intent: Intent, begun: Millis) -> Action {
+    let seen = observed
+        .nodes
+        .values()
+        .filter_map(|view| Some(view.report.as_ref()?.term))
+        .max();
+    let term = observed.record.term.max(seen.unwrap_or_default()).next();
+    let next = Record {
+        term,
+        master: None,
+        intent: Some(intent),
+        ..observed.record.clone()
+    };
+    *state = State {
+        watched_since: state.watched_since,
+        own_term: Some(next.term),
+        begun: Some(begun),
+        ..State::default()
+    };
+    Action::Record {
+        record: next,
+        completes: None,
+    }
+}
+
+/// A new database: waits for all nodes, because a volume that was kept from before may hold data that another lacks.
+fn bootstrap(state: &mut State, observed: &Observed, policy: &Policy, now: Millis) -> (Plan, Report) {
+    let mut report = Report::of(Decision::Starting);
+    let mut members = BTreeMap::new();
+    for (node, view) in &observed.nodes {
+        match (view.server(), view.live_report()) {
+            (Some(_), Some(live)) => _ = members.insert(node.clone(), live.volume.clone()),
+            _ => report
+                .waiting_for
+                .push(format!("{node} {}", quorum::silence(view))),
+        }
+    }
+    if members.len() < policy.nodes as usize {
+        return (Vec::new(), report);
+    }
+    let intent = Intent {
+        kind: Kind::Bootstrap,
+        cause: Cause::NewDatabase,
+        from: None,
+        to: None,
+    };
+    let Action::Record { record, completes } = take_term(state, observed, intent, now) else {
+        return (Vec::new(), report);
+    };
+    let record = Record {
+        size: policy.nodes,
+        acks: acks_for(policy.nodes),
+        members,
+        ..record
+    };
+    (vec![Action::Record { record, completes }], report)
+}
+
+fn steady(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    policy: &Policy,
+    watched_since: Millis,
+    now: Millis,
+) -> (Plan, Report) {
+    match evidence::judge(observed, master, policy, watched_since, now) {
+        Health::Lost { kind, cause } => return replace(state, observed, master, (kind, cause), policy, now),
+        Health::Doubtful(note) => {
+            state.begun.get_or_insert(now);
+            let mut report = Report::of(Decision::Steady);
+            report.notes.push(note);
+            let plan = keep(state, observed, master, policy, &mut report);
+            return (plan, report);
+        }
+        Health::Leads => state.begun = None,
+    }
+    let mut report = Report::of(Decision::Steady);
+    let mut plan = match requested(state, observed, master, now) {
+        Some(action @ Action::Record { .. }) => return (vec![action], report),
+        answer => Vec::from_iter(answer),
+    };
+    plan.extend(keep(state, observed, master, policy, &mut report));
+    (plan, report)
+}
+
+/// The master has to be replaced: takes the term if that can be done safely, says why not otherwise.
+fn replace(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    (kind, cause): (Kind, Cause),
+    policy: &Policy,
+    now: Millis,
+) -> (Plan, Report) {
+    let begun = *state.begun.get_or_insert(now);
+    let mut report = Report::of(Decision::Blocked);
+    report.running_ms = Some(now.saturating_sub(begun));
+    report
+        .notes
+        .push(format!("{master} has to be replaced: {}", cause.sentence()));
+    if !policy.automatic {
+        report.waiting_for.push(
+            "automatic failover is switched off (spec.failover.automatic); annotate the resource with \
+             ddb-operator.io/promote=<pod> to choose a master"
+                .to_owned(),
+        );
+        if observed.switchover.is_none() {
+            return (Vec::new(), report);
+        }
+    }
+    let reachable = quorum::fenceable(observed);
+    if let Some(reason) = reachable.unsafe_because() {
+        report.waiting_for.push(reason);
+        return (Vec::new(), report);
+    }
+    if kind == Kind::Switchover && reachable.have.iter().all(|node| node == master) {
+        report.waiting_for.push("no other node could lead".to_owned());
+        return (Vec::new(), report);
+    }
+    let to = observed.switchover.as_ref().map(|wish| wish.to.clone());
+    let intent = Intent {
+        kind,
+        cause,
+        from: Some(master.clone()),
+        to,
+    };
+    report.decision = Decision::Changing;
+    (vec![take_term(state, observed, intent, begun)], report)
+}
+
+/// A wish for another master: a new term, or an answer that says why not.
+fn requested(state: &mut State, observed: &Observed, master: &NodeId, now: Millis) -> Option<Action> {
+    let to = &observed.switchover.as_ref()?.to;
+    let answer = |done, message| Some(Action::Answer { done, message });
+    if to == master {
+        return answer(true, format!("{to} leads in term {}", observed.record.term));
+    }
+    let Some(view) = observed.nodes.get(to) else {
+        let names: Vec<&str> = observed.nodes.keys().map(NodeId::as_str).collect();
+        return answer(
+            false,
+            format!("there is no node {to}; the nodes are {}", names.join(", ")),
+        );
+    };
+    let Some(target) = view.server() else {
+        return answer(false, format!("{to} cannot lead: it {}", quorum::silence(view)));
+    };
+    if let Err(why) = follows(target, master) {
+        return answer(false, format!("{to} cannot lead: {why}"));
+    }
+    if !quorum::fenceable(observed).have.contains(to) {
+        return answer(false, format!("{to} cannot lead: its data is not complete yet"));
+    }
+    let behind = observed
+        .nodes
+        .get(master)?
+        .server()?
+        .executed
+        .subtract(&target.holds())
+        .count();
+    if behind > MOST_BEHIND {
+        let message = format!("{to} is {behind} transactions behind; ask again when it has caught up");
+        return answer(false, message);
+    }
+    if let Some(reason) = quorum::fenceable(observed).unsafe_because() {
+        return answer(false, reason);
+    }
+    let intent = Intent {
+        kind: Kind::Switchover,
+        cause: Cause::Requested,
+        from: Some(master.clone()),
+        to: Some(to.clone()),
+    };
+    Some(take_term(state, observed, intent, now))
+}
+
+fn follows(target: &ServerState, master: &NodeId) -> Result<(), String> {
+    match &target.role {
+        Role::Slave { source, .. } if source != master => Err(format!("it still follows {source}")),
+        Role::Slave { caught_up: false, .. } => Err("it has not caught up with the master yet".to_owned()),
+        Role::Slave {
+            applier: crate::Applier::Stopped { error },
+            ..
+        } => Err(format!("it does not execute what it receives: {error}")),
+        Role::Slave { .. } => Ok(()),
+        Role::Idle | Role::Master { .. } => Err("it does not follow the master".to_owned()),
+    }
+}
+
+/// Keeps a led database in shape: labels, followers, members, size.
+fn keep(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    policy: &Policy,
+    report: &mut Report,
+) -> Plan {
+    let term = observed.record.term;
+    let mut plan = labels(observed, master, term);
+    let Some(leader) = Leader::of(observed, master, term) else {
+        return plan;
+    };
+    let removed = resize::removed(observed, policy);
+    // A name that the recorded quorum does not count yet may not acknowledge anything.
+    let record = &observed.record;
+    let counted =
+        |node: &NodeId| record.members.contains_key(node) || record.members.len() < record.size as usize;
+    let followers = rejoin::followers(observed, leader, policy, report);
+    let wanted = |node: &NodeId| !removed.contains(node) && counted(node);
+    plan.extend(
+        followers
+            .into_iter()
+            .filter(|action| action.node().is_none_or(wanted)),
+    );
+    plan.extend(resize::adjust(state, observed, leader, policy, report));
+    plan
+}
+
+/// The master's pod carries the label and no other does, also after somebody changed labels by hand.
+fn labels(observed: &Observed, master: &NodeId, term: Term) -> Plan {
+    let mut plan = Vec::new();
+    for (node, view) in &observed.nodes {
+        let Pod::Present {
+            labelled_master,
+            stamp,
+            ..
+        } = &view.pod
+        else {
+            continue;
+        };
+        let (node, leads) = (node.clone(), node == master);
+        match (leads, *labelled_master) {
+            (true, false) if *stamp < term => plan.push(Action::Unlabel { node, term }),
+            (true, false) => plan.push(Action::Route { node, term }),
+            (false, true) => plan.push(Action::Unlabel { node, term }),
+            _ => {}
+        }
+    }
+    // The label leaves the wrong pod before the right one gets it.
+    if plan.iter().any(|action| matches!(action, Action::Unlabel { .. })) {
+        plan.retain(|action| !matches!(action, Action::Route { .. }));
+    }
+    plan
+}

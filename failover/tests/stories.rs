@@ -1,0 +1,478 @@
+//! Whole stories, each from a fault to a database that is led again (or rightly is not).
+
+mod world;
+
+use failover::{
+    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Term, record::acks_for,
+};
+use world::{World, name, uuid};
+
+fn labelled(world: &World) -> Vec<String> {
+    let master = |view: &NodeView| {
+        matches!(
+            view.pod,
+            Pod::Present {
+                labelled_master: true,
+                ..
+            }
+        )
+    };
+    world
+        .observed
+        .nodes
+        .iter()
+        .filter(|(_, view)| master(view))
+        .map(|(node, _)| node.to_string())
+        .collect()
+}
+
+#[test]
+fn a_new_database_gets_its_first_node_as_master_and_the_others_follow() {
+    let world = World::led(3, 5);
+    assert_eq!(labelled(&world), ["db-0"]);
+    assert_eq!((world.observed.record.size, world.observed.record.acks), (3, 1));
+    assert_eq!(world.observed.record.members.len(), 3);
+    assert_eq!(world.changes[0].intent.kind, Kind::Bootstrap);
+    assert!(world.sets().values().all(|set| set.count() == 5));
+}
+
+#[test]
+fn a_new_database_waits_for_all_its_nodes_and_says_for_whom() {
+    let mut world = World::new(3);
+    world.view("db-2").session = Session::Never;
+    world.run(10);
+    assert_eq!(
+        (world.master(), world.report.decision),
+        (None, Decision::Starting)
+    );
+    assert_eq!(world.report.waiting_for, ["db-2 was not reached yet"]);
+}
+
+#[test]
+fn volumes_that_were_kept_elect_the_fullest_in_a_term_above_all_that_they_remember() {
+    let mut world = World::new(3);
+    let kept = GtidSet::new().with(&uuid(&"db-1".into()), 1, 9);
+    world.server("db-2").executed = kept;
+    world.report_of("db-1").term = Term(7);
+    world.run(10);
+    assert_eq!(
+        (world.master(), world.observed.record.term),
+        (Some("db-2".into()), Term(8))
+    );
+}
+
+#[test]
+fn a_dead_mysqld_is_replaced_in_the_order_of_the_rules() {
+    let mut world = World::led(3, 5);
+    world.kill("db-0");
+    world.log.clear();
+    world.run(10);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(labelled(&world), ["db-1"]);
+    let change = world.changes.last().unwrap();
+    assert_eq!(
+        (change.intent.kind, change.intent.cause),
+        (Kind::Failover, Cause::ServerDied)
+    );
+    let at = |entry: &str| {
+        world
+            .log
+            .iter()
+            .position(|logged| logged == entry)
+            .unwrap_or_else(|| panic!("{entry}: {:?}", world.log))
+    };
+    assert!(at("Record") < at("Unlabel db-0"));
+    assert!(at("Record") < at("Fence db-1") && at("Fence db-1") < at("Promote db-1"));
+    assert!(at("Fence db-2") < at("Promote db-1") && at("Promote db-1") < at("Route db-1"));
+    assert!(at("Promote db-1") < at("Follow db-2"));
+    let steps: Vec<&str> = change.steps.keys().map(String::as_str).collect();
+    assert_eq!(steps, ["drained", "fenced", "promoted", "recorded", "routed"]);
+}
+
+#[test]
+fn the_slave_with_the_last_write_wins_and_executes_it_first() {
+    let mut world = World::led(3, 5);
+    let last = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.server("db-2").received = last.clone();
+    world.kill("db-0");
+    world.run(10);
+    assert_eq!(world.master(), Some("db-2".into()));
+    assert!(world.sets().get(&"db-1".into()).unwrap().contains(&last));
+}
+
+#[test]
+fn empty_nodes_fail_over_too() {
+    let mut world = World::led(3, 0);
+    world.kill("db-0");
+    world.run(10);
+    assert_eq!(world.master(), Some("db-1".into()));
+}
+
+#[test]
+fn the_next_failure_is_not_held_back() {
+    let mut world = World::led(3, 5);
+    world.kill("db-0");
+    world.run(8);
+    let set = world.sets().get(&"db-1".into()).unwrap().clone();
+    world.reboot("db-0", set);
+    world.kill("db-1");
+    world.run(10);
+    assert_eq!(world.observed.record.term, Term(3));
+    assert!(world.master().is_some_and(|master| master != "db-1".into()));
+}
+
+#[test]
+fn a_master_comes_back_as_a_slave_with_the_same_set() {
+    let mut world = World::led(3, 5);
+    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    world.kill("db-0");
+    world.run(10);
+    world.reboot("db-0", set);
+    world.run(5);
+    assert!(matches!(world.server("db-0").role, Role::Slave { .. }));
+    assert!(world.clones.is_empty(), "a plain restart never clones");
+}
+
+#[test]
+fn a_master_that_comes_back_with_more_is_cloned_from_a_slave() {
+    let mut world = World::led(3, 5);
+    let more = world
+        .sets()
+        .get(&"db-0".into())
+        .unwrap()
+        .clone()
+        .with(&uuid(&"db-0".into()), 6, 6);
+    world.kill("db-0");
+    world.run(10);
+    world.reboot("db-0", more);
+    world.run(5);
+    assert_eq!(world.clones, [("db-0".into(), "db-2".into())]);
+    assert!(matches!(world.server("db-0").role, Role::Slave { .. }));
+    assert_eq!(
+        world.observed.record.members.get(&"db-0".into()),
+        Some(&"volume-of-clone-1".into())
+    );
+}
+
+#[test]
+fn with_the_errant_policy_quarantine_nothing_is_overwritten() {
+    let mut world = World::led(3, 5);
+    world.policy.errant = failover::ErrantPolicy::Quarantine;
+    world.kill("db-2");
+    let errant = world
+        .sets()
+        .get(&"db-0".into())
+        .unwrap()
+        .clone()
+        .with(&uuid(&"db-2".into()), 1, 1);
+    world.reboot("db-2", errant);
+    world.run(5);
+    assert!(world.clones.is_empty());
+    assert!(
+        world
+            .report
+            .notes
+            .iter()
+            .any(|note| note.starts_with("db-2: held"))
+    );
+}
+
+#[test]
+fn what_waits_on_the_master_for_its_slaves_does_not_make_a_restarted_slave_errant() {
+    let mut world = World::led(3, 5);
+    let more = world
+        .sets()
+        .get(&"db-1".into())
+        .unwrap()
+        .clone()
+        .with(&uuid(&"db-0".into()), 6, 6);
+    world.kill("db-1");
+    world.run(2);
+    world.reboot("db-1", more);
+    let (state, plan, _) = failover::step(State::default(), &world.observed, &world.policy, world.now);
+    drop(state);
+    assert!(plan.iter().any(|action| name(action) == "Follow"), "{plan:?}");
+}
+
+#[test]
+fn a_slave_that_needs_purged_logs_is_cloned() {
+    let mut world = World::led(3, 5);
+    let executed = world.server("db-0").executed.clone();
+    world.server("db-0").purged = executed;
+    world.kill("db-2");
+    world.report_of("db-2").volume = "a new volume".into();
+    world.reboot("db-2", GtidSet::new());
+    world.run(5);
+    assert_eq!(world.clones, [("db-2".into(), "db-1".into())]);
+}
+
+#[test]
+fn a_master_that_only_the_operator_lost_stays() {
+    let mut world = World::led(3, 5);
+    world.cut("db-0", false);
+    world.run(1000);
+    assert_eq!(world.observed.record.term, Term(1));
+    assert!(
+        world
+            .report
+            .notes
+            .iter()
+            .any(|note| note.contains("still receives from it")),
+        "{:?}",
+        world.report
+    );
+}
+
+#[test]
+fn a_master_that_everybody_lost_is_replaced() {
+    let mut world = World::led(3, 5);
+    world.cut("db-0", true);
+    world.run(20);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.cause, Cause::Unreachable);
+}
+
+#[test]
+fn a_silent_master_is_replaced_after_the_detection_time_only() {
+    let mut world = World::led(3, 5);
+    world.cut("db-0", true);
+    world.view("db-0").session = Session::Open { heard: world.now };
+    for view in world.observed.nodes.values_mut() {
+        if let Some(failover::NodeReport {
+            server: failover::Server::Up(state),
+            ..
+        }) = &mut view.report
+            && let Role::Slave { receiver, .. } = &mut state.role
+        {
+            *receiver = Receiver::Receiving { age_ms: 900 };
+        }
+    }
+    let heard = world.now;
+    let judge = |at| {
+        let mut observed = world.observed.clone();
+        for node in ["db-1", "db-2"] {
+            observed.nodes.get_mut(&node.into()).unwrap().session = Session::Open { heard: at };
+        }
+        failover::evidence::judge(&observed, &"db-0".into(), &world.policy, 0, at)
+    };
+    assert_eq!(judge(heard + 500), failover::evidence::Health::Leads);
+    assert!(matches!(
+        judge(heard + 1000),
+        failover::evidence::Health::Doubtful(_)
+    ));
+}
+
+#[test]
+fn without_a_quorum_nothing_is_promoted_and_the_missing_are_named() {
+    let mut world = World::led(3, 5);
+    world.cut("db-2", false);
+    world.cut("db-0", true);
+    world.run(1000);
+    assert_eq!(
+        (world.observed.record.term, world.report.decision),
+        (Term(1), Decision::Blocked)
+    );
+    let waiting = world.report.waiting_for.join(" ");
+    assert!(
+        waiting.contains("db-0 (does not answer)") && waiting.contains("db-2 (does not answer)"),
+        "{waiting}"
+    );
+}
+
+#[test]
+fn a_slave_whose_volume_was_replaced_does_not_count() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Follow"];
+    world.report_of("db-2").volume = "a new volume".into();
+    world.reboot("db-2", GtidSet::new());
+    world.kill("db-0");
+    world.run(100);
+    assert_eq!(
+        world.observed.record.term,
+        Term(1),
+        "one complete node of three is no quorum"
+    );
+    let set = world.sets().get(&"db-1".into()).unwrap().clone();
+    world.reboot("db-0", set);
+    world.stuck.clear();
+    world.run(10);
+    assert_eq!(
+        world.master(),
+        Some("db-1".into()),
+        "the returned master completes the quorum"
+    );
+}
+
+#[test]
+fn a_single_node_leads_again_after_its_mysqld_died() {
+    let mut world = World::led(1, 5);
+    assert_eq!(world.observed.record.acks, 0);
+    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    world.kill("db-0");
+    world.run(10);
+    assert_eq!(world.observed.record.term, Term(1));
+    world.reboot("db-0", set);
+    world.run(10);
+    assert_eq!(
+        (world.master(), world.observed.record.term),
+        (Some("db-0".into()), Term(2))
+    );
+}
+
+#[test]
+fn a_pod_that_is_shut_down_hands_over_first() {
+    let mut world = World::led(3, 5);
+    world.report_of("db-0").stopping = true;
+    world.log.clear();
+    world.run(12);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.kind, Kind::Switchover);
+    let fences: Vec<&String> = world
+        .log
+        .iter()
+        .filter(|entry| entry.starts_with("Fence"))
+        .collect();
+    assert_eq!(
+        fences[0], "Fence db-0",
+        "the slaves go on acknowledging until the master has stopped"
+    );
+}
+
+#[test]
+fn a_switchover_goes_to_the_node_that_was_asked_for() {
+    let mut world = World::led(3, 5);
+    world.ask("db-2");
+    world.run(12);
+    assert_eq!(world.master(), Some("db-2".into()));
+    assert_eq!(world.answers, [(true, "db-2 leads in term 2".into())]);
+    assert!(matches!(world.server("db-0").role, Role::Slave { .. }));
+}
+
+#[test]
+fn a_switchover_that_makes_no_sense_is_answered_and_changes_nothing() {
+    for (to, done, says) in [
+        ("db-0", true, "leads in term 1"),
+        ("db-9", false, "there is no node db-9"),
+    ] {
+        let mut world = World::led(3, 5);
+        world.ask(to);
+        world.run(5);
+        assert_eq!(world.observed.record.term, Term(1));
+        assert_eq!((world.answers.len(), world.answers[0].0), (1, done));
+        assert!(world.answers[0].1.contains(says), "{:?}", world.answers);
+    }
+}
+
+#[test]
+fn a_switchover_to_a_node_far_behind_is_refused() {
+    let mut world = World::led(3, 0);
+    for _ in 0..1100 {
+        world.write(&["db-2"]);
+    }
+    world.ask("db-2");
+    world.run(5);
+    assert_eq!(world.observed.record.term, Term(1));
+    assert!(world.answers[0].1.contains("1100 transactions behind"));
+}
+
+#[test]
+fn a_switchover_whose_target_dies_midway_ends_with_a_master_and_a_plain_answer() {
+    let mut world = World::led(3, 5);
+    world.ask("db-2");
+    world.run(2);
+    world.kill("db-2");
+    world.run(20);
+    assert!(world.master().is_some_and(|master| master != "db-2".into()));
+    assert!(!world.answers[0].0);
+    assert_eq!(world.answers.len(), 1, "it is not tried again by itself");
+}
+
+#[test]
+fn a_candidate_that_dies_is_replaced_in_a_new_term() {
+    let mut world = World::led(5, 5);
+    world.kill("db-0");
+    world.stuck = vec!["Promote"];
+    world.run(6);
+    assert_eq!(world.observed.record.term, Term(2));
+    world.kill("db-1");
+    world.stuck.clear();
+    world.run(12);
+    assert_eq!(
+        (world.master(), world.observed.record.term),
+        (Some("db-2".into()), Term(3))
+    );
+}
+
+#[test]
+fn a_new_operator_completes_what_the_old_one_began_after_every_step() {
+    for ran in 1..10 {
+        let mut world = World::led(3, 5);
+        world.kill("db-0");
+        world.run(ran);
+        world.state = State::default();
+        world.run(20);
+        assert_eq!(
+            world.master(),
+            Some("db-1".into()),
+            "after {ran} steps: {:?}",
+            world.log
+        );
+        assert_eq!(labelled(&world), ["db-1"]);
+        assert!(world.observed.record.intent.is_none());
+    }
+}
+
+#[test]
+fn automatic_failover_can_be_switched_off_and_a_wish_still_counts() {
+    let mut world = World::led(3, 5);
+    world.policy.automatic = false;
+    world.kill("db-0");
+    world.run(100);
+    assert_eq!(
+        (world.observed.record.term, world.report.decision),
+        (Term(1), Decision::Blocked)
+    );
+    world.ask("db-2");
+    world.run(12);
+    assert_eq!(world.master(), Some("db-2".into()));
+}
+
+#[test]
+fn a_label_that_somebody_moved_is_put_right() {
+    let mut world = World::led(3, 5);
+    for (node, now) in [("db-0", false), ("db-2", true)] {
+        if let Pod::Present { labelled_master, .. } = &mut world.view(node).pod {
+            *labelled_master = now;
+        }
+    }
+    world.run(5);
+    assert_eq!(labelled(&world), ["db-0"]);
+    assert_eq!(world.observed.record.term, Term(1));
+}
+
+#[test]
+fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
+    let mut world = World::led(3, 5);
+    let larger = World::new(5);
+    world.policy.nodes = 5;
+    world.observed.nodes.extend(
+        larger
+            .observed
+            .nodes
+            .into_iter()
+            .filter(|(node, _)| node.as_str() > "db-2"),
+    );
+    world.run(15);
+    let record = &world.observed.record;
+    assert_eq!(
+        (record.size, record.acks, record.members.len()),
+        (5, acks_for(5), 5)
+    );
+    assert!(matches!(world.server("db-0").role, Role::Master { acks: 2, .. }));
+    world.policy.nodes = 3;
+    world.run(15);
+    let record = &world.observed.record;
+    assert_eq!((record.size, record.acks, record.members.len()), (3, 1, 3));
+    assert!(matches!(world.server("db-0").role, Role::Master { acks: 1, .. }));
+    assert_eq!(world.report_of("db-4").fenced, Some(Term(1)));
+}

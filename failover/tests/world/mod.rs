@@ -1,0 +1,423 @@
+//! A small world that carries plans out at once, checks the safety rules at each action, and can be broken.
+//!
+//! It knows of MySQL only what the engine's arguments show. Time passes by calls of [`World::run`].
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+
+use failover::{
+    Action, Applier, Decision, ErrantPolicy, Followed, GtidSet, Millis, NodeId, NodeReport, NodeView,
+    Observed, Pod, Policy, Receiver, Record, Report, Role, Server, ServerState, Session, State, Switchover,
+    Term, record::Change, step,
+};
+
+pub struct World {
+    pub observed: Observed,
+    pub state: State,
+    pub policy: Policy,
+    pub now: Millis,
+    pub changes: Vec<Change>,
+    pub answers: Vec<(bool, String)>,
+    pub clones: Vec<(NodeId, NodeId)>,
+    pub report: Report,
+    /// Actions of these kinds are planned but never carried out.
+    pub stuck: Vec<&'static str>,
+    /// What the last steps planned, as `Fence b`, in their order.
+    pub log: Vec<String>,
+}
+
+pub fn uuid(node: &NodeId) -> String {
+    let index = node.as_str().bytes().last().unwrap_or(b'0');
+    format!("00000000-0000-0000-0000-{index:012}")
+}
+
+fn fresh(index: u32) -> NodeView {
+    let node = NodeId::from(format!("db-{index}"));
+    NodeView {
+        pod: Pod::Present {
+            address: Some(format!("10.0.0.{index}")),
+            deleting: false,
+            labelled_master: false,
+            stamp: Term(0),
+        },
+        session: Session::Open { heard: 0 },
+        report: Some(NodeReport {
+            volume: format!("volume-{index}").into(),
+            term: Term(0),
+            fenced: None,
+            followed: None,
+            stopping: false,
+            cloning: None,
+            server: Server::Up(Box::new(ServerState {
+                uuid: uuid(&node),
+                version: "9.7.4".into(),
+                role: Role::Idle,
+                executed: GtidSet::new(),
+                received: GtidSet::new(),
+                purged: GtidSet::new(),
+                open: false,
+            })),
+        }),
+    }
+}
+
+impl World {
+    /// Nodes `db-0` … that run and are empty, and no record.
+    pub fn new(nodes: u32) -> Self {
+        Self {
+            observed: Observed {
+                record: Record::default(),
+                nodes: (0..nodes)
+                    .map(|index| (format!("db-{index}").into(), fresh(index)))
+                    .collect(),
+                switchover: None,
+            },
+            state: State::default(),
+            policy: Policy {
+                automatic: true,
+                detect_after: 1000,
+                switchover_deadline: 5000,
+                nodes,
+                errant: ErrantPolicy::Repair,
+            },
+            now: 0,
+            changes: Vec::new(),
+            answers: Vec::new(),
+            clones: Vec::new(),
+            report: Report::of(Decision::Starting),
+            stuck: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// A database that is led by `db-0` in term 1 with `writes` writes on every node.
+    pub fn led(nodes: u32, writes: u64) -> Self {
+        let mut world = Self::new(nodes);
+        world.run(10);
+        assert_eq!(world.master(), Some("db-0".into()));
+        for _ in 0..writes {
+            world.write(&[]);
+        }
+        world.run(3);
+        world
+    }
+
+    pub fn master(&self) -> Option<NodeId> {
+        self.observed.record.master.clone()
+    }
+
+    pub fn view(&mut self, node: &str) -> &mut NodeView {
+        self.observed.nodes.get_mut(&node.into()).unwrap()
+    }
+
+    pub fn report_of(&mut self, node: &str) -> &mut NodeReport {
+        self.view(node).report.as_mut().unwrap()
+    }
+
+    pub fn server(&mut self, node: &str) -> &mut ServerState {
+        match &mut self.report_of(node).server {
+            Server::Up(state) => state,
+            other => panic!("{node} is {other:?}"),
+        }
+    }
+
+    /// One write that the master and its slaves except `lagging` get.
+    pub fn write(&mut self, lagging: &[&str]) -> GtidSet {
+        let master = self.master().unwrap();
+        let number = self.server(master.as_str()).executed.count() + 1;
+        let write = GtidSet::new().with(&uuid(&master), number, number);
+        for node in self.observed.nodes.keys().cloned().collect::<Vec<_>>() {
+            let follows = |role: &Role| matches!(role, Role::Slave { source, receiver: Receiver::Receiving { .. }, .. } if *source == master);
+            if let Some(NodeReport {
+                server: Server::Up(state),
+                ..
+            }) = &mut self.view(node.as_str()).report
+                && (node == master || follows(&state.role) && !lagging.contains(&node.as_str()))
+            {
+                state.executed = state.executed.union(&write);
+            }
+        }
+        write
+    }
+
+    /// mysqld of the node ended and has not come back yet.
+    pub fn kill(&mut self, node: &str) {
+        self.report_of(node).server = Server::Down {
+            cause: "killed".into(),
+        };
+        self.lose_source(node);
+    }
+
+    /// mysqld came back after [`World::kill`], fenced, with this set.
+    pub fn reboot(&mut self, node: &str, executed: GtidSet) {
+        self.report_of(node).server = Server::Up(Box::new(ServerState {
+            uuid: uuid(&node.into()),
+            version: "9.7.4".into(),
+            role: Role::Idle,
+            executed,
+            received: GtidSet::new(),
+            purged: GtidSet::new(),
+            open: false,
+        }));
+    }
+
+    /// Nobody reaches the node any more, with or without its slaves.
+    pub fn cut(&mut self, node: &str, slaves_too: bool) {
+        self.view(node).session = Session::Broken { since: self.now };
+        if slaves_too {
+            self.lose_source(node);
+        }
+    }
+
+    fn lose_source(&mut self, lost: &str) {
+        for view in self.observed.nodes.values_mut() {
+            if let Some(NodeReport {
+                server: Server::Up(state),
+                ..
+            }) = &mut view.report
+                && let Role::Slave { source, receiver, .. } = &mut state.role
+                && source.as_str() == lost
+            {
+                *receiver = Receiver::Connecting {
+                    error: "lost connection".into(),
+                };
+            }
+        }
+    }
+
+    pub fn ask(&mut self, to: &str) {
+        self.observed.switchover = Some(Switchover { to: to.into() });
+    }
+
+    /// Lets `steps` steps of 10 ms pass.
+    pub fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.now += 10;
+            for view in self.observed.nodes.values_mut() {
+                if let Session::Open { heard } = &mut view.session {
+                    *heard = self.now;
+                }
+            }
+            let (state, plan, report) = step(self.state.clone(), &self.observed, &self.policy, self.now);
+            self.state = state;
+            self.report = report;
+            let plan: Vec<Action> = plan
+                .into_iter()
+                .filter(|action| !self.stuck.contains(&name(action)))
+                .collect();
+            for action in plan {
+                self.log.push(
+                    format!("{} {}", name(&action), action.node().map_or("", NodeId::as_str))
+                        .trim()
+                        .into(),
+                );
+                self.carry_out(action);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Record { record, completes } => {
+                assert!(record.term >= self.observed.record.term, "terms only rise");
+                self.observed.record = record;
+                self.changes.extend(completes);
+            }
+            Action::Unlabel { node, term: at } => {
+                if let Pod::Present {
+                    labelled_master,
+                    stamp,
+                    ..
+                } = &mut self.view(node.as_str()).pod
+                {
+                    (*labelled_master, *stamp) = (false, at);
+                }
+            }
+            Action::Route { node, term: at } => self.route(&node, at),
+            Action::Fence { node, term, .. } => self.fence(node.as_str(), term),
+            Action::Drain { node, .. } => {
+                let state = self.server(node.as_str());
+                state.executed = state.holds();
+            }
+            Action::Promote {
+                node,
+                term,
+                acks,
+                requires,
+            } => self.promote(&node, term, acks, &requires),
+            Action::Follow {
+                node,
+                term,
+                source,
+                address,
+                until,
+            } => {
+                self.follow(node.as_str(), term, source, address, &until);
+            }
+            Action::Clone {
+                node, term, donor, ..
+            } => self.clone_from(node.as_str(), term, donor),
+            Action::Answer { done, message } => {
+                self.answers.push((done, message));
+                self.observed.switchover = None;
+            }
+        }
+    }
+
+    fn route(&mut self, node: &NodeId, at: Term) {
+        if let Pod::Present {
+            labelled_master,
+            stamp,
+            ..
+        } = &mut self.view(node.as_str()).pod
+        {
+            assert_eq!(*stamp, at, "a label is put on a pod by the term of its stamp");
+            *labelled_master = true;
+        }
+        let labelled = |view: &&NodeView| {
+            matches!(
+                view.pod,
+                Pod::Present {
+                    labelled_master: true,
+                    ..
+                }
+            )
+        };
+        assert!(
+            self.observed.nodes.values().filter(labelled).count() <= 1,
+            "never two pods labelled master"
+        );
+    }
+
+    fn fence(&mut self, node: &str, term: Term) {
+        assert_eq!(
+            term, self.observed.record.term,
+            "no command before its term is recorded"
+        );
+        let report = self.report_of(node);
+        (report.term, report.fenced) = (term, Some(term));
+        if let Server::Up(state) = &mut report.server {
+            if matches!(state.role, Role::Master { .. }) {
+                state.open = false;
+            }
+            state.role = Role::Idle;
+        }
+    }
+
+    fn promote(&mut self, node: &NodeId, at: Term, acks: u32, requires: &GtidSet) {
+        let record = self.observed.record.clone();
+        if self.view(node.as_str()).leads_in(at) {
+            if let Role::Master { acks: in_force, .. } = &mut self.server(node.as_str()).role {
+                *in_force = acks;
+            }
+            return;
+        }
+        let fenced = record.members.iter().filter(|(name, volume)| {
+            let report = self
+                .observed
+                .nodes
+                .get(*name)
+                .and_then(|view| view.report.as_ref());
+            report.is_some_and(|report| report.fenced == Some(at) && report.volume == **volume)
+        });
+        let held = fenced
+            .clone()
+            .filter_map(|(name, _)| Some(self.observed.nodes.get(name)?.server()?.holds()));
+        let held = held.fold(GtidSet::new(), |all, set| all.union(&set));
+        assert!(fenced.count() >= record.fence_quorum(), "fence before promote");
+        let other = self
+            .observed
+            .nodes
+            .iter()
+            .find(|(name, view)| *name != node && view.leads_in(at));
+        assert!(other.is_none(), "a term has one master");
+        let state = self.server(node.as_str());
+        assert!(
+            state.executed.contains(requires) && state.executed.contains(&held),
+            "nothing is left behind"
+        );
+        state.role = Role::Master {
+            term: at,
+            acks,
+            waiting: 0,
+        };
+        state.open = true;
+        let report = self.report_of(node.as_str());
+        (report.fenced, report.followed) = (None, None);
+    }
+
+    fn follow(&mut self, node: &str, term: Term, source: NodeId, address: String, until: &GtidSet) {
+        let theirs = self
+            .observed
+            .nodes
+            .get(&source)
+            .unwrap()
+            .server()
+            .unwrap()
+            .executed
+            .clone();
+        let report = self.report_of(node);
+        (report.term, report.fenced) = (term, None);
+        report.followed = Some(Followed {
+            term,
+            source: source.clone(),
+        });
+        let state = self.server(node);
+        assert!(
+            theirs.contains(&state.executed),
+            "only a part of the master's set may follow it"
+        );
+        state.executed = theirs.union(until);
+        let (receiver, applier) = (Receiver::Receiving { age_ms: 0 }, Applier::Running);
+        state.role = Role::Slave {
+            term,
+            source,
+            address,
+            receiver,
+            applier,
+            caught_up: true,
+        };
+        state.open = true;
+    }
+
+    fn clone_from(&mut self, node: &str, term: Term, donor: NodeId) {
+        let theirs = self
+            .observed
+            .nodes
+            .get(&donor)
+            .unwrap()
+            .server()
+            .unwrap()
+            .executed
+            .clone();
+        self.clones.push((node.into(), donor));
+        let count = self.clones.len();
+        let report = self.report_of(node);
+        report.volume = format!("volume-of-clone-{count}").into();
+        (report.term, report.followed) = (term, None);
+        self.reboot(node, theirs);
+    }
+
+    /// Sets of every node, by name.
+    pub fn sets(&self) -> BTreeMap<NodeId, GtidSet> {
+        let nodes = self.observed.nodes.iter();
+        nodes
+            .filter_map(|(node, view)| Some((node.clone(), view.server()?.executed.clone())))
+            .collect()
+    }
+}
+
+pub fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Record { .. } => "Record",
+        Action::Unlabel { .. } => "Unlabel",
+        Action::Fence { .. } => "Fence",
+        Action::Drain { .. } => "Drain",
+        Action::Promote { .. } => "Promote",
+        Action::Route { .. } => "Route",
+        Action::Follow { .. } => "Follow",
+        Action::Clone { .. } => "Clone",
+        Action::Answer { .. } => "Answer",
+    }
+}
