@@ -137,18 +137,39 @@ fn fence_and_elect(
     if let Some(plan) = hand_over(observed, intent, term, deadline_over, report) {
         return plan;
     }
-    let fences = fences(observed, term);
+    let open = fences(observed, term);
     let fenced = quorum::fenced(observed, term);
     let everybody = intent.kind == Kind::Bootstrap && fenced.have.len() < observed.record.size as usize;
     if everybody || !fenced.is_met() {
         report.waiting_for.extend(fenced.unsafe_because());
-        if fences.is_empty() {
+        if open.is_empty() {
             report.decision = Decision::Blocked;
         }
-        return fences;
+        return open;
+    }
+    if let Some(to) = intent
+        .to
+        .as_ref()
+        .filter(|to| !deadline_over && !fenced.have.contains(to))
+        && open.iter().any(|action| action.node() == Some(to))
+    {
+        report
+            .waiting_for
+            .push(format!("{to}, which was asked for, to confirm its fence"));
+        return open;
     }
     state.marks.entry("fenced").or_insert(now);
-    match elect::elect(&quorum::fenced_states(observed, term), &wishes(observed, intent)) {
+    // Volumes that were kept from an earlier database of unknown size give no hint of how many acknowledged a write.
+    let contained = if intent.kind == Kind::Bootstrap {
+        fenced.have.len()
+    } else {
+        fenced.needed
+    };
+    match elect::elect(
+        &quorum::fenced_states(observed, term),
+        contained,
+        &wishes(observed, intent),
+    ) {
         Ok(election) => {
             state.candidate = Some((election.chosen, election.requires));
             state.election = Some((election.because, election.rejected));
@@ -161,12 +182,14 @@ fn fence_and_elect(
                 .map(|(node, n)| format!("{node} lacks {n}"))
                 .collect();
             report.waiting_for.push(format!(
-                "no fenced node holds all that the fenced nodes hold together ({} transactions); a further node could",
+                "no fenced node contains the sets of {} of them ({} transactions of all that they hold together); a \
+                 further node could",
+                contained,
                 lacks.join(", ")
             ));
         }
     }
-    fences
+    open
 }
 
 /// The first half of a switchover: the old master stops in order while its slaves still receive, until one that may

@@ -1,4 +1,9 @@
-//! Who is to lead: among fenced members, one that holds all that any of them holds.
+//! Who is to lead: among fenced members, one that provably holds every acknowledged write.
+//!
+//! Every acknowledged write is in the set of one at least of any N − W members (see [`crate::quorum`]). A node that
+//! contains the sets of N − W fenced members, its own among them, therefore holds them all; what any other member
+//! has beyond that was never acknowledged: the tail of a crashed master, or an errant transaction. So one odd node
+//! cannot keep two that agree from leading.
 
 use std::collections::BTreeMap;
 
@@ -20,68 +25,94 @@ pub struct Election {
     pub chosen: NodeId,
     /// Why it.
     pub because: String,
-    /// What it must have executed before it accepts writes: all that any fenced node holds.
+    /// What it must have executed before it accepts writes: all that it holds.
     pub requires: GtidSet,
     /// The others, each with the reason.
     pub rejected: BTreeMap<NodeId, String>,
 }
 
-/// No node holds all that the fenced nodes hold together: each node with what it lacks.
+/// No node contains the sets of enough fenced nodes: each node with what it lacks of all that they hold together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incomparable {
     /// How many transactions each node lacks.
     pub lacks: BTreeMap<NodeId, u64>,
 }
 
-/// Chooses the node to lead.
+/// Chooses the node to lead among the fenced members, of which `needed` (N − W) must be contained in its set.
 ///
 /// # Errors
-/// [`Incomparable`] where no fenced node holds everything; promoting any would lose transactions that may have been
-/// acknowledged.
-pub fn elect(fenced: &BTreeMap<NodeId, &ServerState>, wishes: &Wishes) -> Result<Election, Incomparable> {
-    let requires = fenced
+/// [`Incomparable`] where no fenced node contains so many; promoting any could lose acknowledged transactions.
+pub fn elect(
+    fenced: &BTreeMap<NodeId, &ServerState>,
+    needed: usize,
+    wishes: &Wishes,
+) -> Result<Election, Incomparable> {
+    let holdings: BTreeMap<&NodeId, GtidSet> =
+        fenced.iter().map(|(node, state)| (node, state.holds())).collect();
+    let everything = holdings
         .values()
-        .fold(GtidSet::new(), |all, state| all.union(&state.holds()));
-    let lacks: BTreeMap<NodeId, u64> = fenced
+        .fold(GtidSet::new(), |all, holds| all.union(holds));
+    let lacks: BTreeMap<NodeId, u64> = holdings
         .iter()
-        .map(|(node, state)| (node.clone(), requires.subtract(&state.holds()).count()))
+        .map(|(node, holds)| ((*node).clone(), everything.subtract(holds).count()))
         .collect();
-    let rank = |node: &NodeId, state: &ServerState| {
+    let contained = |holds: &GtidSet| holdings.values().filter(|other| holds.contains(other)).count();
+    let safe = holdings
+        .iter()
+        .filter(|(_, holds)| contained(holds) >= needed.max(1));
+    let rank = |node: &NodeId, holds: &GtidSet| {
+        let backlog = fenced
+            .get(node)
+            .map(|state| holds.subtract(&state.executed).count());
         (
             wishes.avoid.contains_key(node),
             wishes.preferred.as_ref() != Some(node),
-            requires.subtract(&state.executed).count(),
+            lacks.get(node).copied(),
+            backlog,
             node.clone(),
         )
     };
-    let complete = fenced.iter().filter(|(node, _)| lacks.get(*node) == Some(&0));
-    let Some((chosen, state)) = complete.min_by_key(|(node, state)| rank(node, state)) else {
+    let Some((chosen, requires)) = safe.min_by_key(|(node, holds)| rank(node, holds)) else {
         return Err(Incomparable { lacks });
     };
-    let backlog = requires.subtract(&state.executed).count();
-    let because = match (fenced.len(), backlog) {
+    let chosen = (*chosen).clone();
+    let backlog = fenced
+        .get(&chosen)
+        .map_or(0, |state| requires.subtract(&state.executed).count());
+    let holds = match (fenced.len(), lacks.get(&chosen)) {
         (1, _) => "it is the only fenced node and enough".to_owned(),
-        (n, 0) => format!("it holds and has executed all that the {n} fenced nodes hold"),
-        (n, backlog) => format!(
-            "it holds all that the {n} fenced nodes hold; {backlog} transactions are to be executed first"
+        (n, Some(0)) => format!("it holds all that the {n} fenced nodes hold"),
+        (n, _) => format!(
+            "it holds all that {} of the {n} fenced nodes hold, and so every acknowledged write",
+            contained(requires)
         ),
     };
-    let rejected = fenced
-        .keys()
-        .filter(|node| *node != chosen)
-        .map(|node| {
-            let why = match (lacks.get(node).copied().unwrap_or(0), wishes.avoid.get(node)) {
-                (0, Some(why)) => why.clone(),
-                (0, None) => format!("holds the same as {chosen}, which came first"),
-                (n, _) => format!("lacks {n} transactions"),
+    let because = match backlog {
+        0 => holds,
+        backlog => format!("{holds}; {backlog} transactions are to be executed first"),
+    };
+    let rejected = holdings
+        .iter()
+        .filter(|(node, _)| ***node != chosen)
+        .map(|(node, theirs)| {
+            let missing = requires.subtract(theirs).count();
+            let extra = theirs.subtract(requires).count();
+            let why = match (missing, extra, wishes.avoid.get(*node)) {
+                (0, 0, Some(why)) => why.clone(),
+                (0, 0, None) => format!("holds the same as {chosen}, which came first"),
+                (0, extra, why) => format!(
+                    "holds {extra} transactions that were never acknowledged{}",
+                    why.map(|why| format!(", and {why}")).unwrap_or_default()
+                ),
+                (missing, _, _) => format!("lacks {missing} transactions"),
             };
-            (node.clone(), why)
+            ((*node).clone(), why)
         })
         .collect();
     Ok(Election {
-        chosen: chosen.clone(),
+        chosen,
         because,
-        requires,
+        requires: requires.clone(),
         rejected,
     })
 }
@@ -115,7 +146,7 @@ mod tests {
         let behind = state(upto(5), GtidSet::new().with(A, 6, 9));
         let ahead = state(upto(8), GtidSet::new());
         let fenced = BTreeMap::from([("a".into(), &ahead), ("b".into(), &behind)]);
-        let election = elect(&fenced, &Wishes::default()).unwrap();
+        let election = elect(&fenced, 2, &Wishes::default()).unwrap();
         assert_eq!((election.chosen, election.requires), ("b".into(), upto(9)));
         assert_eq!(
             election.rejected.get(&"a".into()).unwrap(),
@@ -131,9 +162,9 @@ mod tests {
             avoid: BTreeMap::new(),
         };
         let equal = BTreeMap::from([("a".into(), &more), ("b".into(), &more)]);
-        assert_eq!(elect(&equal, &wishes).unwrap().chosen, "b".into());
+        assert_eq!(elect(&equal, 2, &wishes).unwrap().chosen, "b".into());
         let unequal = BTreeMap::from([("a".into(), &more), ("b".into(), &less)]);
-        assert_eq!(elect(&unequal, &wishes).unwrap().chosen, "a".into());
+        assert_eq!(elect(&unequal, 2, &wishes).unwrap().chosen, "a".into());
     }
 
     #[test]
@@ -146,6 +177,7 @@ mod tests {
         assert_eq!(
             elect(
                 &BTreeMap::from([("a".into(), &more), ("b".into(), &less)]),
+                2,
                 &wishes
             )
             .unwrap()
@@ -155,6 +187,7 @@ mod tests {
         assert_eq!(
             elect(
                 &BTreeMap::from([("a".into(), &more), ("b".into(), &more)]),
+                2,
                 &wishes
             )
             .unwrap()
@@ -171,6 +204,7 @@ mod tests {
         );
         let refused = elect(
             &BTreeMap::from([("a".into(), &one), ("b".into(), &other)]),
+            2,
             &Wishes::default(),
         );
         assert_eq!(
@@ -180,9 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn what_one_node_alone_holds_does_not_keep_two_that_agree_from_leading() {
+        let odd = state(upto(7).with(B, 1, 1), GtidSet::new());
+        let agreed = state(upto(9), GtidSet::new());
+        let fenced = BTreeMap::from([("a".into(), &odd), ("b".into(), &agreed), ("c".into(), &agreed)]);
+        let election = elect(&fenced, 2, &Wishes::default()).unwrap();
+        assert_eq!((election.chosen, election.requires), ("b".into(), upto(9)));
+    }
+
+    #[test]
+    fn a_returned_master_with_a_tail_gives_way() {
+        let tail = state(upto(9), GtidSet::new());
+        let rest = state(upto(8), GtidSet::new());
+        let fenced = BTreeMap::from([("a".into(), &tail), ("b".into(), &rest), ("c".into(), &rest)]);
+        let wishes = Wishes {
+            preferred: None,
+            avoid: BTreeMap::from([("a".into(), "it failed".into())]),
+        };
+        let election = elect(&fenced, 2, &wishes).unwrap();
+        assert_eq!((election.chosen, election.requires), ("b".into(), upto(8)));
+        assert_eq!(
+            election.rejected.get(&"a".into()).unwrap(),
+            "holds 1 transactions that were never acknowledged, and it failed"
+        );
+    }
+
+    #[test]
     fn empty_nodes_elect_one_of_them() {
         let empty = state(GtidSet::new(), GtidSet::new());
         let fenced = BTreeMap::from([("b".into(), &empty), ("a".into(), &empty)]);
-        assert_eq!(elect(&fenced, &Wishes::default()).unwrap().chosen, "a".into());
+        assert_eq!(elect(&fenced, 2, &Wishes::default()).unwrap().chosen, "a".into());
     }
 }

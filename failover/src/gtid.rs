@@ -85,7 +85,9 @@ impl GtidSet {
         let mut all = self.clone();
         for (origin, intervals) in &other.origins {
             let ours = all.origins.entry(origin.clone()).or_default();
-            intervals.iter().for_each(|interval| insert(ours, *interval));
+            for interval in intervals {
+                insert(ours, *interval);
+            }
         }
         all
     }
@@ -216,9 +218,9 @@ impl fmt::Display for GtidSet {
             }
             for (from, to) in intervals {
                 if from == to {
-                    write!(out, ":{from}")?
+                    write!(out, ":{from}")?;
                 } else {
-                    write!(out, ":{from}-{to}")?
+                    write!(out, ":{from}-{to}")?;
                 }
             }
         }

@@ -91,20 +91,14 @@ fn follower(
             ));
             None
         }
-        Gap::Errant(extra) => clone(
-            observed,
-            node,
-            leader,
-            format!("it has transactions that the master lacks: {extra}"),
-            report,
-        ),
-        Gap::Purged(missing) => clone(
-            observed,
-            node,
-            leader,
-            format!("the master no longer has the logs of {missing}"),
-            report,
-        ),
+        Gap::Errant(extra) => {
+            let reason = format!("it has transactions that the master lacks: {extra}");
+            Some(clone(observed, node, leader, reason, report))
+        }
+        Gap::Purged(missing) => {
+            let reason = format!("the master no longer has the logs of {missing}");
+            Some(clone(observed, node, leader, reason, report))
+        }
     }
 }
 
@@ -168,18 +162,18 @@ fn clone(
     leader: Leader<'_>,
     reason: String,
     report: &mut Report,
-) -> Option<Action> {
+) -> Action {
     let (donor, address) = donor(observed, node, leader);
     report
         .notes
         .push(format!("{node}: is cloned from {donor}, because {reason}"));
-    Some(Action::Clone {
+    Action::Clone {
         node: node.clone(),
         term: leader.term,
         donor,
         address,
         reason,
-    })
+    }
 }
 
 /// A slave in good standing, so that the master is spared; the master where there is none.

@@ -226,7 +226,7 @@ async fn release(lease: &LeaderLease, api: &Api<Lease>, me: &str) {
     match freed.await {
         Ok(()) => tracing::info!("gave the leader lease back"),
         Err::<(), Error>(error) => {
-            tracing::warn!(error = %chain(&error), "could not give the leader lease back")
+            tracing::warn!(error = %chain(&error), "could not give the leader lease back");
         }
     }
 }

@@ -142,7 +142,7 @@ impl Snapshots {
         let keys: Vec<Key> = self.lock().keys().cloned().collect();
         for key in keys {
             self.change(&key, |snapshot| {
-                snapshot.pods.retain(|_, facts| listed.contains(&facts.uid))
+                snapshot.pods.retain(|_, facts| listed.contains(&facts.uid));
             });
         }
     }

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#![expect(clippy::unwrap_used, reason = "a test helper: a panic is its verdict")]
+
 use std::collections::BTreeMap;
 
 use failover::{
