@@ -3,7 +3,6 @@
 //! It knows of MySQL only what the engine's arguments show. Time passes by calls of [`World::run`].
 
 #![allow(dead_code, reason = "each test file uses its part")]
-
 #![expect(clippy::unwrap_used, reason = "a test helper: a panic is its verdict")]
 
 use std::collections::BTreeMap;
