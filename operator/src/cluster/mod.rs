@@ -85,10 +85,11 @@ impl Clusters for Register {
         };
         let key = (namespace, desired.object.name_any());
         let mut tasks = self.lock();
+        // A task that found its resource gone ended by itself; this one is of the same name and may be a new one.
+        tasks.retain(|_, entry| !entry.inbox.is_closed());
         let entry = tasks.entry(key).or_insert_with_key(|key| self.start(key));
         if entry.inbox.send(task::Event::Put(desired)).is_err() {
-            tracing::error!("a database's task ended by itself; it is started again at its next change");
-            tasks.retain(|_, entry| !entry.inbox.is_closed());
+            tracing::error!("a database's task ended just now; it is started again at its next change");
         }
     }
 

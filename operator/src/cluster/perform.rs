@@ -15,7 +15,9 @@ use super::task::{Event, Standing, Task};
 use crate::clock;
 use crate::executor::labels::{self, Change};
 use crate::executor::record::record_of;
-use crate::executor::{ActionKey, Effect, Failure, Outcome, commands, record, request, service, written};
+use crate::executor::{
+    ActionKey, Effect, Failure, Outcome, commands, has_code, record, request, service, written,
+};
 use crate::handoff::Leadership;
 use crate::lease;
 use crate::metrics::ActionLabels;
@@ -166,6 +168,9 @@ impl Task {
         Self::log(key, action.as_ref(), &outcome, took, failures);
         self.tell_ended(action.as_ref(), &outcome, failures);
         match outcome {
+            Err(failure) if key.kind == "refresh" && has_code(&failure, 404) => {
+                self.standing = Standing::Gone;
+            }
             Ok(Effect::Done) | Err(_) => {}
             Ok(Effect::Wrote(object)) if key.kind == "record" => self.object = Some(object),
             Ok(Effect::Lost(object)) if key.kind == "record" => {

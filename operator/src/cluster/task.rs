@@ -68,6 +68,8 @@ pub(super) enum Standing {
     Refreshing,
     /// Ours to decide.
     Leading,
+    /// The resource is gone. A reconcile that was under way when it went may have handed it over once more.
+    Gone,
 }
 
 /// One database.
@@ -130,7 +132,7 @@ impl Task {
         }
     }
 
-    /// Runs until the register forgets the database.
+    /// Runs until the register forgets the database, or until it turns out to be gone.
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         let mut leadership = self.shared.lease.subscribe();
         let mut tick = TICK_FAST;
@@ -150,6 +152,10 @@ impl Task {
                 () = tokio::time::sleep(tick) => {}
             }
             tick = self.look(clock::now());
+            if self.standing == Standing::Gone {
+                tracing::info!("the resource is gone; its task ends");
+                return;
+            }
         }
     }
 

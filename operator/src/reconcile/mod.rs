@@ -41,6 +41,8 @@ use writer::Writer;
 const PERIOD: Duration = Duration::from_mins(1);
 /// How soon a leader that lost its lease in the middle of a reconcile looks again.
 const NOT_LEADER: Duration = Duration::from_secs(1);
+/// A burst of events, as a new pod or a failover makes one, costs one reconcile after this long.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How many databases are reconciled at the same time.
 const CONCURRENCY: u16 = 16;
 
@@ -91,7 +93,11 @@ impl Context {
 pub async fn run(context: Context, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let context = Arc::new(context);
     watch::controller(&context)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .with_config(
+            controller::Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
         .graceful_shutdown_on(shutdown)
         .run(reconcile, |_, error, _| match *error {}, context)
         .for_each(|result| async move {

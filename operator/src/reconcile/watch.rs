@@ -1,15 +1,15 @@
 //! The streams that start a reconcile: the resource itself where it changed in a way that matters here, everything
 //! that carries its label, and the moment this operator becomes the leader.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{DistributedDatabase, names};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -45,7 +45,7 @@ pub fn controller(context: &Arc<Context>) -> Controller<DistributedDatabase> {
             kube::runtime::PredicateConfig::default(),
         );
     let controller = Controller::for_stream(roots, reader);
-    let controller = watching::<Pod>(controller, client, namespace);
+    let controller = watching_with::<Pod>(controller, client, namespace, without_roles);
     let controller = watching::<PersistentVolumeClaim>(controller, client, namespace);
     let controller = watching::<Service>(controller, client, namespace);
     let controller = watching::<ConfigMap>(controller, client, namespace);
@@ -81,14 +81,81 @@ where
         + Sync
         + 'static,
 {
+    watching_with::<K>(controller, client, namespace, |_, _| true)
+}
+
+/// What is remembered of each object between two events.
+type Seen = HashMap<String, u64>;
+
+/// As [`watching`], for the events only that `matters` lets pass.
+fn watching_with<K>(
+    controller: Controller<DistributedDatabase>,
+    client: &Client,
+    namespace: Option<&str>,
+    matters: fn(&Event<PartialObjectMeta<K>>, &mut Seen) -> bool,
+) -> Controller<DistributedDatabase>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
     let config = watcher::Config::default().labels(names::LABEL_CLUSTER);
+    let mut seen = Seen::new();
     let objects = watcher(scoped::<PartialObjectMeta<K>>(client, namespace), config)
         .default_backoff()
+        .try_filter(move |event| std::future::ready(matters(event, &mut seen)))
         .touched_objects();
     controller.watches_stream(objects, |object: PartialObjectMeta<K>| {
         let cluster = object.labels().get(names::LABEL_CLUSTER)?;
         Some(ObjectRef::new(cluster).within(object.namespace().as_deref()?))
     })
+}
+
+/// Lets every change of a pod pass but those of the engine's own marks, the role label and the term: they mean
+/// nothing to what is built, and a reconcile for each would compete with the failover that writes them.
+fn without_roles(event: &Event<PartialObjectMeta<Pod>>, seen: &mut Seen) -> bool {
+    match event {
+        Event::Init | Event::InitDone => true,
+        Event::Delete(pod) => {
+            seen.remove(&pod.uid().unwrap_or_default());
+            true
+        }
+        Event::Apply(pod) | Event::InitApply(pod) => {
+            let mark = unmarked(pod);
+            seen.insert(pod.uid().unwrap_or_default(), mark) != Some(mark)
+        }
+    }
+}
+
+fn unmarked(pod: &PartialObjectMeta<Pod>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for label in pod.labels().iter().filter(|(key, _)| *key != names::LABEL_ROLE) {
+        label.hash(&mut hasher);
+    }
+    for note in pod
+        .annotations()
+        .iter()
+        .filter(|(key, _)| *key != names::ANNOTATION_TERM)
+    {
+        note.hash(&mut hasher);
+    }
+    pod.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    format!("{:?}", pod.metadata.owner_references).hash(&mut hasher);
+    // Only metadata is watched; when the pod's status was written, and how it was, is told by the field managers.
+    for entry in pod
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.subresource.is_some())
+    {
+        format!("{:?} {:?}", entry.time, entry.fields_v1).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Only these changes of the resource start a reconcile. The status is rewritten every few seconds, and the most of
@@ -152,6 +219,23 @@ mod tests {
     use api::{DistributedDatabaseSpec, DistributedDatabaseStatus};
 
     use super::*;
+
+    #[test]
+    fn a_role_label_or_a_term_starts_no_reconcile_and_a_deletion_does() {
+        let mut pod = PartialObjectMeta::<Pod>::default();
+        pod.metadata.uid = Some("u".to_owned());
+        let mut seen = Seen::new();
+        assert!(without_roles(&Event::InitApply(pod.clone()), &mut seen));
+        pod.labels_mut()
+            .insert(names::LABEL_ROLE.to_owned(), names::ROLE_MASTER.to_owned());
+        pod.annotations_mut()
+            .insert(names::ANNOTATION_TERM.to_owned(), "7".to_owned());
+        assert!(!without_roles(&Event::Apply(pod.clone()), &mut seen));
+        pod.labels_mut().insert("else".to_owned(), "1".to_owned());
+        assert!(without_roles(&Event::Apply(pod.clone()), &mut seen));
+        assert!(without_roles(&Event::Delete(pod.clone()), &mut seen));
+        assert!(without_roles(&Event::Apply(pod), &mut seen));
+    }
 
     #[test]
     fn a_status_that_only_refreshes_figures_starts_no_reconcile() {

@@ -188,14 +188,15 @@ fn degraded(facts: &Facts<'_>) -> Said {
     let reason = match (lacking, noted) {
         (true, _) => "NodesLacking",
         (false, true) => "PathsLacking",
+        (false, false) if facts.phase == Phase::Creating => {
+            "The nodes are being created.".clone_into(&mut message);
+            "Creating"
+        }
         (false, false) => {
-            "Whole".clone_into(&mut message);
+            "Every node serves.".clone_into(&mut message);
             "Whole"
         }
     };
-    if reason == "Whole" {
-        "Every node serves.".clone_into(&mut message);
-    }
     Said {
         kind: "Degraded",
         holds: lacking || noted,
@@ -248,7 +249,7 @@ fn valid(facts: &Facts<'_>) -> Said {
             kind: "Valid",
             holds: true,
             reason: "NotAppliedYet",
-            message: message.clone(),
+            message: format!("The spec is accepted, but not all of it could be applied yet: {message}"),
         },
     }
 }
