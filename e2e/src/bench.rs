@@ -132,7 +132,7 @@ async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Re
     let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
     let (_, steps) = database.account_of_change_after(term).await?;
     // Proofs compare all tables of the schema, and must not become slower from run to run.
-    let mut connection = sql::connect(&database.master_address().await?, Duration::from_secs(5)).await?;
+    let mut connection = database.master_connection().await?;
     sql::drop_table(&mut connection, &table).await?;
     Ok(Run {
         outage: millis(ledger.outage(at)),

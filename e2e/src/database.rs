@@ -11,8 +11,10 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 
+use sqlx::MySqlConnection;
+
 use crate::{
-    sql::Address,
+    sql::{self, Address},
     wait::{self, Seen},
 };
 
@@ -256,6 +258,22 @@ impl Database {
     pub async fn master_address(&self) -> Result<Address> {
         self.at(&self.service_address(&names::master_service(&self.name)).await?)
             .await
+    }
+
+    /// A connection through the master's Service. The resource may be ready a second before every machine of the
+    /// cluster knows where the Service leads, so a refusal is tried again.
+    pub async fn master_connection(&self) -> Result<MySqlConnection> {
+        wait::until(
+            "login through the master's Service",
+            Duration::from_secs(30),
+            async || {
+                let address = self.master_address().await?;
+                sql::connect(&address, Duration::from_secs(2))
+                    .await
+                    .map(Seen::Done)
+            },
+        )
+        .await
     }
 
     /// The application account at the slaves' Service, by its cluster address.

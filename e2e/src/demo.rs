@@ -144,8 +144,7 @@ async fn first_write(database: &Database, clock: Clock) -> Result<Duration> {
 async fn load(database: &Database, screen: &Screen) -> Result<usize> {
     screen.heading("3  Load the ISO tables through the master's Service");
     let tables = dataset::read(Path::new(dataset::FOLDER))?;
-    let address = database.master_address().await?;
-    let mut connection = sql::connect(&address, Duration::from_secs(5)).await?;
+    let mut connection = database.master_connection().await?;
     let clock = Clock::start();
     for table in &tables {
         dataset::load(&mut connection, table).await?;

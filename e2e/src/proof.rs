@@ -167,8 +167,7 @@ pub async fn prove(database: &Database, ledger: &Ledger, table: &str, schemas: &
 }
 
 async fn executed_by_master(database: &Database) -> Result<String> {
-    let master = database.master_address().await?;
-    let mut connection = sql::connect(&master, Duration::from_secs(2)).await?;
+    let mut connection = database.master_connection().await?;
     sql::executed(&mut connection).await
 }
 

@@ -181,7 +181,7 @@ fn a_deleted_database_leaves_only_the_volumes_that_its_policy_keeps_and_finds_th
 
         database.apply(&wanted).await?;
         database.wait_healthy(HEALTHY).await?;
-        let mut connection = sql::connect(&database.master_address().await?, Duration::from_secs(5)).await?;
+        let mut connection = database.master_connection().await?;
         let rows = sql::count(&mut connection, "e2e_keep.writes").await?;
         ensure!(
             rows == 1,
@@ -202,7 +202,7 @@ fn a_deleted_database_leaves_only_the_volumes_that_its_policy_keeps_and_finds_th
 async fn create_with_row(database: &Database, wanted: &DistributedDatabase) -> Result<()> {
     database.apply(wanted).await?;
     database.wait_healthy(HEALTHY).await?;
-    let mut connection = sql::connect(&database.master_address().await?, Duration::from_secs(5)).await?;
+    let mut connection = database.master_connection().await?;
     sql::create_writes(&mut connection, "e2e_keep.writes").await?;
     sql::insert_write(&mut connection, "e2e_keep.writes", 1).await?;
     Ok(())
