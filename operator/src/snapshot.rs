@@ -46,7 +46,7 @@ pub struct PodFacts {
     pub ready: bool,
 }
 
-/// The master's endpoint slice.
+/// An endpoint slice that the operator writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceFacts {
     /// The resourceVersion.
@@ -62,8 +62,8 @@ pub struct SliceFacts {
 pub struct Snapshot {
     /// Its pods.
     pub pods: BTreeMap<NodeId, PodFacts>,
-    /// The slice of the master's Service.
-    pub slice: Option<SliceFacts>,
+    /// The slices of the Services that the operator leads itself, by name.
+    pub slices: BTreeMap<String, SliceFacts>,
 }
 
 /// The snapshots of all databases.
@@ -72,9 +72,9 @@ pub struct Snapshots {
     all: Mutex<HashMap<Key, watch::Sender<Arc<Snapshot>>>>,
 }
 
-/// The name of the master's endpoint slice.
-pub fn slice_name(database: &str) -> String {
-    format!("{}-active", names::master_service(database))
+/// The name of the one endpoint slice of a Service that the operator leads itself.
+pub fn slice_name(service: &str) -> String {
+    format!("{service}-active")
 }
 
 impl Snapshots {
@@ -113,28 +113,23 @@ impl Snapshots {
 
     /// Takes in a slice that was read or written.
     pub fn apply_slice(&self, slice: &EndpointSlice) {
-        let Some(key) = key_of(&slice.metadata) else {
+        let (Some(key), Some(name)) = (key_of(&slice.metadata), slice.metadata.name.clone()) else {
             return;
         };
-        if slice.metadata.name.as_deref() != Some(&slice_name(&key.1)) {
-            return;
-        }
         let facts = slice_facts(slice);
         self.change(&key, |snapshot| {
-            if snapshot
-                .slice
-                .as_ref()
-                .is_none_or(|known| !is_older(&facts.version, &known.version))
-            {
-                snapshot.slice = Some(facts);
+            let newer = snapshot
+                .slices
+                .get(&name)
+                .is_none_or(|known| !is_older(&facts.version, &known.version));
+            if newer {
+                snapshot.slices.insert(name, facts);
             }
         });
     }
 
     fn remove_slice(&self, key: &Key, name: &str) {
-        if name == slice_name(&key.1) {
-            self.change(key, |snapshot| snapshot.slice = None);
-        }
+        self.change(key, |snapshot| _ = snapshot.slices.remove(name));
     }
 
     /// After a complete list: forgets every pod that was not in it.
@@ -147,15 +142,14 @@ impl Snapshots {
         }
     }
 
-    fn retain_slices(&self, listed: &BTreeSet<Key>) {
-        let keys: Vec<Key> = self
-            .lock()
-            .keys()
-            .filter(|key| !listed.contains(*key))
-            .cloned()
-            .collect();
+    fn retain_slices(&self, listed: &BTreeSet<(Key, String)>) {
+        let keys: Vec<Key> = self.lock().keys().cloned().collect();
         for key in keys {
-            self.change(&key, |snapshot| snapshot.slice = None);
+            self.change(&key, |snapshot| {
+                snapshot
+                    .slices
+                    .retain(|name, _| listed.contains(&(key.clone(), name.clone())));
+            });
         }
     }
 
@@ -183,7 +177,7 @@ impl Snapshots {
 
 impl Snapshot {
     fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.slice.is_none()
+        self.pods.is_empty() && self.slices.is_empty()
     }
 }
 
@@ -228,7 +222,8 @@ fn pod_facts(pod: &Pod) -> PodFacts {
     }
 }
 
-fn slice_facts(slice: &EndpointSlice) -> SliceFacts {
+/// The facts of a slice as it was read, or as it is wanted.
+pub fn slice_facts(slice: &EndpointSlice) -> SliceFacts {
     SliceFacts {
         version: slice.metadata.resource_version.clone().unwrap_or_default(),
         addresses: slice
@@ -297,7 +292,7 @@ pub async fn watch_slices(snapshots: Arc<Snapshots>, client: Client, namespace: 
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(slice) => {
-                listed.extend(key_of(&slice.metadata));
+                listed.extend(key_of(&slice.metadata).zip(slice.metadata.name.clone()));
                 snapshots.apply_slice(&slice);
             }
             Event::InitDone => snapshots.retain_slices(&listed),

@@ -61,12 +61,13 @@ impl Task {
                 let pod = snapshot.pods.get(node).cloned();
                 let slice = pod
                     .as_ref()
-                    .and_then(|pod| service::slice(object, node, *term, pod));
+                    .and_then(|pod| service::to_master(object, node, *term, pod));
                 let label = self.label(node, pod, Change::Master(*term));
                 let swap = self.lead(slice);
                 self.start(key, Some(action), async move {
-                    let (labelled, swapped) = tokio::join!(label, swap);
-                    labelled.and(swapped)
+                    // The label moves the pod out of the slaves' Service; that change must not reach kube-proxy first.
+                    swap.await?;
+                    label.await
                 });
             }
             Action::Answer { .. } => {
@@ -123,8 +124,9 @@ impl Task {
         }
     }
 
-    /// Keeps the master's Service right while a master leads: whoever changed it, whatever the pod's address is.
-    pub(super) fn keep_service(
+    /// Keeps the Services right that the operator leads, whoever changed them, whatever the pods' addresses are: the
+    /// master's while a master leads, the one over every node except while the master changes.
+    pub(super) fn keep_services(
         &mut self,
         object: &DistributedDatabase,
         observed: &Observed,
@@ -132,24 +134,40 @@ impl Task {
         report: &Report,
         now: Millis,
     ) {
-        let record = &observed.record;
-        let (Decision::Steady, None, Some(master)) = (report.decision, &record.intent, &record.master) else {
-            return;
-        };
-        let Some(pod) = snapshot.pods.get(master) else {
-            return;
-        };
-        let leads = observed
-            .nodes
-            .get(master)
-            .is_some_and(|view| view.leads_in(record.term));
-        if !leads || pod.stamp != Some(record.term) || service::leads_to(snapshot.slice.as_ref(), pod) {
+        if report.decision == Decision::Changing {
             return;
         }
-        let key = ActionKey::work("service", None);
-        if pod.address.is_some() && self.in_flight.admit(&key, now) {
-            let work = self.lead(service::slice(object, master, record.term, pod));
-            self.start(key, None, work);
+        let record = &observed.record;
+        let leads = |master: &NodeId| {
+            observed
+                .nodes
+                .get(master)
+                .is_some_and(|view| view.leads_in(record.term))
+        };
+        let to_master = record
+            .master
+            .as_ref()
+            .filter(|master| record.intent.is_none() && leads(master));
+        let to_master = to_master.and_then(|master| {
+            let pod = snapshot
+                .pods
+                .get(master)
+                .filter(|pod| pod.stamp == Some(record.term))?;
+            service::to_master(object, master, record.term, pod)
+        });
+        let all = [
+            ("service", to_master),
+            ("service-of-all", service::to_every_ready(object, snapshot)),
+        ];
+        for (kind, slice) in all {
+            let key = ActionKey::work(kind, None);
+            let due = slice
+                .as_ref()
+                .is_some_and(|slice| !service::leads_so(snapshot, slice));
+            if due && self.in_flight.admit(&key, now) {
+                let work = self.lead(slice);
+                self.start(key, None, work);
+            }
         }
     }
 

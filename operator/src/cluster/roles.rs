@@ -125,7 +125,7 @@ mod tests {
         };
         let snapshot = Snapshot {
             pods: BTreeMap::from([("db-1".into(), facts)]),
-            slice: None,
+            ..Snapshot::default()
         };
         let record = Record {
             term: Term(2),

@@ -265,7 +265,7 @@ impl Task {
             self.perform(action, &object, &snapshot, &observed, &report, &policy, now);
         }
         self.keep_labels(&observed, &snapshot, &report, now);
-        self.keep_service(&object, &observed, &snapshot, &report, now);
+        self.keep_services(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
         if report.decision != Decision::Steady || is_doubtful(&observed, now) {
             TICK_FAST

@@ -1,4 +1,9 @@
-//! The master's Service: one endpoint slice with one address, swapped in one write.
+//! The Services that the operator leads itself: the master's and the one over every ready node. Each has one endpoint
+//! slice, written in one request.
+//!
+//! kube-proxy holds a second change within a second back. A selector would change at the very moment of a failover,
+//! when a pod is deleted or stops being ready, and the swap of the master's address would wait behind it; so the
+//! Service over every node is led from here too, after the master's.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +16,87 @@ use kube::{Resource, ResourceExt};
 
 use super::{Effect, Failure, Outcome, written};
 use crate::handoff::Leadership;
-use crate::snapshot::{MANAGED_BY, PodFacts, SliceFacts, Snapshots, slice_name};
+use crate::snapshot::{MANAGED_BY, PodFacts, Snapshot, Snapshots, slice_name};
 
 /// The label that binds an endpoint slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const PORT_NAME: &str = "mysql";
-const PORT: i32 = wire::MYSQL_PORT as i32;
 
 /// The slice that leads the master's Service to this pod; none while the pod has no address.
-pub fn slice(
+pub fn to_master(
     object: &DistributedDatabase,
     node: &NodeId,
     term: Term,
     pod: &PodFacts,
 ) -> Option<EndpointSlice> {
-    let address = pod.address.clone()?;
-    let database = object.name_any();
+    let service = names::master_service(&object.name_any());
+    let mut slice = slice(object, service, ("mysql", wire::MYSQL_PORT), &[(node, pod)])?;
+    slice.metadata.annotations = Some(BTreeMap::from([(
+        names::ANNOTATION_TERM.to_owned(),
+        term.to_string(),
+    )]));
+    Some(slice)
+}
+
+/// The slice that leads the Service over every node to those that are ready; none while no pod has an address.
+pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Option<EndpointSlice> {
+    let with_address: Vec<_> = snapshot
+        .pods
+        .iter()
+        .filter(|(_, pod)| pod.address.is_some())
+        .collect();
+    let mut slice = slice(
+        object,
+        object.name_any(),
+        ("http", wire::PROBE_PORT),
+        &with_address,
+    )?;
+    let ready: Vec<&String> = with_address
+        .iter()
+        .filter(|(_, pod)| pod.ready && !pod.deleting)
+        .filter_map(|(_, pod)| pod.address.as_ref())
+        .collect();
+    slice
+        .endpoints
+        .retain(|endpoint| endpoint.addresses.iter().any(|address| ready.contains(&address)));
+    Some(slice)
+}
+
+fn slice(
+    object: &DistributedDatabase,
+    service: String,
+    (port_name, port): (&str, u16),
+    pods: &[(&NodeId, &PodFacts)],
+) -> Option<EndpointSlice> {
+    let first = pods.iter().find_map(|(_, pod)| pod.address.as_deref())?;
     let labels = BTreeMap::from([
-        (SERVICE_NAME.to_owned(), names::master_service(&database)),
+        (SERVICE_NAME.to_owned(), service.clone()),
         (MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
-        (names::LABEL_CLUSTER.to_owned(), database.clone()),
+        (names::LABEL_CLUSTER.to_owned(), object.name_any()),
     ]);
-    let endpoint = Endpoint {
+    Some(EndpointSlice {
+        metadata: ObjectMeta {
+            name: Some(slice_name(&service)),
+            namespace: object.namespace(),
+            labels: Some(labels),
+            owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        address_type: if first.contains(':') { "IPv6" } else { "IPv4" }.to_owned(),
+        endpoints: pods
+            .iter()
+            .filter_map(|(node, pod)| endpoint(object, node, pod))
+            .collect(),
+        ports: Some(vec![EndpointPort {
+            name: Some(port_name.to_owned()),
+            port: Some(i32::from(port)),
+            protocol: Some("TCP".to_owned()),
+            ..EndpointPort::default()
+        }]),
+    })
+}
+
+fn endpoint(object: &DistributedDatabase, node: &NodeId, pod: &PodFacts) -> Option<Endpoint> {
+    Some(Endpoint {
         conditions: Some(EndpointConditions {
             ready: Some(true),
             serving: Some(true),
@@ -46,46 +110,21 @@ pub fn slice(
             uid: Some(pod.uid.clone()),
             ..ObjectReference::default()
         }),
-        addresses: vec![address.clone()],
+        addresses: vec![pod.address.clone()?],
         ..Endpoint::default()
-    };
-    let port = EndpointPort {
-        name: Some(PORT_NAME.to_owned()),
-        port: Some(PORT),
-        protocol: Some("TCP".to_owned()),
-        ..EndpointPort::default()
-    };
-    Some(EndpointSlice {
-        metadata: ObjectMeta {
-            name: Some(slice_name(&database)),
-            namespace: object.namespace(),
-            labels: Some(labels),
-            annotations: Some(BTreeMap::from([(
-                names::ANNOTATION_TERM.to_owned(),
-                term.to_string(),
-            )])),
-            owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        },
-        address_type: if address.contains(':') { "IPv6" } else { "IPv4" }.to_owned(),
-        endpoints: vec![endpoint],
-        ports: Some(vec![port]),
     })
 }
 
-/// True when the slice as it is leads to this pod and nowhere else.
-pub fn leads_to(slice: Option<&SliceFacts>, pod: &PodFacts) -> bool {
-    slice.is_some_and(|slice| {
-        slice.addresses.iter().map(Some).eq([pod.address.as_ref()])
-            && slice
-                .ports
-                .iter()
-                .map(|(name, port)| (name.as_str(), *port))
-                .eq([(PORT_NAME, PORT)])
-    })
+/// True when the Service leads already where the wanted slice would lead it, and nowhere else.
+pub fn leads_so(snapshot: &Snapshot, wanted: &EndpointSlice) -> bool {
+    let facts = crate::snapshot::slice_facts(wanted);
+    snapshot
+        .slices
+        .get(&wanted.name_any())
+        .is_some_and(|now| now.addresses == facts.addresses && now.ports == facts.ports)
 }
 
-/// Leads the Service to the pod: one request, whatever the slice was before.
+/// Leads the Service as wanted: one request, whatever the slice was before.
 pub async fn carry_out(
     leadership: &dyn Leadership,
     snapshots: &Snapshots,
@@ -127,27 +166,49 @@ mod tests {
 
     #[test]
     fn the_slice_leads_to_the_masters_address_alone() {
-        insta::assert_yaml_snapshot!(slice(&database(), &"db-1".into(), Term(3), &pod()));
+        insta::assert_yaml_snapshot!(to_master(&database(), &"db-1".into(), Term(3), &pod()));
+    }
+
+    fn with(wanted: &EndpointSlice) -> Snapshot {
+        let facts = crate::snapshot::slice_facts(wanted);
+        Snapshot {
+            slices: BTreeMap::from([(wanted.name_any(), facts)]),
+            ..Snapshot::default()
+        }
     }
 
     #[test]
     fn a_slice_with_a_second_address_or_another_port_is_not_right() {
-        let right = SliceFacts {
-            version: "1".to_owned(),
-            addresses: vec!["10.1.2.3".to_owned()],
-            ports: vec![("mysql".to_owned(), 3306)],
+        let right = to_master(&database(), &"db-1".into(), Term(3), &pod()).unwrap();
+        assert!(leads_so(&with(&right), &right));
+        assert!(!leads_so(&Snapshot::default(), &right));
+        let mut two = right.clone();
+        two.endpoints.push(two.endpoints[0].clone());
+        assert!(!leads_so(&with(&two), &right));
+        let mut other = right.clone();
+        other.ports.as_mut().unwrap()[0].port = Some(3307);
+        assert!(!leads_so(&with(&other), &right));
+    }
+
+    #[test]
+    fn only_ready_nodes_that_stay_are_led_to() {
+        let away = PodFacts {
+            deleting: true,
+            address: Some("10.1.2.4".to_owned()),
+            ..pod()
         };
-        assert!(leads_to(Some(&right), &pod()));
-        assert!(!leads_to(None, &pod()));
-        let two = SliceFacts {
-            addresses: vec!["10.1.2.3".to_owned(), "10.1.2.4".to_owned()],
-            ..right.clone()
+        let unready = PodFacts {
+            ready: false,
+            address: Some("10.1.2.5".to_owned()),
+            ..pod()
         };
-        assert!(!leads_to(Some(&two), &pod()));
-        let other = SliceFacts {
-            ports: vec![("mysql".to_owned(), 3307)],
-            ..right
+        let pods = [("db-0", pod()), ("db-1", away), ("db-2", unready)];
+        let snapshot = Snapshot {
+            pods: pods.map(|(name, pod)| (name.into(), pod)).into(),
+            ..Snapshot::default()
         };
-        assert!(!leads_to(Some(&other), &pod()));
+        let slice = to_every_ready(&database(), &snapshot).unwrap();
+        assert_eq!(crate::snapshot::slice_facts(&slice).addresses, ["10.1.2.3"]);
+        assert!(to_every_ready(&database(), &Snapshot::default()).is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! The Services: the master's (whose one address the failover engine writes), the slaves', the one over every ready
-//! node, and the headless one that gives each node its DNS name.
+//! The Services: the master's and the one over every ready node (whose addresses the failover engine writes), the
+//! slaves', and the headless one that gives each node its DNS name.
 
 use api::{names, wire};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -44,12 +44,12 @@ fn slaves(database: &Database) -> Service {
     )
 }
 
+/// No selector either: its change would take the place of the master's in kube-proxy when a master's pod goes.
 fn every(database: &Database) -> Service {
     service(
         database,
         database.name.clone(),
         ServiceSpec {
-            selector: Some(database.selector()),
             ports: Some(vec![port("http", wire::PROBE_PORT)]),
             ..ServiceSpec::default()
         },
