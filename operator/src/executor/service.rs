@@ -29,7 +29,7 @@ pub fn to_master(
     pod: &PodFacts,
 ) -> Option<EndpointSlice> {
     let service = names::master_service(&object.name_any());
-    let mut slice = slice(object, service, ("mysql", wire::MYSQL_PORT), &[(node, pod)])?;
+    let mut slice = slice(object, &service, ("mysql", wire::MYSQL_PORT), &[(node, pod)])?;
     slice.metadata.annotations = Some(BTreeMap::from([(
         names::ANNOTATION_TERM.to_owned(),
         term.to_string(),
@@ -63,19 +63,19 @@ pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Opti
 
 fn slice(
     object: &DistributedDatabase,
-    service: String,
+    service: &str,
     (port_name, port): (&str, u16),
     pods: &[(&NodeId, &PodFacts)],
 ) -> Option<EndpointSlice> {
     let first = pods.iter().find_map(|(_, pod)| pod.address.as_deref())?;
     let labels = BTreeMap::from([
-        (SERVICE_NAME.to_owned(), service.clone()),
+        (SERVICE_NAME.to_owned(), service.to_owned()),
         (MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
         (names::LABEL_CLUSTER.to_owned(), object.name_any()),
     ]);
     Some(EndpointSlice {
         metadata: ObjectMeta {
-            name: Some(slice_name(&service)),
+            name: Some(slice_name(service)),
             namespace: object.namespace(),
             labels: Some(labels),
             owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
