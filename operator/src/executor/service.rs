@@ -46,7 +46,7 @@ pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Opti
         .collect();
     let mut slice = slice(
         object,
-        object.name_any(),
+        &object.name_any(),
         ("http", wire::PROBE_PORT),
         &with_address,
     )?;
