@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
 
@@ -15,10 +16,11 @@ use crate::{
     gaps::percentile,
     install,
     ledger::Pieces,
+    machines::{self, Ill},
     screen::{Screen, Tone},
     settings::Target,
     sql,
-    storm::{Aftermath, Storm},
+    storm::{Aftermath, HEALED, Storm},
     world,
     writer::Habits,
 };
@@ -38,6 +40,12 @@ pub enum Fault {
     PodDelete,
     /// A switchover asked for by annotation.
     Switchover,
+    /// SIGSTOP of mysqld in the master's pod; it goes on once another leads.
+    Freeze,
+    /// The cable of the master's machine is unplugged, and plugged in once another leads.
+    Partition,
+    /// kill -9 of mysqld in the master's pod together with the operator's leading pod.
+    OperatorAndMaster,
 }
 
 impl Fault {
@@ -48,6 +56,9 @@ impl Fault {
             Self::PodForceDelete => "pod-force-delete",
             Self::PodDelete => "pod-delete",
             Self::Switchover => "switchover",
+            Self::Freeze => "freeze",
+            Self::Partition => "partition",
+            Self::OperatorAndMaster => "operator-and-master",
         }
     }
 }
@@ -83,7 +94,7 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
         screen.heading(fault.name());
         let mut runs = Vec::new();
         for number in 1..=plan.runs {
-            let run = one(&database, *fault, plan.writers, number).await;
+            let run = one(&database, target, *fault, plan.writers, number).await;
             let run = match run.with_context(|| format!("{} run {number}", fault.name())) {
                 Ok(run) => run,
                 Err(error) => {
@@ -122,13 +133,24 @@ async fn create(client: &kube::Client) -> Result<Database> {
     Ok(database)
 }
 
-async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Result<Run> {
+/// After the last change of endpoints, kube-proxy takes the next at once only after its minSyncPeriod; a database
+/// that is at rest is what users have.
+const REST: Duration = Duration::from_millis(1500);
+
+async fn one(database: &Database, target: &Target, fault: Fault, writers: u32, number: u32) -> Result<Run> {
+    if fault == Fault::Partition {
+        part_from_operator(database).await?;
+    }
     let status = database.wait_healthy(Duration::from_mins(3)).await?;
     let term = status.record.term.0;
     let table = format!("{SCHEMA}.{}_{number}", fault.name().replace('-', "_"));
+    tokio::time::sleep(REST).await;
     let storm = Storm::begin(database, &Habits::of(writers, &table)).await?;
     let at = storm.clock.at();
-    inflict(database, fault).await?;
+    let remedy = inflict(database, target, fault).await?;
+    let led = database.wait_led(term, HEALED).await;
+    mend(target, remedy).await?;
+    led?;
     let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
     let (_, steps) = database.account_of_change_after(term).await?;
     // Proofs compare all tables of the schema, and must not become slower from run to run.
@@ -144,17 +166,62 @@ async fn one(database: &Database, fault: Fault, writers: u32, number: u32) -> Re
     })
 }
 
-async fn inflict(database: &Database, fault: Fault) -> Result<()> {
+/// Moves the master off the machine of the operator's leader, so that cutting it off is one fault and not two.
+async fn part_from_operator(database: &Database) -> Result<()> {
+    let status = database.wait_healthy(Duration::from_mins(3)).await?;
+    let leader = install::leader(&database.client).await?;
+    let together = machines::machine_of(&leader)? == machines::machine_of(&database.master_pod().await?)?;
+    if together {
+        let slave = database.slave_pod().await?.name_any();
+        faults::ask_to_promote(&database.client, &database.namespace, &database.name, &slave).await?;
+        database.wait_healed(status.record.term.0, HEALED).await?;
+    }
+    Ok(())
+}
+
+/// What undoes a fault once another node leads.
+enum Remedy {
+    Nothing,
+    Continue(Box<Pod>),
+    Mend(String),
+}
+
+async fn mend(target: &Target, remedy: Remedy) -> Result<()> {
+    match remedy {
+        Remedy::Nothing => Ok(()),
+        // A server that was killed meanwhile because it did not obey has nothing to continue.
+        Remedy::Continue(pod) => faults::signal_mysqld(&pod, Signal::SIGCONT).or(Ok(())),
+        Remedy::Mend(machine) => machines::mend_machine(target, &machine).await,
+    }
+}
+
+async fn inflict(database: &Database, target: &Target, fault: Fault) -> Result<Remedy> {
     let master = database.master_pod().await?;
     match fault {
-        Fault::MysqldKill => faults::signal_mysqld(&master, Signal::SIGKILL),
-        Fault::PodForceDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Forced).await,
-        Fault::PodDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Normal).await,
+        Fault::MysqldKill => faults::signal_mysqld(&master, Signal::SIGKILL)?,
+        Fault::PodForceDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Forced).await?,
+        Fault::PodDelete => faults::delete_pod(&database.pod_api(), &master, Deletion::Normal).await?,
         Fault::Switchover => {
             let slave = database.slave_pod().await?.name_any();
-            faults::ask_to_promote(&database.client, &database.namespace, &database.name, &slave).await
+            faults::ask_to_promote(&database.client, &database.namespace, &database.name, &slave).await?;
+        }
+        Fault::Freeze => {
+            faults::signal_mysqld(&master, Signal::SIGSTOP)?;
+            return Ok(Remedy::Continue(Box::new(master)));
+        }
+        Fault::Partition => {
+            let machine = machines::machine_of(&master)?.to_owned();
+            machines::break_machine(target, &machine, Ill::Cut).await?;
+            return Ok(Remedy::Mend(machine));
+        }
+        Fault::OperatorAndMaster => {
+            let leader = install::leader(&database.client).await?;
+            let pods = kube::Api::namespaced(database.client.clone(), install::NAMESPACE);
+            faults::delete_pod(&pods, &leader, Deletion::Forced).await?;
+            faults::signal_mysqld(&master, Signal::SIGKILL)?;
         }
     }
+    Ok(Remedy::Nothing)
 }
 
 fn summary(runs: &[Run]) -> FaultFacts {

@@ -193,8 +193,8 @@ impl Database {
         .await
     }
 
-    /// Waits for a master in a term after `term`, and for health.
-    pub async fn wait_healed(&self, term: u64, bound: Duration) -> Result<DistributedDatabaseStatus> {
+    /// Waits for a master in a term after `term`.
+    pub async fn wait_led(&self, term: u64, bound: Duration) -> Result<()> {
         wait::until("new master", bound, async || {
             let status = self.status().await?;
             let done = status.record.term.0 > term && status.record.master.is_some();
@@ -204,7 +204,12 @@ impl Database {
                 Seen::NotYet(describe(&status))
             })
         })
-        .await?;
+        .await
+    }
+
+    /// Waits for a master in a term after `term`, and for health.
+    pub async fn wait_healed(&self, term: u64, bound: Duration) -> Result<DistributedDatabaseStatus> {
+        self.wait_led(term, bound).await?;
         self.wait_healthy(bound).await
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{Api, Client, api::ListParams};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use crate::{
     settings::Target,
@@ -124,6 +124,23 @@ pub async fn operator_pods(client: &Client) -> Result<Vec<Pod>> {
         .await
         .context("listing the operator's pods")?
         .items)
+}
+
+/// The operator's pod that holds the lease.
+pub async fn leader(client: &Client) -> Result<Pod> {
+    let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE)
+        .list(&ListParams::default())
+        .await?;
+    let holders: Vec<String> = leases
+        .items
+        .into_iter()
+        .filter_map(|lease| lease.spec.and_then(|spec| spec.holder_identity))
+        .collect();
+    let pods = operator_pods(client).await?;
+    let leads = |pod: &Pod| holders.iter().any(|holder| holder.starts_with(&pod.name_any()));
+    pods.into_iter()
+        .find(leads)
+        .with_context(|| format!("no operator pod holds the lease; holders: {holders:?}"))
 }
 
 #[cfg(test)]

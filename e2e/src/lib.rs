@@ -22,6 +22,7 @@ pub mod faults;
 pub mod gaps;
 pub mod install;
 pub mod ledger;
+pub mod machines;
 pub mod proof;
 pub mod reader;
 pub mod screen;

@@ -1,5 +1,5 @@
 //! Where to run and with which images. Programs get this from their flags, tests from the environment that
-//! `cargo xtask test` sets: the only variables read here are the two below.
+//! `cargo xtask test` sets: the only variables read here are the three below.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const IMAGES_VARIABLE: &str = "DDB_E2E_IMAGES";
 /// A context of the kubeconfig; without it the current one.
 pub const CONTEXT_VARIABLE: &str = "DDB_E2E_CONTEXT";
+/// The process number of the `cargo xtask` that runs this on its local cluster; none on another cluster.
+pub const LOCAL_VARIABLE: &str = "DDB_E2E_LOCAL";
 
 /// References of the three images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct Target {
     /// A further value of the operator's chart, as KEY=VALUE; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub values: Vec<String>,
+    /// The process number of the `cargo xtask` that runs this on its local cluster: machines are broken through it.
+    #[arg(long)]
+    pub local: Option<u32>,
 }
 
 fn parse_images(text: &str) -> Result<Images, String> {
@@ -52,6 +57,7 @@ impl Target {
             context: variable(CONTEXT_VARIABLE),
             images,
             values: Vec::new(),
+            local: variable(LOCAL_VARIABLE).and_then(|number| number.parse().ok()),
         })
     }
 }

@@ -16,7 +16,8 @@ pub struct Failover {
     /// How often each fault.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Which faults: mysqld-kill, pod-force-delete, pod-delete, switchover.
+    /// Which faults: mysqld-kill, pod-force-delete, pod-delete, switchover, freeze, partition, operator-and-master.
+    /// Those of machines (partition) need the local cluster.
     #[arg(
         long,
         value_delimiter = ',',

@@ -87,9 +87,10 @@ pub fn run(place: &Place, words: &[String]) -> Result<()> {
         Some(context) => (command([program]), place.named_images()?, Some(context)),
     };
     command.args(["--images", &images]);
-    if let Some(context) = context {
-        command.args(["--context", context]);
-    }
+    match context {
+        Some(context) => command.args(["--context", context]),
+        None => command.args(["--local", &std::process::id().to_string()]),
+    };
     let status = command
         .args(words)
         .status()

@@ -15,8 +15,8 @@ use e2e::{
     world::{World, on_cluster, small},
     writer::Habits,
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt};
 
 const HEALTHY: Duration = Duration::from_mins(3);
 
@@ -72,7 +72,7 @@ fn when_the_operators_leader_is_killed_writes_go_on_and_no_pod_restarts() {
     on_cluster(async |world| {
         let database = world.database().await?;
         let storm = Storm::begin(&database, &Habits::of(2, "e2e_leader.writes")).await?;
-        let leader = leader(world).await?;
+        let leader = install::leader(&world.client).await?;
         let at = storm.clock.at();
         faults::delete_pod(
             &Api::namespaced(world.client.clone(), install::NAMESPACE),
@@ -97,7 +97,7 @@ fn when_the_operators_leader_is_killed_writes_go_on_and_no_pod_restarts() {
 
 async fn other_leader(world: &World, old: &Pod) -> Result<()> {
     until("another leader", Duration::from_mins(1), async || {
-        let now = leader(world).await?.name_any();
+        let now = install::leader(&world.client).await?.name_any();
         Ok(if now == old.name_any() {
             Seen::NotYet(format!("{now} holds the lease"))
         } else {
@@ -105,22 +105,6 @@ async fn other_leader(world: &World, old: &Pod) -> Result<()> {
         })
     })
     .await
-}
-
-async fn leader(world: &World) -> Result<Pod> {
-    let leases = Api::<Lease>::namespaced(world.client.clone(), install::NAMESPACE)
-        .list(&ListParams::default())
-        .await?;
-    let holders: Vec<String> = leases
-        .items
-        .into_iter()
-        .filter_map(|lease| lease.spec.and_then(|spec| spec.holder_identity))
-        .collect();
-    let pods = install::operator_pods(&world.client).await?;
-    let leads = |pod: &Pod| holders.iter().any(|holder| holder.starts_with(&pod.name_any()));
-    pods.into_iter()
-        .find(leads)
-        .with_context(|| format!("no operator pod holds the lease; holders: {holders:?}"))
 }
 
 fn same_lives(before: &[Node], after: &[Node]) -> Result<()> {

@@ -145,6 +145,7 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
         let mut command = cluster.inside(program);
         command
             .env("DDB_E2E_IMAGES", &images)
+            .env("DDB_E2E_LOCAL", std::process::id().to_string())
             // The error tells its whole chain; the stack below it is the test runner.
             .env("RUST_BACKTRACE", "0")
             .args(["--ignored", "--test-threads=1", "--nocapture"])
