@@ -77,6 +77,17 @@ fn follower(
     if live.stopping || live.term > leader.term || follows_well(state, leader, node, report) {
         return None;
     }
+    if let Role::Master { term, .. } = &state.role {
+        // It was out of reach while it was replaced, and may still hold commits that wait.
+        report.notes.push(format!(
+            "{node}: still acts as the master of term {term} and is fenced before it follows"
+        ));
+        return Some(Action::Fence {
+            node: node.clone(),
+            term: leader.term,
+            orderly: false,
+        });
+    }
     match gap(live, state, leader) {
         Gap::None => Some(Action::Follow {
             node: node.clone(),

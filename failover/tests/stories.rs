@@ -233,6 +233,21 @@ fn a_master_that_everybody_lost_is_replaced() {
 }
 
 #[test]
+fn a_master_that_was_cut_off_is_fenced_before_it_follows() {
+    let mut world = World::led(3, 5);
+    world.cut("db-0", true);
+    world.run(40);
+    assert!(world.master().is_some_and(|master| master != "db-0".into()));
+    let now = world.now;
+    world.view("db-0").session = Session::Open { heard: now };
+    world.log.clear();
+    world.run(5);
+    let at = |entry: &str| world.log.iter().position(|logged| logged == entry);
+    assert!(at("Fence db-0") < at("Follow db-0"), "{:?}", world.log);
+    assert!(matches!(world.server("db-0").role, Role::Slave { .. }));
+}
+
+#[test]
 fn a_silent_master_is_replaced_after_the_detection_time_only() {
     let mut world = World::led(3, 5);
     world.cut("db-0", true);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long waiting commits of a doubtful master may take to finish.
-const DOUBTFUL: Duration = Duration::from_millis(50);
+pub const DOUBTFUL: Duration = Duration::from_millis(50);
 /// How long a killed server may take to be up again, crash recovery included.
 const BOOT: Duration = Duration::from_mins(2);
 

@@ -23,7 +23,12 @@ const HELP: Duration = Duration::from_millis(1500);
 
 /// Follows `source` at `address`.
 pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) -> Result<(), Refusal> {
-    let status = job.status().await?;
+    let mut status = job.status().await?;
+    if status.source_on && job.agent.store.get().await.fenced.is_none() {
+        // A former master whose fence was broken off.
+        fence::fence(job, false, fence::DOUBTFUL).await?;
+        status = job.status().await?;
+    }
     fence::retire_source(job, &status).await?;
     let (host, port) = job.agent.endpoint(&address);
     let same = status
