@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn durations_have_a_unit_or_are_seconds() {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
         for wrong in ["", "m", "0s", "1d", "99999999999999999999", "-1s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -20,7 +20,6 @@ use crate::fetch::{self, ask};
 use crate::logs::line::{Line, concerns};
 use crate::logs::merge::Merge;
 
-const OPERATORS: &str = "app.kubernetes.io/name=ddb-operator";
 /// New pods and restarted containers are looked for so often.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
@@ -137,7 +136,7 @@ async fn sources(
     }
     if let Some(namespace) = operators {
         let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-        let wanted = ListParams::default().labels(OPERATORS);
+        let wanted = ListParams::default().labels(fetch::OPERATOR_LABEL);
         match ask(cluster, "list the operator's pods", api.list(&wanted)).await {
             Ok(pods) => {
                 for pod in pods {

@@ -6,7 +6,8 @@ use std::time::Duration;
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The command that installs the operator with the definition of the resource.
-pub const INSTALL: &str = "helm install ddb charts/ddb-operator --namespace ddb-system --create-namespace";
+pub const INSTALL: &str =
+    "helm install ddb-operator charts/ddb-operator --namespace ddb-system --create-namespace";
 
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]

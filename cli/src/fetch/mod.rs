@@ -14,7 +14,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 pub use error::{DEADLINE, Error, INSTALL};
-pub use operator::{Operator, find as find_operator, namespace_of as operator_namespace};
+pub use operator::{Deployed, LABEL as OPERATOR_LABEL, Operator, namespace_of as operator_namespace};
 
 use crate::clock;
 use crate::connect::Cluster;

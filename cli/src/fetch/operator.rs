@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -14,6 +15,8 @@ use crate::connect::Cluster;
 
 /// The lease's name; `operator/src/lease.rs` has the other end.
 const LEASE: &str = "ddb-operator";
+/// The label of the operator's pods and Deployment.
+pub const LABEL: &str = "app.kubernetes.io/name=ddb-operator";
 /// Where the installation's instructions put the operator.
 const USUAL_PLACE: &str = "ddb-system";
 /// A lease that seems to be younger is taken as alive at once.
@@ -38,6 +41,8 @@ pub enum Operator {
         since: Option<Timestamp>,
         /// Its namespace.
         namespace: String,
+        /// Its Deployment there, as far as it can be read.
+        deployment: Option<Deployed>,
     },
     /// There is no lease anywhere.
     Absent,
@@ -46,6 +51,15 @@ pub enum Operator {
         /// Why.
         why: String,
     },
+}
+
+/// The operator's Deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// Its name.
+    pub name: String,
+    /// How many replicas are asked for.
+    pub replicas: i32,
 }
 
 impl Operator {
@@ -152,5 +166,20 @@ async fn judge(cluster: &Cluster, lease: Lease) -> Operator {
             }
         }
     }
-    Operator::Silent { since, namespace }
+    Operator::Silent {
+        since,
+        deployment: deployed(cluster, &namespace).await,
+        namespace,
+    }
+}
+
+async fn deployed(cluster: &Cluster, namespace: &str) -> Option<Deployed> {
+    let api = Api::<Deployment>::namespaced(cluster.client.clone(), namespace);
+    let wanted = ListParams::default().labels(LABEL);
+    let found = ask(cluster, "read the operator's Deployment", api.list(&wanted)).await;
+    let deployment = found.ok()?.items.into_iter().next()?;
+    Some(Deployed {
+        name: deployment.name_any(),
+        replicas: deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1),
+    })
 }

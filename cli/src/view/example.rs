@@ -11,7 +11,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, Time};
 use kube::ResourceExt;
 
-use crate::fetch::{Facts, Known, Operator, SERVICE_NAME};
+use crate::fetch::{Deployed, Facts, Known, Operator, SERVICE_NAME};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -286,7 +286,12 @@ pub fn down() -> Facts {
     facts.operator = Operator::Silent {
         since: Some(before(600)),
         namespace: "ddb-system".to_owned(),
+        deployment: Some(Deployed {
+            name: "ddb-operator".to_owned(),
+            replicas: 0,
+        }),
     };
+    age(&mut facts, 605);
     facts
 }
 
@@ -296,8 +301,28 @@ pub fn unattended() -> Facts {
     facts.operator = Operator::Silent {
         since: Some(before(600)),
         namespace: "ddb-system".to_owned(),
+        deployment: Some(Deployed {
+            name: "ddb-operator".to_owned(),
+            replicas: 0,
+        }),
     };
+    age(&mut facts, 605);
     facts
+}
+
+/// Has the status written some seconds ago.
+fn age(facts: &mut Facts, seconds: i64) {
+    for write in facts.object.metadata.managed_fields.iter_mut().flatten() {
+        write.time = Some(Time(before(seconds)));
+    }
+    for node in facts
+        .object
+        .status
+        .iter_mut()
+        .flat_map(|status| &mut status.nodes)
+    {
+        node.last_contact = Some(Time(before(seconds)));
+    }
 }
 
 /// After a switchover to shop-1.

@@ -75,10 +75,10 @@ fn paragraph(text: &mut String, sentence: &str) {
 }
 
 fn stale(view: &View, now: Timestamp) -> String {
-    let when = view
-        .status_written_at
-        .map(|at| format!("{} UTC, {}", moment(at), ago(at, now)))
-        .unwrap_or_else(|| "an unknown moment".to_owned());
+    let when = view.status_written_at.map_or_else(
+        || "an unknown moment".to_owned(),
+        |at| format!("{} UTC, {}", moment(at), ago(at, now)),
+    );
     format!("No operator is at work. What follows is what it thought when it last wrote: {when}.")
 }
 
@@ -102,7 +102,7 @@ fn conditions(text: &mut String, written: &DistributedDatabaseStatus, now: Times
         .filter(|one| (one.status == "True") == BAD_WHEN_TRUE.contains(&one.type_.as_str()))
         .collect();
     if unusual.is_empty() {
-        paragraph(text, "All conditions are as they should be.");
+        paragraph(text, "All conditions in the status are as they should be.");
         return;
     }
     paragraph(text, "Conditions that are not as they should be:");

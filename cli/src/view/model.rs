@@ -331,7 +331,7 @@ fn place_of(step: &str) -> usize {
 fn operator_view(operator: &Operator) -> OperatorView {
     let (state, holder, namespace, silent_since) = match operator {
         Operator::Alive { holder, namespace } => ("Alive", Some(holder), Some(namespace), None),
-        Operator::Silent { since, namespace } => ("Silent", None, Some(namespace), *since),
+        Operator::Silent { since, namespace, .. } => ("Silent", None, Some(namespace), *since),
         Operator::Absent => ("Absent", None, None, None),
         Operator::Unknown { .. } => ("Unknown", None, None, None),
     };

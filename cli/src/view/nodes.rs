@@ -26,26 +26,30 @@ pub fn of(facts: &Facts) -> Vec<NodeView> {
     all.extend(pods.iter().flat_map(|pods| pods.keys().cloned()));
     all.into_iter()
         .map(|node| {
-            let pod = pods.map(|pods| pods.get(&node));
-            one(&node, written.get(&node).copied(), pod, facts.operator.is_gone())
+            let there = pods.and_then(|pods| pods.get(&node));
+            let pod = pods.map(|_| pod_view(there));
+            let written = written.get(&node).copied();
+            one(&node, written, there, pod, facts.operator.is_gone())
         })
         .collect()
 }
 
-/// `pod`: not readable, or no pod, or the pod.
-fn one(name: &str, written: Option<&NodeStatus>, pod: Option<Option<&Pod>>, stale: bool) -> NodeView {
-    let pod_view = pod.map(pod_view);
-    let there = pod.flatten();
+/// `pod` is none where pods could not be read; `there` is the pod itself, where there is one.
+fn one(
+    name: &str,
+    written: Option<&NodeStatus>,
+    there: Option<&Pod>,
+    pod: Option<PodView>,
+    stale: bool,
+) -> NodeView {
     // While nobody keeps the status up to date, Kubernetes' own probe of the pod knows better.
     let ready = written.is_some_and(|node| node.ready)
-        && pod_view
-            .as_ref()
-            .is_none_or(|pod| pod.exists && (!stale || pod.ready));
+        && pod.as_ref().is_none_or(|pod| pod.exists && (!stale || pod.ready));
     NodeView {
         name: name.to_owned(),
         role: written.map_or(NodeRole::Unknown, |node| node.role),
         ready,
-        health: health(written, pod_view.as_ref(), ready),
+        health: health(written, pod.as_ref(), ready),
         behind: written.and_then(|node| node.behind),
         address: there
             .and_then(|pod| pod.status.as_ref()?.pod_ip.clone())
@@ -53,7 +57,7 @@ fn one(name: &str, written: Option<&NodeStatus>, pod: Option<Option<&Pod>>, stal
         machine: there.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
         version: written.and_then(|node| node.version.clone()),
         last_contact: written.and_then(|node| node.last_contact.as_ref().map(|time| time.0)),
-        pod: pod_view,
+        pod,
     }
 }
 

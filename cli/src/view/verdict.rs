@@ -52,10 +52,7 @@ fn down(view: &View, status: &DistributedDatabaseStatus) -> Option<String> {
     let pods: Vec<_> = view.nodes.iter().filter_map(|node| node.pod.as_ref()).collect();
     let created = status.record.term.0 > 0;
     if created && !pods.is_empty() && pods.iter().all(|pod| !pod.ready) {
-        return Some(format!(
-            "None of its {} is ready; their volumes keep the data.",
-            count(pods.len(), "pod")
-        ));
+        return Some(format!("None of its {} is ready.", count(pods.len(), "pod")));
     }
     match status.phase {
         Phase::Pending => return Some(unseen(view)),
@@ -180,9 +177,9 @@ fn not_serving(view: &View) -> Vec<&str> {
 /// What may fail now, in a sentence.
 pub fn spare(view: &View) -> String {
     match view.safe_to_lose {
+        ..=0 if view.verdict == Verdict::Down && view.term == 0 => "It holds no data yet.".to_owned(),
         ..=0 if view.verdict == Verdict::Down => {
-            "No further node may fail now: acknowledged data stays on the volumes, writes do not work."
-                .to_owned()
+            "Writes do not work now; acknowledged data stays on the volumes.".to_owned()
         }
         ..=0 => "No node may fail now without stopping writes.".to_owned(),
         1 => "Any 1 node may fail now without stopping writes or losing acknowledged data.".to_owned(),

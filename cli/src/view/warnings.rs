@@ -9,7 +9,7 @@ use api::resource::Phase;
 use super::model::{NodeView, View, Warning};
 use super::verdict::condition;
 use super::words::{ago, and, moment};
-use crate::fetch::{Facts, INSTALL, Operator};
+use crate::fetch::{Deployed, Facts, INSTALL, OPERATOR_LABEL, Operator};
 
 /// All warnings.
 pub fn of(view: &View, facts: &Facts) -> Vec<Warning> {
@@ -17,7 +17,11 @@ pub fn of(view: &View, facts: &Facts) -> Vec<Warning> {
     all.extend(operator(facts));
     all.extend(spec(view, facts));
     all.extend(request(view));
-    all.extend(view.nodes.iter().filter_map(|node| of_node(node, view)));
+    if facts.object.status.is_some() {
+        all.extend(view.nodes.iter().filter_map(|node| of_node(node, view)));
+    } else if !facts.operator.is_gone() {
+        all.push(unseen(view));
+    }
     all.extend(routing(view));
     all.extend(crowded(view));
     all
@@ -32,17 +36,31 @@ fn operator(facts: &Facts) -> Option<Warning> {
                 .to_owned(),
             command: INSTALL.to_owned(),
         }),
-        Operator::Silent { since, namespace } => {
+        Operator::Silent {
+            since,
+            namespace,
+            deployment,
+        } => {
             let since = since
-                .map(|since| format!(" since {} ({})", moment(since), ago(since, facts.now)))
+                .map(|since| format!(" since {} UTC ({})", moment(since), ago(since, facts.now)))
                 .unwrap_or_default();
             Some(Warning {
                 text: format!(
                     "The operator is silent{since}: nothing is failed over, and this status is as it was last written."
                 ),
-                command: format!("kubectl rollout restart deployment -n {namespace} -l app.kubernetes.io/name=ddb-operator"),
+                command: revive(namespace, deployment.as_ref()),
             })
         }
+    }
+}
+
+fn revive(namespace: &str, deployment: Option<&Deployed>) -> String {
+    match deployment {
+        Some(Deployed { name, replicas: 0 }) => {
+            format!("kubectl scale deployment {name} -n {namespace} --replicas 2")
+        }
+        Some(Deployed { name, .. }) => format!("kubectl rollout restart deployment {name} -n {namespace}"),
+        None => format!("kubectl get pods -n {namespace} -l {OPERATOR_LABEL}"),
     }
 }
 
@@ -81,6 +99,18 @@ fn spec(view: &View, facts: &Facts) -> Vec<Warning> {
         });
     }
     all
+}
+
+/// A moment after it was made this is as it should be; later it is not.
+fn unseen(view: &View) -> Warning {
+    let View { name, namespace, .. } = view;
+    Warning {
+        text:
+            "The operator has written no status yet. If that lasts, it may look after another namespace only \
+               (watchNamespace), or its logs say why."
+                .to_owned(),
+        command: format!("kubectl ddb logs {name} -n {namespace}"),
+    }
 }
 
 fn request(view: &View) -> Option<Warning> {

@@ -43,9 +43,9 @@ pub fn and<S: AsRef<str>>(all: &[S]) -> String {
     }
 }
 
-/// The text in lines of at most `width` characters, each after the first indented.
+/// The text in lines of at most `width` characters. The first keeps its indentation, the others get `indent`.
 pub fn wrap(text: &str, width: usize, indent: usize) -> String {
-    let mut lines = vec![String::new()];
+    let mut lines = vec![text.chars().take_while(|sign| *sign == ' ').collect::<String>()];
     for word in text.split_whitespace() {
         let last = lines.last_mut().expect("there is always a line");
         if !last.trim().is_empty() && last.chars().count() + 1 + word.chars().count() > width {
@@ -83,6 +83,7 @@ mod tests {
 
     #[test]
     fn a_paragraph_keeps_its_width_and_indents_what_follows() {
+        assert_eq!(wrap("  - one", 9, 4), "  - one");
         assert_eq!(wrap("one two three four", 9, 2), "one two\n  three\n  four");
     }
 }
