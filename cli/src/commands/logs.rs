@@ -31,7 +31,8 @@ const QUEUE: usize = 4096;
 pub enum Error {
     /// Nothing runs.
     #[error(
-        "{database} has no pods, and the operator's cannot be found, so there is nothing to read; look at: kubectl ddb status {database}"
+        "neither {database} nor the operator has a pod, so there is nothing to read; look at: kubectl ddb status \
+         {database}"
     )]
     Nothing {
         /// The database.

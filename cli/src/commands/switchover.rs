@@ -3,11 +3,12 @@
 mod follow;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::DistributedDatabase;
 use api::names;
 use api::resource::NodeRole;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -23,6 +24,12 @@ use crate::clock;
 use crate::connect::Cluster;
 use crate::fetch::{self, Facts};
 use crate::view::View;
+
+/// What the watches tell.
+type News = BoxStream<'static, Seen>;
+
+/// How long at most the watches are waited for before the request.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
 
 /// Why there is no switchover.
 #[derive(Debug, thiserror::Error)]
@@ -79,26 +86,39 @@ pub async fn run(cluster: &Cluster, place: &Place, arguments: &Switchover) -> Re
         return Ok(ExitCode::SUCCESS);
     }
     refuse_in_vain(&facts, &view)?;
+    // The watches stand before the request, so that nothing of what follows is missed or told late.
+    let mut tracker = Tracker::new(&facts.object, &to);
+    let mut news = everything(cluster, name);
+    look_first(&mut news, &mut tracker, view.nodes.len()).await;
     let started = clock::now();
-    let before = match request::put(cluster, name, &to).await? {
-        Written::Done(object) => object,
-        Written::Other(other) => {
-            let database = name.clone();
-            return Err(Error::Pending { database, other }.into());
-        }
-    };
+    if let Written::Other(other) = request::put(cluster, name, &to).await? {
+        let database = name.clone();
+        return Err(Error::Pending { database, other }.into());
+    }
     let from = view.master.as_deref().unwrap_or("no master");
     say(&format!(
         "{:>7} ms  asked for: {from} -> {to}\n",
         elapsed(started)
     ))?;
-    let mut tracker = Tracker::new(&before, &to);
     let ending = tokio::select! {
-        ending = watch(cluster, name, &mut tracker, started) => ending?,
+        ending = watch(&mut news, &mut tracker, started) => ending?,
         () = tokio::time::sleep(arguments.timeout) => Ending::TimedOut,
         _ = tokio::signal::ctrl_c() => Ending::Interrupted,
     };
     conclude(cluster, name, &to, &ending, started).await
+}
+
+/// Takes in how everything is before the request: the resource, its pods and the master's slice, or what there is
+/// of them in a short time.
+async fn look_first(news: &mut News, tracker: &mut Tracker, nodes: usize) {
+    let first = async {
+        for _ in 0..nodes + 2 {
+            if let Some(seen) = news.next().await {
+                tracker.see(&seen, Duration::ZERO);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LOOK_FIRST, first).await;
 }
 
 fn elapsed(started: Instant) -> u128 {
@@ -145,16 +165,10 @@ fn refuse_in_vain(facts: &Facts, view: &View) -> Result<(), Error> {
 }
 
 /// Follows the resource, its pods and the master's endpoint slice until there is an answer.
-async fn watch(
-    cluster: &Cluster,
-    name: &str,
-    tracker: &mut Tracker,
-    started: Instant,
-) -> Result<Ending, std::io::Error> {
-    let mut seen = std::pin::pin!(everything(cluster, name));
+async fn watch(news: &mut News, tracker: &mut Tracker, started: Instant) -> Result<Ending, std::io::Error> {
     loop {
         // Without news the answer may be implied by the time that passed.
-        let next = tokio::time::timeout(follow::PATIENCE, seen.next()).await;
+        let next = tokio::time::timeout(follow::PATIENCE, news.next()).await;
         let at = clock::now().duration_since(started);
         if let Ok(Some(seen)) = next {
             for line in tracker.see(&seen, at) {
@@ -167,7 +181,7 @@ async fn watch(
     }
 }
 
-fn everything(cluster: &Cluster, name: &str) -> impl Stream<Item = Seen> + use<> {
+fn everything(cluster: &Cluster, name: &str) -> News {
     let labels = format!("{}={name}", names::LABEL_CLUSTER);
     let master = format!("{labels},{}={}", fetch::SERVICE_NAME, names::master_service(name));
     let field = format!("metadata.name={name}");
@@ -184,14 +198,14 @@ fn everything(cluster: &Cluster, name: &str) -> impl Stream<Item = Seen> + use<>
     let slices = told(watcher(slices, Config::default().labels(&master)), |slice| {
         Seen::Slice(Box::new(slice))
     });
-    futures::stream::select(objects, futures::stream::select(pods, slices))
+    futures::stream::select(objects, futures::stream::select(pods, slices)).boxed()
 }
 
 /// A watch whose failures are tried again in silence: what counts is the answer, and there is a time limit.
 fn told<K>(
     stream: impl Stream<Item = kube::runtime::watcher::Result<kube::runtime::watcher::Event<K>>> + Send + 'static,
     wrap: impl Fn(K) -> Seen + Send + 'static,
-) -> futures::stream::BoxStream<'static, Seen>
+) -> News
 where
     K: Send + 'static,
 {

@@ -23,7 +23,7 @@ pub struct View {
     /// The judgement in a sentence.
     pub sentence: String,
     /// How many nodes may fail now without stopping writes or losing acknowledged data; 0 where no operator is at
-    /// work to replace a master.
+    /// work to replace a master, and where writes do not work.
     pub safe_to_lose: i32,
     /// The operator's own word, as last written.
     pub phase: Phase,
@@ -273,6 +273,10 @@ impl View {
         let (verdict, sentence) = verdict::of(&view, facts);
         view.verdict = verdict;
         view.sentence = sentence;
+        if verdict == Verdict::Down {
+            // The pods may be worse than the status that was last written.
+            view.safe_to_lose = 0;
+        }
         view.warnings = warnings::of(&view, facts);
         view
     }

@@ -14,7 +14,7 @@ use crate::commands::request::wish_of;
 use crate::view::model::ChangeView;
 use crate::view::routing;
 
-/// The operator's answer stands in the status at most a second after the annotation is gone; twice that, and more.
+/// The operator's answer stands in the status at most a second after the annotation is gone; longer than that.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Something that was seen.
@@ -50,6 +50,7 @@ pub struct Tracker {
     answered_before: Option<RequestStatus>,
     answer: Option<RequestStatus>,
     master: Option<String>,
+    led: Option<(u64, String)>,
     gone_at: Option<Duration>,
     labels: BTreeMap<String, Option<String>>,
     routed: Option<Vec<String>>,
@@ -67,6 +68,7 @@ impl Tracker {
             answered_before: status.last_request,
             answer: None,
             master: None,
+            led: None,
             gone_at: None,
             labels: BTreeMap::new(),
             routed: None,
@@ -92,6 +94,12 @@ impl Tracker {
             });
         }
         let gone_at = self.gone_at?;
+        // The change is complete and the wish taken away: the words in the status only follow.
+        if let Some((term, master)) = &self.led
+            && *master == self.to
+        {
+            return Some(Ending::Done(format!("{master} leads in term {term}")));
+        }
         if at < gone_at + PATIENCE {
             return None;
         }
@@ -121,6 +129,7 @@ impl Tracker {
             let change = ChangeView::of(recorded);
             if change.term > self.told_change {
                 self.told_change = change.term;
+                self.led = Some((change.term, change.to.clone()));
                 self.told_term = self.told_term.max(change.term);
                 lines.push(format!(
                     "term {}: {} leads; by the operator's clock {} ms = {}",
@@ -228,11 +237,29 @@ mod tests {
                 "term 4: shop-1 leads; by the operator's clock 95 ms = recorded 5 + fenced 35 + drained 0 + promoted 20 + routed 35"
             ]
         );
-        answer(&mut object, true, "shop-1 leads in term 4");
+        assert_eq!(tracker.ending(MS(100)), None);
+        object.annotations_mut().remove(names::ANNOTATION_PROMOTE);
         tracker.see(&seen(&object), MS(120));
         assert_eq!(
             tracker.ending(MS(120)),
             Some(Ending::Done("shop-1 leads in term 4".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_switchover_that_returned_to_the_old_master_waits_for_the_answer() {
+        let mut object = wishing();
+        let mut tracker = Tracker::new(&object, "shop-2");
+        object.status = example::switched_over().object.status;
+        object.annotations_mut().remove(names::ANNOTATION_PROMOTE);
+        tracker.see(&seen(&object), MS(100));
+        assert_eq!(tracker.ending(MS(100)), None);
+        answer(&mut object, false, "shop-2 could not take over in time");
+        tracker.see(&seen(&object), MS(900));
+        let ending = tracker.ending(MS(900));
+        assert_eq!(
+            ending,
+            Some(Ending::Refused("shop-2 could not take over in time".to_owned()))
         );
     }
 
