@@ -3,29 +3,29 @@
 
 use std::time::Duration;
 
-use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::arguments::Place;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why there is no client.
+/// Why there is no client. kube's errors repeat their sources, so only the innermost is kept, as text.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file that was named cannot be used.
-    #[error("the kubeconfig {file} cannot be used; name another with --kubeconfig")]
+    #[error("the kubeconfig {file} cannot be used ({why}); name another with --kubeconfig")]
     File {
         /// The file.
         file: String,
         /// Why.
-        source: KubeconfigError,
+        why: String,
     },
     /// There is none.
     #[error(
         "no cluster is configured here; name a kubeconfig with --kubeconfig or KUBECONFIG, or put one at ~/.kube/config"
     )]
-    Nothing(#[source] Option<InferConfigError>),
+    Nothing,
     /// It has no such context.
     #[error("the kubeconfig has no context {wanted}; {}", offers(existing))]
     NoContext {
@@ -44,8 +44,11 @@ pub enum Error {
         existing: Vec<String>,
     },
     /// What the context says cannot be used.
-    #[error("the kubeconfig's context cannot be used; look at `kubectl config view`")]
-    Context(#[source] KubeconfigError),
+    #[error("the kubeconfig's context cannot be used ({why}); look at `kubectl config view`")]
+    Context {
+        /// Why.
+        why: String,
+    },
     /// The client cannot be made from it.
     #[error("no connection can be made with this kubeconfig; look at `kubectl config view`")]
     Client(#[source] kube::Error),
@@ -89,11 +92,11 @@ pub async fn connect(place: &Place) -> Result<Cluster, Error> {
 
 async fn config(place: &Place) -> Result<Config, Error> {
     let file = match &place.kubeconfig {
-        Some(path) => Some(Kubeconfig::read_from(path).map_err(|source| Error::File {
+        Some(path) => Some(Kubeconfig::read_from(path).map_err(|error| Error::File {
             file: path.display().to_string(),
-            source,
+            why: innermost(&error),
         })?),
-        None => Kubeconfig::read().ok(),
+        None => usual()?,
     };
     let Some(file) = file else {
         return match &place.context {
@@ -101,9 +104,8 @@ async fn config(place: &Place) -> Result<Config, Error> {
                 wanted: wanted.clone(),
                 existing: Vec::new(),
             }),
-            None => Config::infer()
-                .await
-                .map_err(|source| Error::Nothing(Some(source))),
+            // In a pod: its own account.
+            None => Config::incluster().map_err(|_| Error::Nothing),
         };
     };
     from_file(file, place.context.as_deref()).await
@@ -127,7 +129,31 @@ async fn from_file(file: Kubeconfig, wanted: Option<&str>) -> Result<Config, Err
     };
     Config::from_custom_kubeconfig(file, &options)
         .await
-        .map_err(Error::Context)
+        .map_err(|error| Error::Context {
+            why: innermost(&error),
+        })
+}
+
+/// The files of KUBECONFIG or ~/.kube/config; none where there is none at all.
+fn usual() -> Result<Option<Kubeconfig>, Error> {
+    match Kubeconfig::read() {
+        Ok(file) => Ok(Some(file)),
+        Err(KubeconfigError::FindPath) => Ok(None),
+        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::File {
+            file: "of KUBECONFIG or ~/.kube/config".to_owned(),
+            why: innermost(&error),
+        }),
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => innermost(source),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]

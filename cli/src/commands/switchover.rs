@@ -45,7 +45,10 @@ pub enum Error {
         existing: String,
     },
     /// Nobody could take over.
-    #[error("no slave of {database} serves, so none can take over; look at: kubectl ddb status {database}")]
+    #[error(
+        "no slave of {database} serves now, so none can take over; if the master changed just now, ask again in a \
+         second, else look at: kubectl ddb status {database}"
+    )]
     NoSlave {
         /// The database.
         database: String,
