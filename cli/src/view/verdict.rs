@@ -177,7 +177,7 @@ fn not_serving(view: &View) -> Vec<&str> {
 /// What may fail now, in a sentence.
 pub fn spare(view: &View) -> String {
     match view.safe_to_lose {
-        ..=0 if view.verdict == Verdict::Down && view.term == 0 => "It holds no data yet.".to_owned(),
+        ..=0 if view.verdict == Verdict::Down && view.term == 0 => "Writes do not work yet.".to_owned(),
         ..=0 if view.verdict == Verdict::Down => {
             "Writes do not work now; acknowledged data stays on the volumes.".to_owned()
         }

@@ -79,7 +79,7 @@ fn spec(view: &View, facts: &Facts) -> Vec<Warning> {
             });
         } else if valid.reason == "NotAppliedYet" {
             all.push(Warning {
-                text: format!("An object of the database cannot be applied: {}", valid.message),
+                text: valid.message.clone(),
                 command: format!("kubectl describe ddb {name} -n {namespace}"),
             });
         }
