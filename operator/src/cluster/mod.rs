@@ -61,7 +61,7 @@ impl Register {
 
     fn start(&self, key: &Key) -> Entry {
         let (inbox, events) = mpsc::unbounded_channel();
-        let span = tracing::info_span!(parent: None, "database", namespace = key.0, name = key.1, term = tracing::field::Empty);
+        let span = tracing::info_span!(parent: None, "database", namespace = key.0, database = key.1, term = tracing::field::Empty);
         let task = task::Task::new(Arc::clone(&self.shared), key.clone(), inbox.clone());
         let task = tokio::spawn(task.run(events).instrument(span)).abort_handle();
         Entry { inbox, task }

@@ -131,6 +131,14 @@ fn told(reason: &'static str, term: u64, note: String) -> Told {
     }
 }
 
+/// About one node: Kubernetes joins events of the same action, whatever their notes say.
+fn told_of(node: &NodeId, reason: &'static str, term: u64, note: String) -> Told {
+    Told {
+        action: format!("Term{term}-{node}"),
+        ..told(reason, term, note)
+    }
+}
+
 fn done_event(action: &Action) -> Option<Told> {
     Some(match action {
         Action::Record {
@@ -156,7 +164,8 @@ fn done_event(action: &Action) -> Option<Told> {
             }
         }
         Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } => return None,
-        Action::Fence { node, term, .. } => told(
+        Action::Fence { node, term, .. } => told_of(
+            node,
             "Fenced",
             term.0,
             format!("Term {term}: {node} acknowledges nothing any more."),
@@ -171,7 +180,8 @@ fn done_event(action: &Action) -> Option<Told> {
         ),
         Action::Follow {
             node, term, source, ..
-        } => told(
+        } => told_of(
+            node,
             "Follows",
             term.0,
             format!("Term {term}: {node} follows {source}."),
@@ -182,7 +192,8 @@ fn done_event(action: &Action) -> Option<Told> {
             donor,
             reason,
             ..
-        } => told(
+        } => told_of(
+            node,
             "Cloned",
             term.0,
             format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."),

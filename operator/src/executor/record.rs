@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use api::{DistributedDatabase, DistributedDatabaseStatus};
+use api::{DistributedDatabase, DistributedDatabaseStatus, names};
 use failover::Record;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
@@ -37,7 +37,10 @@ pub async fn carry_out(
     let mut object = DistributedDatabase::clone(&base);
     for _ in 0..ATTEMPTS {
         object.status = Some(status.clone());
-        let params = PostParams::default();
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         let failure = match written(leadership, api.replace_status(&name, &params, &object)).await {
             Ok(object) => return Ok(Effect::Wrote(Arc::new(object))),
             Err(failure) => failure,

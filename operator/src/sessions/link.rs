@@ -136,7 +136,14 @@ pub async fn serve(
 }
 
 fn read(line: Option<Result<String, LinesCodecError>>) -> Result<ToOperator, Error> {
-    let line = line.ok_or(Error::Closed)??;
+    let line = match line {
+        // A process that ended said no good-bye in TLS; its end is the same to us.
+        Some(Err(LinesCodecError::Io(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(Error::Closed);
+        }
+        Some(line) => line?,
+        None => return Err(Error::Closed),
+    };
     serde_json::from_str(&line).map_err(Error::Message)
 }
 

@@ -128,7 +128,9 @@ fn available(facts: &Facts<'_>) -> Said {
         Some(master) if slaves < needed => (
             false,
             "WritesWait",
-            format!("Writes on {master} wait: {needed} slaves must hold each one and {slaves} follow."),
+            format!(
+                "Writes on {master} wait for slaves that must hold each one: {slaves} of {needed} follow."
+            ),
         ),
         Some(master) => (
             true,
