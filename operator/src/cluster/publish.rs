@@ -132,10 +132,10 @@ fn told(reason: &'static str, term: u64, note: String) -> Told {
 }
 
 /// About one node: Kubernetes joins events of the same action, whatever their notes say.
-fn told_of(node: &NodeId, reason: &'static str, term: u64, note: String) -> Told {
+fn told_of(node: &NodeId, reason: &'static str, term: u64, sentence: String) -> Told {
     Told {
         action: format!("Term{term}-{node}"),
-        ..told(reason, term, note)
+        ..told(reason, term, sentence)
     }
 }
 
