@@ -16,6 +16,8 @@ pub const SESSION_PORT: u16 = 8440;
 pub const PROBE_PORT: u16 = 8081;
 /// MySQL's TCP port.
 pub const MYSQL_PORT: u16 = 3306;
+/// The TCP port of every node agent that passes MySQL connections through to the master.
+pub const PASSAGE_PORT: u16 = 3307;
 /// The longest line that either side accepts, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 

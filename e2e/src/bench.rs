@@ -63,6 +63,15 @@ impl Fault {
     }
 }
 
+/// Where the writers connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Through {
+    /// The master's Service, whose one address the operator swaps.
+    Master,
+    /// The Service over every node, whose agents pass connections through to the master.
+    Any,
+}
+
 /// What is measured.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -72,6 +81,8 @@ pub struct Plan {
     pub runs: u32,
     /// How many clients write.
     pub writers: u32,
+    /// Where they connect.
+    pub through: Through,
 }
 
 struct Run {
@@ -94,7 +105,7 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
         screen.heading(fault.name());
         let mut runs = Vec::new();
         for number in 1..=plan.runs {
-            let run = one(&database, target, *fault, plan.writers, number).await;
+            let run = one(&database, target, *fault, plan, number).await;
             let run = match run.with_context(|| format!("{} run {number}", fault.name())) {
                 Ok(run) => run,
                 Err(error) => {
@@ -112,7 +123,7 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
     }
     world::remove_namespace(&client, NAMESPACE).await?;
     let facts = BenchFacts { faults };
-    table(screen, &facts);
+    table(screen, plan.through, &facts);
     Ok(facts)
 }
 
@@ -137,7 +148,7 @@ async fn create(client: &kube::Client) -> Result<Database> {
 /// that is at rest is what users have.
 const REST: Duration = Duration::from_millis(1500);
 
-async fn one(database: &Database, target: &Target, fault: Fault, writers: u32, number: u32) -> Result<Run> {
+async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, number: u32) -> Result<Run> {
     if fault == Fault::Partition {
         part_from_operator(database).await?;
     }
@@ -145,7 +156,11 @@ async fn one(database: &Database, target: &Target, fault: Fault, writers: u32, n
     let term = status.record.term.0;
     let table = format!("{SCHEMA}.{}_{number}", fault.name().replace('-', "_"));
     tokio::time::sleep(REST).await;
-    let storm = Storm::begin(database, &Habits::of(writers, &table)).await?;
+    let address = match plan.through {
+        Through::Master => database.master_address().await?,
+        Through::Any => database.any_address().await?,
+    };
+    let storm = Storm::begin_at(database, &Habits::of(plan.writers, &table), &address).await?;
     let at = storm.clock.at();
     let remedy = inflict(database, target, fault).await?;
     let led = database.wait_led(term, HEALED).await;
@@ -282,8 +297,11 @@ fn show(screen: &Screen, number: u32, run: &Run) {
     }
 }
 
-fn table(screen: &Screen, facts: &BenchFacts) {
-    screen.heading("Outage seen by a client of the master's Service, in milliseconds");
+fn table(screen: &Screen, through: Through, facts: &BenchFacts) {
+    screen.heading(match through {
+        Through::Master => "Outage seen by a client of the master's Service, in milliseconds",
+        Through::Any => "Outage seen by a client of the Service over every node, in milliseconds",
+    });
     let head = format!(
         "  {:<18} {:>5} {:>8} {:>8} {:>8} {:>6}",
         "fault", "runs", "median", "p90", "max", "lost"

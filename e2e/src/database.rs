@@ -281,6 +281,11 @@ impl Database {
         .await
     }
 
+    /// The application account at the Service over every node, which passes clients through to the master.
+    pub async fn any_address(&self) -> Result<Address> {
+        self.at(&self.service_address(&self.name).await?).await
+    }
+
     /// The application account at the slaves' Service, by its cluster address.
     pub async fn slaves_address(&self) -> Result<Address> {
         self.at(&self.service_address(&names::slaves_service(&self.name)).await?)

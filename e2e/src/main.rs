@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
-    bench::{self, Fault},
+    bench::{self, Fault, Through},
     demo,
     screen::Screen,
     settings::Target,
@@ -47,6 +47,9 @@ enum Command {
         /// How many clients write at the same time.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         writers: u32,
+        /// Where they connect.
+        #[arg(long, value_enum, default_value_t = Through::Master)]
+        through: Through,
     },
 }
 
@@ -75,11 +78,17 @@ async fn run(arguments: &Arguments) -> Result<()> {
             );
             Ok(())
         }
-        Command::BenchFailover { runs, fault, writers } => {
+        Command::BenchFailover {
+            runs,
+            fault,
+            writers,
+            through,
+        } => {
             let plan = bench::Plan {
                 faults: fault.clone(),
                 runs: *runs,
                 writers: *writers,
+                through: *through,
             };
             let facts = bench::run(&arguments.target, &plan, &screen).await?;
             print(json, &facts)?;

@@ -10,6 +10,7 @@ use crate::{
     ledger::Ledger,
     proof::{self, Proof},
     reader::{Reader, Reads},
+    sql::Address,
     watcher::{Change, Watcher},
     writer::{Habits, Writers},
 };
@@ -55,11 +56,16 @@ pub struct Aftermath {
 impl<'a> Storm<'a> {
     /// Begins, and returns when writes are being acknowledged.
     pub async fn begin(database: &'a Database, habits: &Habits) -> Result<Self> {
+        Self::begin_at(database, habits, &database.master_address().await?).await
+    }
+
+    /// The same with writers that connect elsewhere than to the master's Service.
+    pub async fn begin_at(database: &'a Database, habits: &Habits, address: &Address) -> Result<Self> {
         let clock = Clock::start();
         let watcher = Watcher::start(&database.client, &database.namespace, &database.name, clock);
         let before = database.pods().await?;
         let term = database.status().await?.record.term.0;
-        let writers = Writers::start(&database.master_address().await?, clock, habits).await?;
+        let writers = Writers::start(address, clock, habits).await?;
         let reader = Reader::start(database.slaves_address().await?, clock, &habits.table);
         writers
             .wait_for_more(u64::from(habits.writers) * 40, WRITES_BOUND)

@@ -9,6 +9,7 @@ use crate::{
     board::Board,
     caretaker, executor, http,
     mysql::{Mysql, status::Status},
+    passage,
     probe::{self, Asker},
     session,
     settings::Settings,
@@ -74,7 +75,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .await
         .context("listen for sessions")?;
     let probes = http::listen(&agent).await.context("listen for probes")?;
+    let passages = passage::listen(&agent)
+        .await
+        .context("listen for clients of the master")?;
     tokio::select! {
+        ended = passages => ended.context("the passage to the master")?,
         ended = sessions => ended.context("the session listener")?,
         ended = probes => ended.context("the probe listener")?.context("the probe listener")?,
         result = shutdown::wait(&agent) => result.context("wait for a signal")?,

@@ -5,7 +5,7 @@
 //!                           ▲                        │  └──────► store (durable: term, fence, volume)
 //!                           │ reports                └─────────► supervision ──► supervisor (signals, restarts)
 //!                         board ◄── probe (polls mysqld), supervision (process events), store
-//!                           └──► http (probes, metrics), caretaker (opens slaves, keeps the account)
+//!                           └──► http (probes, metrics), passage (clients → master), caretaker (opens slaves, keeps the account)
 //! ```
 //!
 //! The agent takes no decision about who leads. What it guards by itself: a term is durable before a command of it
@@ -19,6 +19,7 @@ pub mod commands;
 pub mod executor;
 pub mod http;
 pub mod mysql;
+pub mod passage;
 pub mod probe;
 pub mod session;
 pub mod settings;

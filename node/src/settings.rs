@@ -23,6 +23,9 @@ pub struct Settings {
     /// Where probes and metrics are asked for.
     #[arg(long, hide = true, env = "DDB_PROBE_LISTEN", default_value = "0.0.0.0:8081")]
     pub probe_listen: SocketAddr,
+    /// Where clients arrive that are passed through to the master.
+    #[arg(long, hide = true, env = "DDB_PASSAGE_LISTEN", default_value = "0.0.0.0:3307")]
+    pub passage_listen: SocketAddr,
     /// Durable state.
     #[arg(long, hide = true, env = "DDB_AGENT_DIR", default_value = api::names::AGENT_DIR)]
     pub agent_dir: PathBuf,

@@ -27,6 +27,9 @@ pub struct Failover {
     /// How many clients write at the same time; the unluckiest one tells the outage.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     writers: u32,
+    /// Where they connect: `master`, the master's Service, or `any`, the Service over every node.
+    #[arg(long, default_value = "master")]
+    through: String,
     /// How the facts are given.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -39,6 +42,7 @@ pub fn run(command: &Command) -> Result<()> {
         runs,
         fault,
         writers,
+        through,
         output,
         place,
     }) = command;
@@ -49,6 +53,7 @@ pub fn run(command: &Command) -> Result<()> {
         format!("--runs={runs}"),
         format!("--fault={}", fault.join(",")),
         format!("--writers={writers}"),
+        format!("--through={through}"),
     ];
     e2e::run(place, &words)
 }

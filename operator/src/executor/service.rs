@@ -29,7 +29,7 @@ pub fn to_master(
     pod: &PodFacts,
 ) -> Option<EndpointSlice> {
     let service = names::master_service(&object.name_any());
-    let mut slice = slice(object, &service, ("mysql", wire::MYSQL_PORT), &[(node, pod)])?;
+    let mut slice = slice(object, &service, &[("mysql", wire::MYSQL_PORT)], &[(node, pod)])?;
     slice.metadata.annotations = Some(BTreeMap::from([(
         names::ANNOTATION_TERM.to_owned(),
         term.to_string(),
@@ -47,7 +47,7 @@ pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Opti
     let mut slice = slice(
         object,
         &object.name_any(),
-        ("http", wire::PROBE_PORT),
+        &[("mysql", wire::PASSAGE_PORT), ("http", wire::PROBE_PORT)],
         &with_address,
     )?;
     let ready: Vec<&String> = with_address
@@ -64,7 +64,7 @@ pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Opti
 fn slice(
     object: &DistributedDatabase,
     service: &str,
-    (port_name, port): (&str, u16),
+    ports: &[(&str, u16)],
     pods: &[(&NodeId, &PodFacts)],
 ) -> Option<EndpointSlice> {
     let first = pods.iter().find_map(|(_, pod)| pod.address.as_deref())?;
@@ -86,13 +86,22 @@ fn slice(
             .iter()
             .filter_map(|(node, pod)| endpoint(object, node, pod))
             .collect(),
-        ports: Some(vec![EndpointPort {
-            name: Some(port_name.to_owned()),
-            port: Some(i32::from(port)),
-            protocol: Some("TCP".to_owned()),
-            ..EndpointPort::default()
-        }]),
+        ports: Some(
+            ports
+                .iter()
+                .map(|(name, port)| endpoint_port(name, *port))
+                .collect(),
+        ),
     })
+}
+
+fn endpoint_port(name: &str, port: u16) -> EndpointPort {
+    EndpointPort {
+        name: Some(name.to_owned()),
+        port: Some(i32::from(port)),
+        protocol: Some("TCP".to_owned()),
+        ..EndpointPort::default()
+    }
 }
 
 fn endpoint(object: &DistributedDatabase, node: &NodeId, pod: &PodFacts) -> Option<Endpoint> {

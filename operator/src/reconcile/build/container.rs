@@ -73,6 +73,7 @@ pub fn node(database: &Database, node: &str) -> Container {
         ports: Some(vec![
             port("session", wire::SESSION_PORT),
             port(HTTP, wire::PROBE_PORT),
+            port("passage", wire::PASSAGE_PORT),
         ]),
         env: Some(vec![
             value("DDB_NODE", node),

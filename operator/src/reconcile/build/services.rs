@@ -50,7 +50,11 @@ fn every(database: &Database) -> Service {
         database,
         database.name.clone(),
         ServiceSpec {
-            ports: Some(vec![port("http", wire::PROBE_PORT)]),
+            // Clients use MySQL's own port; every agent passes them through to the master.
+            ports: Some(vec![
+                to("mysql", wire::MYSQL_PORT, wire::PASSAGE_PORT),
+                port("http", wire::PROBE_PORT),
+            ]),
             ..ServiceSpec::default()
         },
     )
@@ -88,11 +92,15 @@ fn mysql() -> ServicePort {
 }
 
 fn port(name: &str, port: u16) -> ServicePort {
+    to(name, port, port)
+}
+
+fn to(name: &str, port: u16, target: u16) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port: i32::from(port),
         // By number: a native sidecar's port names are not known to every version of Kubernetes.
-        target_port: Some(IntOrString::Int(i32::from(port))),
+        target_port: Some(IntOrString::Int(i32::from(target))),
         protocol: Some("TCP".to_owned()),
         ..ServicePort::default()
     }
