@@ -77,11 +77,13 @@ fn follower(
     if live.stopping || live.term > leader.term || follows_well(state, leader, node, report) {
         return None;
     }
-    if let Role::Master { term, .. } = &state.role {
-        // It was out of reach while it was replaced, and may still hold commits that wait.
-        report.notes.push(format!(
-            "{node}: still acts as the master of term {term} and is fenced before it follows"
-        ));
+    if !is_settled(live, leader) {
+        if let Role::Master { term, .. } = &state.role {
+            // It was out of reach while it was replaced, and may still hold commits that wait.
+            report.notes.push(format!(
+                "{node}: still acts as the master of term {term} and is fenced before it follows"
+            ));
+        }
         return Some(Action::Fence {
             node: node.clone(),
             term: leader.term,
@@ -143,6 +145,17 @@ fn follows_well(state: &ServerState, leader: Leader<'_>, node: &NodeId, report: 
         Receiver::Connecting { .. } => true,
         Receiver::Stopped { .. } => false,
     }
+}
+
+/// True when what the node holds can be judged: nothing but this master's own writes can be added any more. A node
+/// that was not there when the master changed may still lead or receive in an older term, and would grow between its
+/// report and our command; it also refuses to follow while it accepts writes.
+fn is_settled(live: &NodeReport, leader: Leader<'_>) -> bool {
+    let follows = live
+        .followed
+        .as_ref()
+        .is_some_and(|told| told.term == leader.term && told.source == *leader.node);
+    follows || live.fenced == Some(leader.term)
 }
 
 fn gap(live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> Gap {

@@ -75,6 +75,8 @@ impl World {
     /// One statement of the running command.
     pub(crate) fn work(&mut self, node: Node) -> bool {
         let now = self.now;
+        let life = self.machines[node].server.as_ref().map_or(0, |it| it.life);
+        let outlives = self.mutant == Some(Mutant::CommandOutlivesServer);
         let agent = &mut self.machines[node].agent;
         if !agent.up || agent.frozen {
             return false;
@@ -87,6 +89,7 @@ impl World {
                 command,
                 stage: 0,
                 began: now,
+                life,
             });
         }
         let Some(job) = agent.running.take() else {
@@ -96,7 +99,7 @@ impl World {
         let before = self.remembered(node);
         let next = match &job.command.order {
             Order::Fence { orderly } => self.fence(node, &job, *orderly, beside_clone),
-            _ if beside_clone => Next::Refused,
+            _ if beside_clone || (job.life != life && !outlives) => Next::Refused,
             Order::Drain => self.drain(node),
             Order::Promote { acks, requires } => self.promote(node, &job, *acks, requires),
             Order::Follow { source, until } => self.follow(node, &job, *source, until),

@@ -142,6 +142,10 @@ impl World {
         let machine = &self.machines[node];
         let term = machine.disk.memory.promoted.as_ref().map_or(0, |it| it.term);
         let executed = machine.executed();
+        if term < self.ledger.opened {
+            // It opens late, as an old master that nobody reached; what it may not do is acknowledge.
+            return;
+        }
         self.ledger.opened = self.ledger.opened.max(term);
         let (acknowledged, readable) = (self.ledger.acknowledged, self.ledger.readable);
         self.require(
@@ -178,7 +182,9 @@ impl World {
             .promoted
             .as_ref()
             .is_some_and(|it| it.server == server.life);
-        if leads && !server.read_only && !server.offline {
+        // Clients are led to a master by its label; nobody reads at one that is not routed yet.
+        let routed = self.api.pods[node].as_ref().is_some_and(|pod| pod.master);
+        if leads && routed && !server.read_only && !server.offline {
             self.ledger.readable = self.ledger.readable | machine.executed();
         }
     }
@@ -215,7 +221,7 @@ impl World {
             .as_ref()
             .is_some_and(|it| it.term == term);
         if leads && theirs.disk.memory.term == term {
-            let extra = self.machines[node].disk.holds().without(theirs.disk.log);
+            let extra = self.machines[node].disk.holds().without(theirs.disk.log | self.ledger.errant);
             self.require(extra.is_empty(), Invariant::ExactRejoin, |_| {
                 format!(
                     "db-{node} follows db-{source} with {}, which it lacks",
@@ -227,6 +233,9 @@ impl World {
 
     /// A pod changed.
     pub(crate) fn on_labels(&mut self) {
+        for node in 0..self.machines.len() {
+            self.on_readable(node);
+        }
         let labelled = self.api.pods.iter().flatten().filter(|pod| pod.master).count();
         self.require(labelled <= 1, Invariant::OneMasterLabel, |world| {
             let names: Vec<usize> = (0..world.api.pods.len())

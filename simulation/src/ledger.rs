@@ -32,6 +32,8 @@ pub struct Ledger {
     pub acknowledged: Bits,
     /// Those that could be read at an open master.
     pub readable: Bits,
+    /// Those that somebody wrote on a slave.
+    pub errant: Bits,
     /// Identifiers were given twice at some time.
     pub twins: bool,
     /// Fences that were ever durable: node, volume, term.

@@ -175,6 +175,8 @@ pub struct Job {
     pub stage: u8,
     /// When it began.
     pub began: Millis,
+    /// The life of the server when it began; a command does not go on with another one.
+    pub life: u32,
 }
 
 /// The agent's process.

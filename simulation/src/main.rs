@@ -15,6 +15,11 @@ fn main() {
             bad += 1;
             let n = kinds.entry(format!("{:?}", f.invariant)).or_insert(0);
             *n += 1;
+            if *n <= 1 && std::env::var("SHRINK").is_ok_and(|w| w == format!("{:?}", f.invariant)) {
+                let small = simulation::run::shrink(&f);
+                println!("{seed} n={} q={} {:?} {}", small.nodes, small.quarantine, small.invariant, small.what);
+                for e in &small.events { println!("   {e:?}"); }
+            }
             if *n <= 2 {
                 println!("{seed} {:?} {} ({})", f.invariant, f.what, f.events.len());
             }

@@ -55,11 +55,13 @@ pub enum Mutant {
     AcksRecordedFirst,
     /// A new database does not wait for all its nodes.
     EmptyIsNew,
+    /// A promotion that began before mysqld restarted goes on after it.
+    CommandOutlivesServer,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -84,5 +86,6 @@ impl Mutant {
         Self::FenceDoesNotOvertake,
         Self::AcksRecordedFirst,
         Self::EmptyIsNew,
+        Self::CommandOutlivesServer,
     ];
 }

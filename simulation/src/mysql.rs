@@ -256,6 +256,7 @@ impl World {
             return false;
         }
         let txn = self.ledger.create(machine.disk.uuid, &machine.disk.log);
+        self.ledger.errant.insert(txn);
         self.machines[node].disk.append(txn);
         true
     }
