@@ -74,7 +74,10 @@ fn follower(
         return None;
     }
     let state = view.server()?;
-    if live.stopping || live.term > leader.term || follows_well(state, leader, node, report) {
+    if live.stopping || live.term > leader.term {
+        return None;
+    }
+    if follows_well(state, leader, node, report) && !matches!(gap(live, state, leader), Gap::Errant(_)) {
         return None;
     }
     if !is_settled(live, leader) {
@@ -106,11 +109,11 @@ fn follower(
         }
         Gap::Errant(extra) => {
             let reason = format!("it has transactions that the master lacks: {extra}");
-            Some(clone(observed, node, leader, reason, report))
+            clone(observed, node, leader, reason, report)
         }
         Gap::Purged(missing) => {
             let reason = format!("the master no longer has the logs of {missing}");
-            Some(clone(observed, node, leader, reason, report))
+            clone(observed, node, leader, reason, report)
         }
     }
 }
@@ -186,21 +189,41 @@ fn clone(
     leader: Leader<'_>,
     reason: String,
     report: &mut Report,
-) -> Action {
+) -> Option<Action> {
+    if let Some(other) = incomplete(observed, node) {
+        report.notes.push(format!(
+            "{node}: is cloned when {other} is complete, because {reason}"
+        ));
+        return None;
+    }
     let (donor, address) = donor(observed, node, leader);
     report
         .notes
         .push(format!("{node}: is cloned from {donor}, because {reason}"));
-    Action::Clone {
+    Some(Action::Clone {
         node: node.clone(),
         term: leader.term,
         donor,
         address,
         reason,
-    }
+    })
 }
 
-/// A slave in good standing, so that the master is spared; the master where there is none.
+/// Another member that answers and is not complete yet, while this node still holds what it acknowledged: one copy
+/// after the other is made anew, never all at once.
+fn incomplete<'a>(observed: &'a Observed, node: &NodeId) -> Option<&'a NodeId> {
+    let intact = |node: &NodeId| {
+        let volume = observed.nodes.get(node)?.live_report().map(|live| &live.volume)?;
+        Some(observed.record.members.get(node)? == volume)
+    };
+    if intact(node) != Some(true) {
+        return None;
+    }
+    let mut others = observed.record.members.keys();
+    others.find(|other| *other != node && intact(other) == Some(false))
+}
+
+/// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is none.
 fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, String) {
     let slaves = observed.nodes.iter().filter(|(other, view)| {
         *other != node
@@ -218,6 +241,10 @@ fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, Str
                     ..
                 }) if *term == leader.term
             )
+            && view
+                .live_report()
+                .zip(view.server())
+                .is_some_and(|(live, state)| !matches!(gap(live, state, leader), Gap::Errant(_)))
     });
     let nearest = slaves
         .filter_map(|(other, view)| Some((other, view.address()?, view.server()?)))

@@ -71,12 +71,31 @@ pub(crate) fn adjust(
             ..record.clone()
         });
     }
-    if wanted == record.acks {
-        let mut plan = set_acks(leader, in_force, wanted);
+    let mut plan = if wanted == record.acks {
+        set_acks(leader, in_force, wanted)
+    } else {
+        Vec::new()
+    };
+    // Fewer nodes come before more acknowledgements: the nodes that are to go would be waited for in vain.
+    if is_too_large(observed, policy) {
+        state.raise_mark = None;
         plan.extend(shrink(state, observed, leader, policy, report));
         return plan;
     }
+    state.shrink_mark = None;
+    if wanted == record.acks {
+        state.raise_mark = None;
+        return plan;
+    }
     raise(state, observed, leader, (in_force, wanted), report)
+}
+
+/// True while nodes are to go: the resource asks for fewer, or a master with a high number, which stayed when the
+/// database shrank, no longer leads and keeps another node out.
+fn is_too_large(observed: &Observed, policy: &Policy) -> bool {
+    let record = &observed.record;
+    let removed = removed(observed, policy);
+    policy.nodes < record.size || removed.iter().any(|node| record.members.contains_key(node))
 }
 
 /// A node with a new volume that by now holds everything the master had when the node was told to follow.
@@ -123,11 +142,11 @@ fn raise(
         return Vec::new();
     }
     if in_force != wanted {
-        state.resize_mark = None;
+        state.raise_mark = None;
         return set_acks(leader, in_force, wanted);
     }
     let mark = state
-        .resize_mark
+        .raise_mark
         .get_or_insert_with(|| leader.state.executed.clone())
         .clone();
     if !all_hold(observed, &mark, &BTreeSet::new()) {
@@ -136,7 +155,7 @@ fn raise(
             .push("every slave to hold what was acknowledged by fewer".to_owned());
         return Vec::new();
     }
-    state.resize_mark = None;
+    state.raise_mark = None;
     vec![Action::Record {
         record: Record {
             acks: wanted,
@@ -154,9 +173,6 @@ fn shrink(
     policy: &Policy,
     report: &mut Report,
 ) -> Plan {
-    if policy.nodes >= observed.record.size {
-        return Vec::new();
-    }
     let removed = removed(observed, policy);
     let unfenced: Plan = removed
         .iter()
@@ -171,13 +187,15 @@ fn shrink(
         })
         .collect();
     if !unfenced.is_empty() {
+        // What is acknowledged until then may be on these alone.
+        state.shrink_mark = None;
         report
             .waiting_for
             .push("the nodes that are to go to acknowledge nothing more".to_owned());
         return unfenced;
     }
     let mark = state
-        .resize_mark
+        .shrink_mark
         .get_or_insert_with(|| leader.state.executed.clone())
         .clone();
     if !all_hold(observed, &mark, &removed) {
@@ -186,7 +204,7 @@ fn shrink(
             .push("the nodes that stay to hold everything".to_owned());
         return Vec::new();
     }
-    state.resize_mark = None;
+    state.shrink_mark = None;
     let mut members = observed.record.members.clone();
     members.retain(|node, _| !removed.contains(node) && observed.nodes.contains_key(node));
     let record = Record {

@@ -89,6 +89,8 @@ pub struct UnderWay {
     pub op: Op,
     /// In which life.
     pub life: u32,
+    /// The writer's number for it.
+    pub number: u64,
     /// What.
     pub request: Request,
 }
@@ -96,8 +98,8 @@ pub struct UnderWay {
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// The record is now this; true where our write made it so.
-    Record(Box<Record>, bool),
+    /// The record is now this; true where our write of this number made it so.
+    Record(Box<Record>, bool, u64),
     /// The pod is now this, after an attempt to unlabel or to label it.
     Pod(Node, Option<Pod>, Patch),
     /// The wish is gone.
@@ -115,7 +117,7 @@ impl World {
         }
         let it = self.requests.remove(nth);
         let answer = match it.request {
-            Request::Record { from, to } => self.write_record(&from, *to),
+            Request::Record { from, to } => self.write_record(&from, *to, it.number),
             Request::Patch { node, patch } => {
                 self.patch(node, &patch);
                 Answer::Pod(node, self.api.pods[node].clone(), patch)
@@ -133,10 +135,10 @@ impl World {
         true
     }
 
-    fn write_record(&mut self, from: &Record, to: Record) -> Answer {
+    fn write_record(&mut self, from: &Record, to: Record, number: u64) -> Answer {
         let blind = self.mutant == Some(Mutant::NoCompareAndSwap);
         if self.api.record != *from && !blind {
-            return Answer::Record(Box::new(self.api.record.clone()), false);
+            return Answer::Record(Box::new(self.api.record.clone()), false, number);
         }
         let (old, new) = (self.api.record.term, to.term);
         self.require(new >= old, Invariant::TermsOnlyRise, |_| {
@@ -146,7 +148,7 @@ impl World {
         self.ledger
             .records
             .insert(new.0, RecordNote::of(&self.api.record));
-        Answer::Record(Box::new(self.api.record.clone()), true)
+        Answer::Record(Box::new(self.api.record.clone()), true, number)
     }
 
     fn patch(&mut self, node: Node, patch: &Patch) {
@@ -181,7 +183,13 @@ impl World {
     pub(crate) fn reconcile(&mut self) -> bool {
         let mut did = false;
         let wanted = self.api.nodes as usize;
-        for node in 0..wanted {
+        // A member that is not asked for any more is made anew until the engine has taken it out of the quorum.
+        let counts =
+            |world: &Self, node: Node| world.api.record.members.contains_key(&crate::machine::name(node));
+        for node in 0..NODES {
+            if node >= wanted && !counts(self, node) {
+                continue;
+            }
             // The volume is free again only when nothing runs on it any more.
             if self.api.pods[node].is_none() && self.machines[node].pod == 0 {
                 self.pods_made += 1;
@@ -207,6 +215,7 @@ impl World {
         for node in wanted..NODES {
             let name = crate::machine::name(node);
             let surplus = self.api.pods[node].as_ref().is_some_and(|pod| !pod.deleting);
+            let surplus = surplus && !counts(self, node);
             if surplus && leads.as_ref().is_some_and(|master| *master != name) {
                 did |= self.delete_pod(node);
             }

@@ -1,7 +1,7 @@
 //! After the attack: every fault is taken back, everything goes on in a fixed and fair order, and the database must
 //! be whole again within a bound.
 
-use failover::{ErrantPolicy, record::acks_for};
+use failover::{Decision, record::acks_for};
 
 use crate::{
     event::{Event, Node},
@@ -100,13 +100,10 @@ impl World {
         if record.size != wanted || record.acks != acks_for(wanted) || self.api.wish.is_some() {
             return None;
         }
-        let others = (0..wanted as usize).filter(|node| *node != master);
-        let ready =
-            |node: Node| self.is_held(node, master) || (self.follows(node, master) && self.is_member(node));
-        (others.into_iter().all(ready)
-            && (master < wanted as usize || self.quarantine)
-            && self.is_member(master))
-        .then_some(master)
+        let members = (0..NODES).filter(|node| record.members.contains_key(&name(*node)));
+        let ready = |node: Node| node == master || self.is_held(node, master) || self.follows(node, master);
+        let whole = self.intact_members().len() == wanted as usize || self.quarantine;
+        (whole && members.into_iter().all(ready) && self.is_member(master)).then_some(master)
     }
 
     fn is_member(&self, node: Node) -> bool {
@@ -145,7 +142,7 @@ impl World {
                 Invariant::AcknowledgedWritesSurvive,
             );
         }
-        for node in 0..self.api.nodes as usize {
+        for node in (0..NODES).filter(|node| self.is_member(*node)) {
             if self.machines[node].disk.log != log && !self.is_held(node, master) {
                 return bad(
                     format!("db-{node} and db-{master} say they are equal and are not"),
@@ -158,8 +155,9 @@ impl World {
 
     /// More volumes are gone than can be lost, or nodes that hold different things are all held by policy.
     fn is_beyond_help(&self) -> bool {
-        let _ = ErrantPolicy::Quarantine;
-        self.intact_members().len() < self.api.record.fence_quorum() || self.quarantine
+        let blocked = self.verdicts[0] == Some(Decision::Blocked);
+        let odd = !self.ledger.errant.is_empty();
+        self.intact_members().len() < self.api.record.fence_quorum() || (odd && blocked) || self.quarantine
     }
 
     /// The state in a line, for a message.

@@ -84,7 +84,8 @@ impl World {
         self.require(term >= opened, Invariant::NoDoubleAcknowledgement, |_| {
             format!("db-{node} acknowledges {txn} in term {term} though term {opened} has an open master")
         });
-        let holders = self.holders(txn, node);
+        // A volume may be lost after it acknowledged; that is what the other copies are for.
+        let holders = self.ledger.get(txn).reached.count_ones() as usize;
         let wanted = self
             .ledger
             .records
@@ -191,6 +192,7 @@ impl World {
 
     /// `node` received `txn`.
     pub(crate) fn on_received(&mut self, node: Node, txn: Txn) {
+        self.ledger.txns[usize::from(txn)].reached |= 1 << node;
         let holds = self.machines[node].disk.holds();
         let after = self.ledger.get(txn).after;
         self.require(holds.contains(&after), Invariant::PrefixWithoutHoles, |_| {
@@ -221,7 +223,10 @@ impl World {
             .as_ref()
             .is_some_and(|it| it.term == term);
         if leads && theirs.disk.memory.term == term {
-            let extra = self.machines[node].disk.holds().without(theirs.disk.log | self.ledger.errant);
+            let extra = self.machines[node]
+                .disk
+                .holds()
+                .without(theirs.disk.log | self.ledger.errant);
             self.require(extra.is_empty(), Invariant::ExactRejoin, |_| {
                 format!(
                     "db-{node} follows db-{source} with {}, which it lacks",

@@ -21,6 +21,8 @@ pub struct Transaction {
     pub after: Bits,
     /// The first transaction with the same identifier: another one only where an identifier was given twice.
     pub twin: Txn,
+    /// Every node that ever had it on its disk by replication, a bit each.
+    pub reached: u8,
 }
 
 /// The observer's notes.
@@ -117,6 +119,7 @@ impl Ledger {
             number,
             after: *log,
             twin,
+            reached: 0,
         });
         txn
     }

@@ -17,8 +17,16 @@ fn main() {
             *n += 1;
             if *n <= 1 && std::env::var("SHRINK").is_ok_and(|w| w == format!("{:?}", f.invariant)) {
                 let small = simulation::run::shrink(&f);
-                println!("{seed} n={} q={} {:?} {}", small.nodes, small.quarantine, small.invariant, small.what);
-                for e in &small.events { println!("   {e:?}"); }
+                if let Ok(to) = std::env::var("SAVE") {
+                    std::fs::write(to, serde_json::to_string(&small).unwrap()).unwrap();
+                }
+                println!(
+                    "{seed} n={} q={} {:?} {}",
+                    small.nodes, small.quarantine, small.invariant, small.what
+                );
+                for e in &small.events {
+                    println!("   {e:?}");
+                }
             }
             if *n <= 2 {
                 println!("{seed} {:?} {} ({})", f.invariant, f.what, f.events.len());

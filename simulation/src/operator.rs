@@ -72,6 +72,8 @@ pub struct Operator {
     pub flight: Vec<(Key, Millis)>,
     /// Answers of the API server on their way.
     pub answers: VecDeque<Answer>,
+    /// Counts the requests; an answer to one that was given up is told apart by it.
+    pub asked: u64,
     /// A record was written with unknown outcome: the resource is read before the next look.
     pub unclear: bool,
 }
@@ -97,6 +99,7 @@ impl Operator {
             links: std::array::from_fn(|_| link.clone()),
             flight: Vec::new(),
             answers: VecDeque::new(),
+            asked: 0,
             unclear: false,
         }
     }
@@ -298,7 +301,16 @@ impl World {
         };
         if let Some(request) = request {
             operator.flight.push((key, now + PATIENCE));
-            self.requests.push(UnderWay { op, life, request });
+            if key == RECORD {
+                operator.asked += 1;
+            }
+            let number = operator.asked;
+            self.requests.push(UnderWay {
+                op,
+                life,
+                number,
+                request,
+            });
         }
     }
 
@@ -367,9 +379,9 @@ impl World {
             return true;
         }
         match answer {
-            Answer::Record(record, ours) => {
+            Answer::Record(record, ours, number) => {
                 // An answer that comes after the wait was given up tells nothing that a new reading would not.
-                if operator.runs(RECORD) {
+                if operator.runs(RECORD) && number == operator.asked {
                     operator.end(RECORD);
                     if !ours {
                         operator.state = State::default();
