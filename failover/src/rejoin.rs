@@ -190,7 +190,7 @@ fn clone(
     reason: String,
     report: &mut Report,
 ) -> Option<Action> {
-    if let Some(other) = incomplete(observed, node) {
+    if let Some(other) = incomplete(observed, node, leader) {
         report.notes.push(format!(
             "{node}: is cloned when {other} is complete, because {reason}"
         ));
@@ -211,16 +211,24 @@ fn clone(
 
 /// Another member that answers and is not complete yet, while this node still holds what it acknowledged: one copy
 /// after the other is made anew, never all at once.
-fn incomplete<'a>(observed: &'a Observed, node: &NodeId) -> Option<&'a NodeId> {
+fn incomplete<'a>(observed: &'a Observed, node: &NodeId, leader: Leader<'_>) -> Option<&'a NodeId> {
     let intact = |node: &NodeId| {
-        let volume = observed.nodes.get(node)?.live_report().map(|live| &live.volume)?;
-        Some(observed.record.members.get(node)? == volume)
+        let view = observed.nodes.get(node)?;
+        let known = observed.record.members.get(node)?;
+        Some(*known == view.live_report()?.volume || has_caught_up(view, leader))
     };
     if intact(node) != Some(true) {
         return None;
     }
     let mut others = observed.record.members.keys();
     others.find(|other| *other != node && intact(other) == Some(false))
+}
+
+fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {
+    matches!(
+        view.server().map(|state| &state.role),
+        Some(Role::Slave { term, source, caught_up: true, .. }) if *term == leader.term && source == leader.node
+    )
 }
 
 /// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is none.

@@ -382,13 +382,21 @@ impl World {
         if self.machines[node].agent.frozen {
             return false;
         }
-        let Order::Clone { donor } = job.command.order else {
+        let Order::Clone { donor, ref requires } = job.command.order else {
             return false;
         };
         let there = self.machines[donor].awake().is_some()
             && self.reaches(donor, node)
             && self.reaches(node, donor)
             && donor != node;
+        // A donor that came back with another volume must not be copied over data that was whole.
+        let unchecked = self.mutant == Some(Mutant::DonorUnchecked);
+        let there = there
+            && (unchecked
+                || self
+                    .ledger
+                    .gtids(&self.machines[donor].executed())
+                    .contains(requires));
         if self.machines[node].awake().is_none() {
             return self.end_clone(node, &job);
         }
@@ -399,7 +407,10 @@ impl World {
                 if let Some(server) = &mut machine.server {
                     (server.offline, server.replica_on, server.applier) = (true, false, false);
                 }
-                self.machines[node].agent.cloning = Some(Job { stage: 2, ..job });
+                self.machines[node].agent.cloning = Some(Job {
+                    stage: 2,
+                    ..job.clone()
+                });
             }
             2 if there => {
                 self.on_overwrite(node);
@@ -408,7 +419,10 @@ impl World {
                 disk.binlog.clear();
                 (disk.channel, disk.received, disk.log, disk.purged) =
                     (None, Bits::default(), Bits::default(), Bits::default());
-                self.machines[node].agent.cloning = Some(Job { stage: 3, ..job });
+                self.machines[node].agent.cloning = Some(Job {
+                    stage: 3,
+                    ..job.clone()
+                });
             }
             3 => {
                 if there {

@@ -152,7 +152,7 @@ pub enum Order {
     /// See [`failover::Action`].
     Follow { source: Node, until: GtidSet },
     /// See [`failover::Action`].
-    Clone { donor: Node },
+    Clone { donor: Node, requires: GtidSet },
 }
 
 /// A command.

@@ -57,11 +57,13 @@ pub enum Mutant {
     EmptyIsNew,
     /// A promotion that began before mysqld restarted goes on after it.
     CommandOutlivesServer,
+    /// A clone copies whatever it finds at the donor's address.
+    DonorUnchecked,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -87,5 +89,6 @@ impl Mutant {
         Self::AcksRecordedFirst,
         Self::EmptyIsNew,
         Self::CommandOutlivesServer,
+        Self::DonorUnchecked,
     ];
 }

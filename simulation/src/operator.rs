@@ -318,6 +318,21 @@ impl World {
         let key = key_of(&action);
         let now = self.now;
         let operator = &mut self.operators[op];
+        let leader = operator
+            .record
+            .as_ref()
+            .and_then(|record| record.master.as_ref())
+            .map(index);
+        let leads = |link: &Link| match &link.report.as_ref()?.server {
+            failover::Server::Up(state) if matches!(state.role, failover::Role::Master { .. }) => {
+                Some(state.executed.clone())
+            }
+            _ => None,
+        };
+        let requires = match leader {
+            Some(leader) => leads(&operator.links[leader]),
+            None => operator.links.iter().find_map(leads),
+        };
         let (node, order, term) = match action {
             Action::Fence { node, term, orderly } => (node, Order::Fence { orderly }, term),
             Action::Drain { node, term } => (node, Order::Drain, term),
@@ -343,7 +358,14 @@ impl World {
             ),
             Action::Clone {
                 node, term, donor, ..
-            } => (node, Order::Clone { donor: index(&donor) }, term),
+            } => (
+                node,
+                Order::Clone {
+                    donor: index(&donor),
+                    requires: requires.unwrap_or_default(),
+                },
+                term,
+            ),
             _ => return,
         };
         let node = index(&node);

@@ -250,6 +250,17 @@ impl World {
     fn lose_volume(&mut self, node: Node) -> bool {
         let intact = self.intact_members();
         let is_member = intact.contains(&node);
+        let first = self
+            .api
+            .record
+            .intent
+            .as_ref()
+            .is_some_and(|it| it.kind == failover::Kind::Bootstrap);
+        let held = self.machines[node].disk.holds() & self.ledger.acknowledged;
+        if first && held.iter().any(|txn| self.holders(txn, node) == 0) {
+            // Members of a database that never led are entered empty, so the quorum says nothing of copies yet.
+            return false;
+        }
         let left = intact.len() - usize::from(is_member);
         if self.machines[node].pod == 0
             || left < self.api.record.fence_quorum().max(1)
