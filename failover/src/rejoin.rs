@@ -41,7 +41,14 @@ pub fn followers(
     policy: &Policy,
     report: &mut Report,
 ) -> Vec<Action> {
-    let others = observed.nodes.iter().filter(|(node, _)| *node != leader.node);
+    let record = &observed.record;
+    // A name that the recorded quorum does not count yet may not acknowledge anything.
+    let counts =
+        |node: &NodeId| record.members.contains_key(node) || record.members.len() < record.size as usize;
+    let others = observed
+        .nodes
+        .iter()
+        .filter(|(node, _)| *node != leader.node && counts(node));
     others
         .filter_map(|(node, view)| follower(observed, node, view, leader, policy, report))
         .collect()

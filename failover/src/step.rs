@@ -276,12 +276,8 @@ fn keep(
         return plan;
     };
     let removed = resize::removed(observed, policy);
-    // A name that the recorded quorum does not count yet may not acknowledge anything.
-    let record = &observed.record;
-    let counted =
-        |node: &NodeId| record.members.contains_key(node) || record.members.len() < record.size as usize;
     let followers = rejoin::followers(observed, leader, policy, report);
-    let wanted = |node: &NodeId| !removed.contains(node) && counted(node);
+    let wanted = |node: &NodeId| !removed.contains(node);
     plan.extend(
         followers
             .into_iter()

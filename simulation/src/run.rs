@@ -55,17 +55,16 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let mut generator = Generator::new(seed);
     let (nodes, quarantine) = generator.beginning();
     let mut world = World::new(nodes, mutant, quarantine);
-    let mut trace = Vec::new();
+    let (mut trace, mut events) = (Vec::new(), 0);
     for _ in 0..ATTACK {
         let event = generator.next(&world);
-        if world.apply(event) {
-            trace.push(event);
-        }
+        // Also one that does nothing is kept: trying may have changed something.
+        trace.push(event);
+        events += u64::from(world.apply(event));
         if world.violation.is_some() {
             break;
         }
     }
-    let mut events = trace.len() as u64;
     let found = match world.violation.clone() {
         Some(violation) => Err(violation),
         None => world.recover(&mut events),
