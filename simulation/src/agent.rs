@@ -427,6 +427,9 @@ impl World {
             3 => {
                 if there {
                     let (order, set) = self.copy_of(donor);
+                    for txn in &order {
+                        self.ledger.txns[usize::from(*txn)].reached |= 1 << node;
+                    }
                     let disk = &mut self.machines[node].disk;
                     (disk.binlog, disk.log, disk.purged) = (order, set, set);
                 }

@@ -155,8 +155,12 @@ impl World {
 
     /// More volumes are gone than can be lost, or nodes that hold different things are all held by policy.
     fn is_beyond_help(&self) -> bool {
-        let blocked = self.verdicts[0] == Some(Decision::Blocked);
-        let odd = !self.ledger.errant.is_empty();
+        let blocked = self.verdicts[0]
+            .as_ref()
+            .is_some_and(|report| report.decision == Decision::Blocked);
+        // With no member to spare a single tail may be one acknowledged write or none: nobody can tell.
+        let spare = self.intact_members().len() > self.api.record.fence_quorum();
+        let odd = !spare || !self.ledger.errant.is_empty();
         self.intact_members().len() < self.api.record.fence_quorum() || (odd && blocked) || self.quarantine
     }
 
@@ -173,7 +177,9 @@ impl World {
             self.intact_members(),
             self.api.nodes,
             self.api.wish,
-            self.verdicts[0],
+            self.verdicts[0]
+                .as_ref()
+                .map(|it| (it.decision, &it.waiting_for, &it.notes)),
         );
         for (node, machine) in self.machines.iter().enumerate() {
             let memory = &machine.disk.memory;

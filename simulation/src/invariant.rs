@@ -86,12 +86,7 @@ impl World {
         });
         // A volume may be lost after it acknowledged; that is what the other copies are for.
         let holders = self.ledger.get(txn).reached.count_ones() as usize;
-        let wanted = self
-            .ledger
-            .records
-            .values()
-            .next_back()
-            .map_or(0, |record| record.acks);
+        let wanted = self.ledger.records.get(&term).map_or(0, |record| record.acks);
         self.require(holders >= wanted, Invariant::NoReleaseOfUnacknowledged, |_| {
             format!("db-{node} acknowledges {txn}, which {holders} other nodes hold, and {wanted} must")
         });

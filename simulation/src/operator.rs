@@ -191,7 +191,7 @@ impl World {
         let state = std::mem::take(&mut self.operators[op].state);
         let (state, plan, report) = failover::step(state, &observed, &policy, now);
         self.operators[op].state = state;
-        self.verdicts[op] = Some(report.decision);
+        self.verdicts[op] = Some(report);
         for action in plan {
             let action = self.spoil_action(action);
             self.perform(op, action);

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use failover::{Decision, Millis};
+use failover::Millis;
 
 use crate::{
     apiserver::{Api, UnderWay},
@@ -41,7 +41,7 @@ pub struct World {
     /// The operators.
     pub operators: [Operator; OPERATORS],
     /// What each operator's engine said last.
-    pub verdicts: [Option<Decision>; OPERATORS],
+    pub verdicts: [Option<failover::Report>; OPERATORS],
     /// The API server.
     pub api: Api,
     /// Requests on their way to it.
@@ -88,7 +88,7 @@ impl World {
             now: 0,
             machines,
             operators: [Operator::new(true, 1), Operator::new(false, 0)],
-            verdicts: [None; OPERATORS],
+            verdicts: [const { None }; OPERATORS],
             api: Api {
                 nodes,
                 ..Api::default()
