@@ -4,7 +4,7 @@ fn main() {
     let text = std::fs::read_to_string(std::env::args().nth(1).unwrap()).unwrap();
     let from: usize = std::env::args().nth(2).unwrap().parse().unwrap();
     let replay: Replay = serde_json::from_str(&text).unwrap();
-    let mut world = World::new(replay.nodes, replay.mutant, replay.quarantine);
+    let mut world = World::new(replay.beginning, replay.mutant);
     for (at, event) in replay.events.iter().enumerate() {
         world.apply(*event);
         if at >= from {

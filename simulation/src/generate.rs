@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     event::Event,
-    world::{NODES, OPERATORS, World},
+    world::{Beginning, NODES, OPERATORS, World},
 };
 
 /// What can be drawn as a fault.
@@ -42,10 +42,13 @@ impl Generator {
         }
     }
 
-    /// So many nodes the run begins with, and whether errant nodes are held.
-    pub fn beginning(&mut self) -> (u32, bool) {
-        let nodes = [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)];
-        (nodes, self.rng.random_ratio(1, 8))
+    /// What the run begins with.
+    pub fn beginning(&mut self) -> Beginning {
+        Beginning {
+            nodes: [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)],
+            quarantine: self.rng.random_ratio(1, 8),
+            kept: self.rng.random_ratio(1, 8),
+        }
     }
 
     /// The next event.

@@ -252,7 +252,7 @@ impl World {
         let machine = &self.machines[node];
         let slave =
             machine.awake().is_some_and(|server| server.read_only) && machine.disk.memory.promoted.is_none();
-        if !slave || machine.agent.cloning.is_some() || self.ledger.is_full() {
+        if !slave || machine.disk.log.is_empty() || machine.agent.cloning.is_some() || self.ledger.is_full() {
             return false;
         }
         let txn = self.ledger.create(machine.disk.uuid, &machine.disk.log);

@@ -187,6 +187,11 @@ impl World {
         let Some(mut observed) = self.observe(op) else {
             return false;
         };
+        let mut policy = policy;
+        if self.mutant == Some(Mutant::EmptyIsNew) && observed.record.term == Term(0) {
+            observed.nodes.retain(|_, view| view.server().is_some());
+            policy.nodes = 1;
+        }
         self.spoil_observation(&mut observed);
         let state = std::mem::take(&mut self.operators[op].state);
         let (state, plan, report) = failover::step(state, &observed, &policy, now);

@@ -8,7 +8,7 @@ use crate::{
     heal::Recovery,
     invariant::{Invariant, Violation},
     mutant::Mutant,
-    world::World,
+    world::{Beginning, World},
 };
 
 /// So many events are tried in an attack before everything is healed.
@@ -20,10 +20,9 @@ const ATTACK: usize = 1500;
 pub struct Replay {
     /// What it was drawn from.
     pub seed: u64,
-    /// So many nodes it begins with.
-    pub nodes: u32,
-    /// Nodes with errant transactions are held.
-    pub quarantine: bool,
+    /// What it begins with.
+    #[serde(flatten)]
+    pub beginning: Beginning,
     /// The rule that is broken on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutant: Option<Mutant>,
@@ -53,8 +52,8 @@ pub struct Outcome {
 /// Attacks a database with the faults of `seed`, heals, and checks everything.
 pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     let mut generator = Generator::new(seed);
-    let (nodes, quarantine) = generator.beginning();
-    let mut world = World::new(nodes, mutant, quarantine);
+    let beginning = generator.beginning();
+    let mut world = World::new(beginning, mutant);
     let (mut trace, mut events) = (Vec::new(), 0);
     for _ in 0..ATTACK {
         let event = generator.next(&world);
@@ -76,8 +75,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
         blocked: found == Ok(Recovery::Blocked),
         failure: found.err().map(|violation| Replay {
             seed,
-            nodes,
-            quarantine,
+            beginning,
             mutant,
             invariant: violation.invariant,
             what: violation.what,
@@ -86,9 +84,49 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
     }
 }
 
+/// What many runs came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Events that happened.
+    pub events: u64,
+    /// Broken rules.
+    pub violations: u64,
+    /// Databases that were attacked.
+    pub runs: u64,
+    /// The first seed; each run has the next.
+    pub seed: u64,
+    /// Terms that were taken.
+    pub terms: u64,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Runs that end with more lost than the quorum bears, where the engine rightly waits for a person.
+    pub blocked: u64,
+}
+
+/// Attacks databases from `seed` on until `events` have happened or a rule is broken; `progress` is told after each.
+/// The run that failed is shrunk.
+pub fn campaign(seed: u64, events: u64, mut progress: impl FnMut(&Summary)) -> (Summary, Option<Replay>) {
+    let mut summary = Summary { seed, ..Summary::default() };
+    while summary.events < events {
+        let outcome = run(seed.wrapping_add(summary.runs), None);
+        summary.events += outcome.events;
+        summary.runs += 1;
+        summary.terms += outcome.terms;
+        summary.acknowledged += outcome.acknowledged;
+        summary.blocked += u64::from(outcome.blocked);
+        progress(&summary);
+        if let Some(failure) = outcome.failure {
+            summary.violations += 1;
+            return (summary, Some(shrink(&failure)));
+        }
+    }
+    (summary, None)
+}
+
 /// Repeats a run: the first broken rule, if there still is one, and how many events happened.
 pub fn replay(replay: &Replay) -> (u64, Option<Violation>) {
-    let mut world = World::new(replay.nodes, replay.mutant, replay.quarantine);
+    let mut world = World::new(replay.beginning, replay.mutant);
     let mut events = 0;
     for event in &replay.events {
         events += u64::from(world.apply(*event));

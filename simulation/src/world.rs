@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use failover::Millis;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     apiserver::{Api, UnderWay},
@@ -29,6 +30,18 @@ pub struct Wire {
     pub pod: u32,
     /// The command.
     pub command: Command,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// So many nodes are asked for.
+    pub nodes: u32,
+    /// Nodes with errant transactions are held instead of cloned.
+    pub quarantine: bool,
+    /// The volumes are kept from an earlier database, and some of them lag.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// Everything.
@@ -66,8 +79,32 @@ pub struct World {
 impl World {
     pub(crate) const API: usize = NODES + OPERATORS;
 
-    /// A database of `nodes` nodes that was just applied: nothing runs yet.
-    pub fn new(nodes: u32, mutant: Option<Mutant>, quarantine: bool) -> Self {
+    /// A database that was just applied: nothing runs yet.
+    pub fn new(beginning: Beginning, mutant: Option<Mutant>) -> Self {
+        let Beginning { nodes, quarantine, kept } = beginning;
+        let mut world = Self::empty(nodes, mutant, quarantine);
+        if kept {
+            world.keep_volumes(nodes as usize);
+        }
+        world
+    }
+
+    /// Volumes of an earlier database: the first lags, the others hold all that it acknowledged.
+    fn keep_volumes(&mut self, nodes: usize) {
+        let uuid = self.machines[nodes - 1].disk.uuid;
+        for _ in 0..4 {
+            let txn = self.ledger.create(uuid, &self.machines[nodes - 1].disk.log);
+            self.ledger.acknowledged.insert(txn);
+            for (node, machine) in self.machines.iter_mut().enumerate().take(nodes) {
+                machine.disk.memory.term = 3;
+                if node > 0 || nodes == 1 || txn == 0 {
+                    machine.disk.append(txn);
+                }
+            }
+        }
+    }
+
+    fn empty(nodes: u32, mutant: Option<Mutant>, quarantine: bool) -> Self {
         let mut volumes = 0;
         let machines = std::array::from_fn(|_| {
             volumes += 1;

@@ -21,8 +21,8 @@ fn main() {
                     std::fs::write(to, serde_json::to_string(&small).unwrap()).unwrap();
                 }
                 println!(
-                    "{seed} n={} q={} {:?} {}",
-                    small.nodes, small.quarantine, small.invariant, small.what
+                    "{seed} {:?} {} {:?} {}",
+                    small.beginning, 0, small.invariant, small.what
                 );
                 for e in &small.events {
                     println!("   {e:?}");
