@@ -7,9 +7,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Action, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
+    Action, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
     rejoin::Leader,
 };
+
+/// How long more acknowledgements must be in force before the record counts on them, in milliseconds. A command that
+/// lowered them again, of this operator or another, would have arrived by then.
+const SETTLED: Millis = 15_000;
 
 /// Nodes that exist but are not asked for any more: the ones with the highest numbers, never the master.
 pub(crate) fn removed(observed: &Observed, policy: &Policy) -> BTreeSet<NodeId> {
@@ -38,6 +42,7 @@ pub(crate) fn adjust(
     observed: &Observed,
     leader: Leader<'_>,
     policy: &Policy,
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let record = &observed.record;
@@ -87,7 +92,7 @@ pub(crate) fn adjust(
         state.raise_mark = None;
         return plan;
     }
-    raise(state, observed, leader, (in_force, wanted), report)
+    raise(state, observed, leader, (in_force, wanted), now, report)
 }
 
 /// True while nodes are to go: the resource asks for fewer, or a master with a high number, which stayed when the
@@ -132,6 +137,7 @@ fn raise(
     observed: &Observed,
     leader: Leader<'_>,
     (in_force, wanted): (u32, u32),
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let members = observed.record.members.len();
@@ -145,10 +151,16 @@ fn raise(
         state.raise_mark = None;
         return set_acks(leader, in_force, wanted);
     }
-    let mark = state
+    let (mark, since) = state
         .raise_mark
-        .get_or_insert_with(|| leader.state.executed.clone())
+        .get_or_insert_with(|| (leader.state.executed.clone(), now))
         .clone();
+    if now.saturating_sub(since) < SETTLED {
+        report
+            .waiting_for
+            .push("more acknowledgements to have been in force for a while".to_owned());
+        return Vec::new();
+    }
     if !all_hold(observed, &mark, &BTreeSet::new()) {
         report
             .waiting_for

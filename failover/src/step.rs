@@ -34,8 +34,8 @@ pub struct State {
     pub(crate) between_since: Option<Millis>,
     /// Why the candidate was chosen and the others were not.
     pub(crate) election: Option<(String, BTreeMap<NodeId, String>)>,
-    /// The master's set when more acknowledgements were first in force.
-    pub(crate) raise_mark: Option<GtidSet>,
+    /// The master's set when more acknowledgements were first in force, and since when they are.
+    pub(crate) raise_mark: Option<(GtidSet, Millis)>,
     /// The master's set when the nodes that are to go had all confirmed their fence.
     pub(crate) shrink_mark: Option<GtidSet>,
 }
@@ -144,7 +144,7 @@ fn steady(
             state.begun.get_or_insert(now);
             let mut report = Report::of(Decision::Steady);
             report.notes.push(note);
-            let plan = keep(state, observed, master, policy, &mut report);
+            let plan = keep(state, observed, master, policy, now, &mut report);
             return (plan, report);
         }
         Health::Leads => state.begun = None,
@@ -154,7 +154,7 @@ fn steady(
         Some(action @ Action::Record { .. }) => return (vec![action], report),
         answer => Vec::from_iter(answer),
     };
-    plan.extend(keep(state, observed, master, policy, &mut report));
+    plan.extend(keep(state, observed, master, policy, now, &mut report));
     (plan, report)
 }
 
@@ -268,6 +268,7 @@ fn keep(
     observed: &Observed,
     master: &NodeId,
     policy: &Policy,
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let term = observed.record.term;
@@ -283,7 +284,7 @@ fn keep(
             .into_iter()
             .filter(|action| action.node().is_none_or(wanted)),
     );
-    plan.extend(resize::adjust(state, observed, leader, policy, report));
+    plan.extend(resize::adjust(state, observed, leader, policy, now, report));
     plan
 }
 

@@ -477,7 +477,7 @@ fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
             .into_iter()
             .filter(|(node, _)| node.as_str() > "db-2"),
     );
-    world.run(15);
+    world.run(1600);
     let record = &world.observed.record;
     assert_eq!(
         (record.size, record.acks, record.members.len()),

@@ -142,6 +142,10 @@ impl World {
         let (term, now) = (job.command.term, self.now);
         let over = now.saturating_sub(job.began) >= if orderly { ORDERLY } else { DOUBTFUL };
         let already = self.machines[node].disk.memory.fenced.is_some();
+        if beside_clone && self.mutant != Some(Mutant::FenceBesideClone) {
+            // The clone may not have come to stop the receiver yet.
+            self.stop_receiver(node);
+        }
         if beside_clone || self.mutant == Some(Mutant::FenceOnlyReported) {
             return self.store_fence(node, term);
         }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// So many rounds of 25 ms recovery may take.
-const ROUNDS: u32 = 1200;
+const ROUNDS: u32 = 1600;
 
 /// How a recovery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

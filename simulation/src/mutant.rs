@@ -59,11 +59,13 @@ pub enum Mutant {
     CommandOutlivesServer,
     /// A clone copies whatever it finds at the donor's address.
     DonorUnchecked,
+    /// A fence trusts a clone beside it to have stopped the receiver already.
+    FenceBesideClone,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -90,5 +92,6 @@ impl Mutant {
         Self::EmptyIsNew,
         Self::CommandOutlivesServer,
         Self::DonorUnchecked,
+        Self::FenceBesideClone,
     ];
 }

@@ -387,6 +387,7 @@ impl World {
             node,
             pod: link.pod,
             command,
+            sent: now,
         };
         operator.flight.push((key, now + PATIENCE));
         self.wires.push(wire);

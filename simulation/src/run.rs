@@ -107,7 +107,10 @@ pub struct Summary {
 /// Attacks databases from `seed` on until `events` have happened or a rule is broken; `progress` is told after each.
 /// The run that failed is shrunk.
 pub fn campaign(seed: u64, events: u64, mut progress: impl FnMut(&Summary)) -> (Summary, Option<Replay>) {
-    let mut summary = Summary { seed, ..Summary::default() };
+    let mut summary = Summary {
+        seed,
+        ..Summary::default()
+    };
     while summary.events < events {
         let outcome = run(seed.wrapping_add(summary.runs), None);
         summary.events += outcome.events;

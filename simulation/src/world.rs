@@ -21,6 +21,9 @@ pub const NODES: usize = 5;
 pub const OPERATORS: usize = 2;
 const ACTORS: usize = NODES + OPERATORS + 1;
 
+/// A command lives no longer: its session is closed by then, or its operator has given it up.
+const COMMAND_LIFE: Millis = 10_000;
+
 /// A command on its way to an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Wire {
@@ -30,6 +33,8 @@ pub struct Wire {
     pub pod: u32,
     /// The command.
     pub command: Command,
+    /// When it was sent.
+    pub sent: Millis,
 }
 
 /// What a run begins with.
@@ -81,7 +86,11 @@ impl World {
 
     /// A database that was just applied: nothing runs yet.
     pub fn new(beginning: Beginning, mutant: Option<Mutant>) -> Self {
-        let Beginning { nodes, quarantine, kept } = beginning;
+        let Beginning {
+            nodes,
+            quarantine,
+            kept,
+        } = beginning;
         let mut world = Self::empty(nodes, mutant, quarantine);
         if kept {
             world.keep_volumes(nodes as usize);
@@ -163,6 +172,8 @@ impl World {
         match event {
             Event::Wait { ms } => {
                 self.now += ms;
+                let now = self.now;
+                self.wires.retain(|wire| now - wire.sent < COMMAND_LIFE);
                 self.replication_time();
                 true
             }
