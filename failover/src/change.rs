@@ -366,6 +366,14 @@ fn install(
                 .push(format!("{candidate} to execute what it received"));
             return vec![Action::Drain { node, term }];
         }
+        if is_shown(observed, candidate, term)
+            && quorum::holders(observed, candidate, requires) < observed.record.acks as usize
+        {
+            report
+                .waiting_for
+                .push(format!("the label of an older term to leave {candidate}"));
+            return Vec::new();
+        }
         state.marks.entry("drained").or_insert(now);
         report.waiting_for.push(format!("{candidate} to become master"));
         return vec![Action::Promote {
@@ -413,6 +421,12 @@ fn install(
             .push("the label role=master to leave the other pods".to_owned()),
     }
     plan
+}
+
+/// True while clients are still led to the node by the label of an older term.
+fn is_shown(observed: &Observed, node: &NodeId, term: Term) -> bool {
+    let pod = observed.nodes.get(node).map(|view| &view.pod);
+    matches!(pod, Some(Pod::Present { labelled_master: true, stamp, .. }) if *stamp < term)
 }
 
 /// The change is complete: the record says so, and whoever asked is answered.

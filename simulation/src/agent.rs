@@ -363,7 +363,7 @@ impl World {
 
     /// The data gets its new identity before the first byte is touched; copying goes on beside the queue.
     fn begin_clone(&mut self, node: Node, job: &Job) -> Next {
-        if !self.retire_source(node) {
+        if !self.retire_source(node) && self.mutant != Some(Mutant::CloneOverLastCopy) {
             return Next::Refused;
         }
         self.volumes += 1;
@@ -394,7 +394,10 @@ impl World {
             && self.reaches(node, donor)
             && donor != node;
         // A donor that came back with another volume must not be copied over data that was whole.
-        let unchecked = self.mutant == Some(Mutant::DonorUnchecked);
+        let unchecked = matches!(
+            self.mutant,
+            Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
+        );
         let there = there
             && (unchecked
                 || self

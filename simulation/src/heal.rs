@@ -1,6 +1,8 @@
 //! After the attack: every fault is taken back, everything goes on in a fixed and fair order, and the database must
 //! be whole again within a bound.
 
+use std::fmt::Write as _;
+
 use failover::{Decision, record::acks_for};
 
 use crate::{
@@ -189,7 +191,8 @@ impl World {
                 (Some(server), _) if server.connected => "attached",
                 (Some(_), _) => "up",
             };
-            text += &format!(
+            let _ = write!(
+                text,
                 " db-{node} {kind} term {} fenced {:?} followed {:?} promoted {:?} log {} relay {} source {:?};",
                 memory.term,
                 memory.fenced,

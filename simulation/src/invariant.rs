@@ -178,10 +178,10 @@ impl World {
             .promoted
             .as_ref()
             .is_some_and(|it| it.server == server.life);
-        // Clients are led to a master by its label; nobody reads at one that is not routed yet.
+        // What somebody wrote beside the replication is no promise of ours. Clients are led to a master by its label; nobody reads at one that is not routed yet.
         let routed = self.api.pods[node].as_ref().is_some_and(|pod| pod.master);
         if leads && routed && !server.read_only && !server.offline {
-            self.ledger.readable = self.ledger.readable | machine.executed();
+            self.ledger.readable = self.ledger.readable | machine.executed().without(self.ledger.errant);
         }
     }
 

@@ -25,6 +25,7 @@ pub mod mutant;
 mod mysql;
 mod operator;
 pub mod run;
+pub mod search;
 pub mod world;
 
 pub use event::Event;

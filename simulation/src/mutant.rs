@@ -23,7 +23,7 @@ pub enum Mutant {
     SourceAfterWritable,
     /// The new master is labelled without regard to the others.
     LabelBeforeUnlabel,
-    /// Clone takes donor and receiver for each other.
+    /// Clone takes donor and receiver for each other, and overwrites whatever the receiver does.
     CloneOverLastCopy,
     /// A master is fenced by SIGTERM.
     FenceBySigterm,

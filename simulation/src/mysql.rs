@@ -1,5 +1,5 @@
 //! MySQL as it was measured: what a write, an acknowledgement, a crash and a boot do. `docs` of the engine rest on the
-//! same facts: AFTER_SYNC, endless wait, fenced boot, relay logs that survive.
+//! same facts: `AFTER_SYNC`, endless wait, fenced boot, relay logs that survive.
 
 use crate::{
     bits::{Bits, Txn},
@@ -235,7 +235,7 @@ impl World {
         }
         let disk = &self.machines[node].disk;
         let txn = self.ledger.create(disk.uuid, &disk.log);
-        let asynchronous = self.mutant == Some(Mutant::FallBackToAsync) && txn % 8 == 0;
+        let asynchronous = self.mutant == Some(Mutant::FallBackToAsync) && txn.is_multiple_of(8);
         self.machines[node].disk.append(txn);
         if let Some(server) = &mut self.machines[node].server {
             server.waiting.push_back(Waiting {

@@ -234,13 +234,13 @@ impl World {
         let operator = &self.operators[op];
         let pods = operator.pods.as_ref()?;
         let mut nodes = BTreeMap::new();
-        for node in 0..NODES {
+        for (node, pod) in pods.iter().enumerate() {
             let link = &operator.links[node];
             let open = matches!(link.session, Session::Open { .. });
-            if node >= operator.nodes as usize && pods[node].is_none() && !open {
+            if node >= operator.nodes as usize && pod.is_none() && !open {
                 continue;
             }
-            let pod = pods[node].as_ref().filter(|pod| !open || pod.uid == link.pod);
+            let pod = pod.as_ref().filter(|pod| !open || pod.uid == link.pod);
             let pod = pod.map_or(PodView::Missing, |pod| PodView::Present {
                 address: Some(address(node)),
                 deleting: pod.deleting,
