@@ -14,7 +14,7 @@ use crate::{
     elect::{self, Wishes},
     quorum,
     rejoin::{self, Leader},
-    step::take_term,
+    step::{bootstrap, take_term},
 };
 
 /// How long a node may report neither its fence nor its mastership while it is promoted, in milliseconds.
@@ -29,6 +29,9 @@ pub(crate) fn carry_through(
     now: Millis,
 ) -> (Plan, Report) {
     let term = observed.record.term;
+    if intent.kind == Kind::Bootstrap && begins_anew(observed, term) {
+        return bootstrap(state, observed, policy, now);
+    }
     if state.own_term != Some(term) {
         return adopt(state, observed, intent, now);
     }
@@ -50,10 +53,14 @@ pub(crate) fn carry_through(
             report.notes.push(format!(
                 "{candidate} was lost while it was made master: {why}; beginning again"
             ));
-            let to = None;
+            // A first master must hold what all members hold, however often it is begun.
+            let kind = match intent.kind {
+                Kind::Bootstrap => Kind::Bootstrap,
+                Kind::Failover | Kind::Switchover => Kind::Failover,
+            };
             let intent = Intent {
-                kind: Kind::Failover,
-                to,
+                kind,
+                to: None,
                 ..intent.clone()
             };
             return (vec![take_term(state, observed, intent, begun)], report);
@@ -69,6 +76,18 @@ pub(crate) fn carry_through(
         ));
     }
     (plan, report)
+}
+
+/// True where a member of a database that never led is another one by now: its members are counted anew. Nobody leads
+/// in the term, so all that an earlier attempt can have left is in the sets of the nodes, which must all answer again.
+fn begins_anew(observed: &Observed, term: Term) -> bool {
+    let other = |(node, volume): (&NodeId, &crate::VolumeId)| {
+        let live = observed.nodes.get(node).and_then(|view| view.live_report());
+        live.is_some_and(|report| report.volume != *volume)
+    };
+    let replaced = observed.record.members.iter().any(other);
+    let led = observed.nodes.values().any(|view| view.leads_in(term));
+    replaced && !led
 }
 
 /// Takes over what another operator, or this one in an earlier life, began.
@@ -347,6 +366,14 @@ fn install(
                 .push(format!("{candidate} to execute what it received"));
             return vec![Action::Drain { node, term }];
         }
+        if is_shown(observed, candidate, term)
+            && quorum::holders(observed, candidate, requires) < observed.record.acks as usize
+        {
+            report
+                .waiting_for
+                .push(format!("the label of an older term to leave {candidate}"));
+            return Vec::new();
+        }
         state.marks.entry("drained").or_insert(now);
         report.waiting_for.push(format!("{candidate} to become master"));
         return vec![Action::Promote {
@@ -371,8 +398,15 @@ fn install(
         .nodes
         .iter()
         .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
+    let copies = quorum::holders(observed, candidate, requires);
     match observed.nodes.get(candidate).map(stamped) {
         Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
+        Some((false, true)) if others_clear && copies < observed.record.acks as usize => {
+            report.waiting_for.push(format!(
+                "{} slaves to hold all that {candidate} shows ({copies} do)",
+                observed.record.acks
+            ));
+        }
         Some((false, true)) if others_clear => {
             report
                 .waiting_for
@@ -387,6 +421,12 @@ fn install(
             .push("the label role=master to leave the other pods".to_owned()),
     }
     plan
+}
+
+/// True while clients are still led to the node by the label of an older term.
+fn is_shown(observed: &Observed, node: &NodeId, term: Term) -> bool {
+    let pod = observed.nodes.get(node).map(|view| &view.pod);
+    matches!(pod, Some(Pod::Present { labelled_master: true, stamp, .. }) if *stamp < term)
 }
 
 /// The change is complete: the record says so, and whoever asked is answered.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{NodeId, NodeView, Observed, Role, Server, ServerState, Session, Term};
+use crate::{GtidSet, NodeId, NodeReport, NodeView, Observed, Role, Server, ServerState, Session, Term};
 
 /// The members that count towards a fence quorum, and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,24 @@ pub fn fenced_states(observed: &Observed, term: Term) -> BTreeMap<NodeId, &Serve
         .into_iter()
         .filter_map(|node| Some((node.clone(), observed.nodes.get(&node)?.server()?)))
         .collect()
+}
+
+/// How many nodes but `leader` are known to hold `wanted`, whether they answer now or not.
+///
+/// What a new master inherited may never have been acknowledged. Once W others hold it, it is as safe as what was,
+/// and nobody who reads it at the master can see it vanish with the next failover.
+pub fn holders(observed: &Observed, leader: &NodeId, wanted: &GtidSet) -> usize {
+    let holds = |view: &NodeView| {
+        matches!(
+            &view.report,
+            Some(NodeReport { server: Server::Up(state), .. }) if state.holds().contains(wanted)
+        )
+    };
+    observed
+        .nodes
+        .iter()
+        .filter(|(node, view)| *node != leader && holds(view))
+        .count()
 }
 
 fn collect(observed: &Observed, counts: impl Fn(&NodeView) -> Result<(), String>) -> Quorum {

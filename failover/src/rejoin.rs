@@ -1,8 +1,8 @@
 //! How nodes come to follow the master: by replicating on, or by a clone where their data does not lead there.
 
 use crate::{
-    Action, Applier, ErrantPolicy, Followed, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy,
-    Receiver, Report, Role, ServerState, Session, Term,
+    Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
+    Role, ServerState, Session, Term, resize,
 };
 
 /// The master that nodes are to follow.
@@ -41,7 +41,14 @@ pub fn followers(
     policy: &Policy,
     report: &mut Report,
 ) -> Vec<Action> {
-    let others = observed.nodes.iter().filter(|(node, _)| *node != leader.node);
+    let record = &observed.record;
+    // A name that the recorded quorum does not count yet may not acknowledge anything.
+    let counts =
+        |node: &NodeId| record.members.contains_key(node) || record.members.len() < record.size as usize;
+    let others = observed
+        .nodes
+        .iter()
+        .filter(|(node, _)| *node != leader.node && counts(node));
     others
         .filter_map(|(node, view)| follower(observed, node, view, leader, policy, report))
         .collect()
@@ -74,21 +81,28 @@ fn follower(
         return None;
     }
     let state = view.server()?;
-    if live.stopping || live.term > leader.term || follows_well(state, leader, node, report) {
+    if live.stopping || live.term > leader.term {
         return None;
     }
-    if let Role::Master { term, .. } = &state.role {
-        // It was out of reach while it was replaced, and may still hold commits that wait.
-        report.notes.push(format!(
-            "{node}: still acts as the master of term {term} and is fenced before it follows"
-        ));
+    if follows_well(state, leader, node, report)
+        && !matches!(gap(observed, live, state, leader), Gap::Errant(_))
+    {
+        return None;
+    }
+    if !is_settled(live, leader) {
+        if let Role::Master { term, .. } = &state.role {
+            // It was out of reach while it was replaced, and may still hold commits that wait.
+            report.notes.push(format!(
+                "{node}: still acts as the master of term {term} and is fenced before it follows"
+            ));
+        }
         return Some(Action::Fence {
             node: node.clone(),
             term: leader.term,
             orderly: false,
         });
     }
-    match gap(live, state, leader) {
+    match gap(observed, live, state, leader) {
         Gap::None => Some(Action::Follow {
             node: node.clone(),
             term: leader.term,
@@ -104,11 +118,11 @@ fn follower(
         }
         Gap::Errant(extra) => {
             let reason = format!("it has transactions that the master lacks: {extra}");
-            Some(clone(observed, node, leader, reason, report))
+            clone(observed, node, leader, policy, reason, report)
         }
         Gap::Purged(missing) => {
             let reason = format!("the master no longer has the logs of {missing}");
-            Some(clone(observed, node, leader, reason, report))
+            clone(observed, node, leader, policy, reason, report)
         }
     }
 }
@@ -145,16 +159,54 @@ fn follows_well(state: &ServerState, leader: Leader<'_>, node: &NodeId, report: 
     }
 }
 
-fn gap(live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> Gap {
+/// True when what the node holds can be judged: nothing but this master's own writes can be added any more. A node
+/// that was not there when the master changed may still lead or receive in an older term, and would grow between its
+/// report and our command; it also refuses to follow while it accepts writes.
+fn is_settled(live: &NodeReport, leader: Leader<'_>) -> bool {
+    followed_this(live, leader) || live.fenced == Some(leader.term)
+}
+
+/// True when all that the node received since it was told to follow came from this master in this term.
+fn followed_this(live: &NodeReport, leader: Leader<'_>) -> bool {
+    live.followed
+        .as_ref()
+        .is_some_and(|told| told.term == leader.term && told.source == *leader.node)
+}
+
+/// The master's own transactions that nodes connected to it hold and that it has not committed yet.
+fn waiting_there(observed: &Observed, leader: Leader<'_>) -> GtidSet {
+    let mut all = GtidSet::new();
+    for view in observed.nodes.values() {
+        let (Some(live), Some(state)) = (view.live_report(), view.server()) else {
+            continue;
+        };
+        let connected = matches!(
+            state.role,
+            Role::Slave {
+                receiver: Receiver::Receiving { .. },
+                ..
+            }
+        );
+        if connected && followed_this(live, leader) {
+            let ahead = state.holds().subtract(&leader.state.executed);
+            all = all.union(&ahead.subtract(&ahead.without_server(&leader.state.uuid)));
+        }
+    }
+    all
+}
+
+fn gap(observed: &Observed, live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> Gap {
     let holds = state.holds();
     let extra = holds.subtract(&leader.state.executed);
     // What this node received from this very master in this term may still wait there for an acknowledgement and
     // be absent from the master's executed set; it is the master's own and no error.
-    let extra = match &live.followed {
-        Some(Followed { term, source }) if *term == leader.term && source == leader.node => {
-            extra.without_server(&leader.state.uuid)
-        }
-        _ => extra,
+    let extra = if followed_this(live, leader) {
+        extra.without_server(&leader.state.uuid)
+    } else if extra.is_empty() {
+        extra
+    } else {
+        // So it is where it came by a clone of such a node: as that one is connected, the master has it.
+        extra.subtract(&waiting_there(observed, leader))
     };
     if !extra.is_empty() {
         return Gap::Errant(extra);
@@ -171,23 +223,58 @@ fn clone(
     observed: &Observed,
     node: &NodeId,
     leader: Leader<'_>,
+    policy: &Policy,
     reason: String,
     report: &mut Report,
-) -> Action {
+) -> Option<Action> {
+    if let Some(other) = incomplete(observed, node, leader, policy) {
+        report.notes.push(format!(
+            "{node}: is cloned when {other} is complete, because {reason}"
+        ));
+        return None;
+    }
     let (donor, address) = donor(observed, node, leader);
     report
         .notes
         .push(format!("{node}: is cloned from {donor}, because {reason}"));
-    Action::Clone {
+    Some(Action::Clone {
         node: node.clone(),
         term: leader.term,
         donor,
         address,
         reason,
-    }
+    })
 }
 
-/// A slave in good standing, so that the master is spared; the master where there is none.
+/// Another member that answers and is not complete yet, while this node still holds what it acknowledged: one copy
+/// after the other is made anew, never all at once.
+fn incomplete<'a>(
+    observed: &'a Observed,
+    node: &NodeId,
+    leader: Leader<'_>,
+    policy: &Policy,
+) -> Option<&'a NodeId> {
+    let removed = resize::removed(observed, policy);
+    let intact = |node: &NodeId| {
+        let view = observed.nodes.get(node)?;
+        let known = observed.record.members.get(node)?;
+        Some(*known == view.live_report()?.volume || has_caught_up(view, leader))
+    };
+    if intact(node) != Some(true) {
+        return None;
+    }
+    let mut others = observed.record.members.keys();
+    others.find(|other| *other != node && !removed.contains(*other) && intact(other) == Some(false))
+}
+
+fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {
+    matches!(
+        view.server().map(|state| &state.role),
+        Some(Role::Slave { term, source, caught_up: true, .. }) if *term == leader.term && source == leader.node
+    )
+}
+
+/// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is none.
 fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, String) {
     let slaves = observed.nodes.iter().filter(|(other, view)| {
         *other != node
@@ -205,6 +292,10 @@ fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, Str
                     ..
                 }) if *term == leader.term
             )
+            && view
+                .live_report()
+                .zip(view.server())
+                .is_some_and(|(live, state)| !matches!(gap(observed, live, state, leader), Gap::Errant(_)))
     });
     let nearest = slaves
         .filter_map(|(other, view)| Some((other, view.address()?, view.server()?)))

@@ -7,9 +7,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Action, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
+    Action, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
     rejoin::Leader,
 };
+
+/// How long more acknowledgements must be in force before the record counts on them, in milliseconds. A command that
+/// lowered them again, of this operator or another, would have arrived by then.
+const SETTLED: Millis = 15_000;
 
 /// Nodes that exist but are not asked for any more: the ones with the highest numbers, never the master.
 pub(crate) fn removed(observed: &Observed, policy: &Policy) -> BTreeSet<NodeId> {
@@ -38,6 +42,7 @@ pub(crate) fn adjust(
     observed: &Observed,
     leader: Leader<'_>,
     policy: &Policy,
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let record = &observed.record;
@@ -71,12 +76,31 @@ pub(crate) fn adjust(
             ..record.clone()
         });
     }
-    if wanted == record.acks {
-        let mut plan = set_acks(leader, in_force, wanted);
+    let mut plan = if wanted == record.acks {
+        set_acks(leader, in_force, wanted)
+    } else {
+        Vec::new()
+    };
+    // Fewer nodes come before more acknowledgements: the nodes that are to go would be waited for in vain.
+    if is_too_large(observed, policy) {
+        state.raise_mark = None;
         plan.extend(shrink(state, observed, leader, policy, report));
         return plan;
     }
-    raise(state, observed, leader, (in_force, wanted), report)
+    state.shrink_mark = None;
+    if wanted == record.acks {
+        state.raise_mark = None;
+        return plan;
+    }
+    raise(state, observed, leader, (in_force, wanted), now, report)
+}
+
+/// True while nodes are to go: the resource asks for fewer, or a master with a high number, which stayed when the
+/// database shrank, no longer leads and keeps another node out.
+fn is_too_large(observed: &Observed, policy: &Policy) -> bool {
+    let record = &observed.record;
+    let removed = removed(observed, policy);
+    policy.nodes < record.size || removed.iter().any(|node| record.members.contains_key(node))
 }
 
 /// A node with a new volume that by now holds everything the master had when the node was told to follow.
@@ -113,6 +137,7 @@ fn raise(
     observed: &Observed,
     leader: Leader<'_>,
     (in_force, wanted): (u32, u32),
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let members = observed.record.members.len();
@@ -123,20 +148,26 @@ fn raise(
         return Vec::new();
     }
     if in_force != wanted {
-        state.resize_mark = None;
+        state.raise_mark = None;
         return set_acks(leader, in_force, wanted);
     }
-    let mark = state
-        .resize_mark
-        .get_or_insert_with(|| leader.state.executed.clone())
+    let (mark, since) = state
+        .raise_mark
+        .get_or_insert_with(|| (leader.state.executed.clone(), now))
         .clone();
+    if now.saturating_sub(since) < SETTLED {
+        report
+            .waiting_for
+            .push("more acknowledgements to have been in force for a while".to_owned());
+        return Vec::new();
+    }
     if !all_hold(observed, &mark, &BTreeSet::new()) {
         report
             .waiting_for
             .push("every slave to hold what was acknowledged by fewer".to_owned());
         return Vec::new();
     }
-    state.resize_mark = None;
+    state.raise_mark = None;
     vec![Action::Record {
         record: Record {
             acks: wanted,
@@ -154,9 +185,6 @@ fn shrink(
     policy: &Policy,
     report: &mut Report,
 ) -> Plan {
-    if policy.nodes >= observed.record.size {
-        return Vec::new();
-    }
     let removed = removed(observed, policy);
     let unfenced: Plan = removed
         .iter()
@@ -171,13 +199,15 @@ fn shrink(
         })
         .collect();
     if !unfenced.is_empty() {
+        // What is acknowledged until then may be on these alone.
+        state.shrink_mark = None;
         report
             .waiting_for
             .push("the nodes that are to go to acknowledge nothing more".to_owned());
         return unfenced;
     }
     let mark = state
-        .resize_mark
+        .shrink_mark
         .get_or_insert_with(|| leader.state.executed.clone())
         .clone();
     if !all_hold(observed, &mark, &removed) {
@@ -186,7 +216,7 @@ fn shrink(
             .push("the nodes that stay to hold everything".to_owned());
         return Vec::new();
     }
-    state.resize_mark = None;
+    state.shrink_mark = None;
     let mut members = observed.record.members.clone();
     members.retain(|node, _| !removed.contains(node) && observed.nodes.contains_key(node));
     let record = Record {

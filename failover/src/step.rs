@@ -34,8 +34,10 @@ pub struct State {
     pub(crate) between_since: Option<Millis>,
     /// Why the candidate was chosen and the others were not.
     pub(crate) election: Option<(String, BTreeMap<NodeId, String>)>,
-    /// The master's set when a resize began to wait for the slaves.
-    pub(crate) resize_mark: Option<GtidSet>,
+    /// The master's set when more acknowledgements were first in force, and since when they are.
+    pub(crate) raise_mark: Option<(GtidSet, Millis)>,
+    /// The master's set when the nodes that are to go had all confirmed their fence.
+    pub(crate) shrink_mark: Option<GtidSet>,
 }
 
 /// Decides what is to be done now.
@@ -81,7 +83,15 @@ pub(crate) fn take_term(state: &mut State, observed: &Observed, intent: Intent, 
 }
 
 /// A new database: waits for all nodes, because a volume that was kept from before may hold data that another lacks.
-fn bootstrap(state: &mut State, observed: &Observed, policy: &Policy, now: Millis) -> (Plan, Report) {
+///
+/// Every node that exists is a member, also one that the resource does not ask for: the quorum counts them all, and a
+/// later step lets the surplus go.
+pub(crate) fn bootstrap(
+    state: &mut State,
+    observed: &Observed,
+    policy: &Policy,
+    now: Millis,
+) -> (Plan, Report) {
     let mut report = Report::of(Decision::Starting);
     let mut members = BTreeMap::new();
     for (node, view) in &observed.nodes {
@@ -92,7 +102,13 @@ fn bootstrap(state: &mut State, observed: &Observed, policy: &Policy, now: Milli
                 .push(format!("{node} {}", quorum::silence(view))),
         }
     }
-    if members.len() < policy.nodes as usize {
+    // A member of an earlier attempt may hold what that attempt already acknowledged.
+    for node in observed.record.members.keys() {
+        if !observed.nodes.contains_key(node) {
+            report.waiting_for.push(format!("{node} does not exist"));
+        }
+    }
+    if members.len() < policy.nodes as usize || !report.waiting_for.is_empty() {
         return (Vec::new(), report);
     }
     let intent = Intent {
@@ -104,9 +120,10 @@ fn bootstrap(state: &mut State, observed: &Observed, policy: &Policy, now: Milli
     let Action::Record { record, completes } = take_term(state, observed, intent, now) else {
         return (Vec::new(), report);
     };
+    let size = u32::try_from(members.len()).unwrap_or(u32::MAX);
     let record = Record {
-        size: policy.nodes,
-        acks: acks_for(policy.nodes),
+        size,
+        acks: acks_for(size),
         members,
         ..record
     };
@@ -127,7 +144,7 @@ fn steady(
             state.begun.get_or_insert(now);
             let mut report = Report::of(Decision::Steady);
             report.notes.push(note);
-            let plan = keep(state, observed, master, policy, &mut report);
+            let plan = keep(state, observed, master, policy, now, &mut report);
             return (plan, report);
         }
         Health::Leads => state.begun = None,
@@ -137,7 +154,7 @@ fn steady(
         Some(action @ Action::Record { .. }) => return (vec![action], report),
         answer => Vec::from_iter(answer),
     };
-    plan.extend(keep(state, observed, master, policy, &mut report));
+    plan.extend(keep(state, observed, master, policy, now, &mut report));
     (plan, report)
 }
 
@@ -251,6 +268,7 @@ fn keep(
     observed: &Observed,
     master: &NodeId,
     policy: &Policy,
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let term = observed.record.term;
@@ -259,18 +277,14 @@ fn keep(
         return plan;
     };
     let removed = resize::removed(observed, policy);
-    // A name that the recorded quorum does not count yet may not acknowledge anything.
-    let record = &observed.record;
-    let counted =
-        |node: &NodeId| record.members.contains_key(node) || record.members.len() < record.size as usize;
     let followers = rejoin::followers(observed, leader, policy, report);
-    let wanted = |node: &NodeId| !removed.contains(node) && counted(node);
+    let wanted = |node: &NodeId| !removed.contains(node);
     plan.extend(
         followers
             .into_iter()
             .filter(|action| action.node().is_none_or(wanted)),
     );
-    plan.extend(resize::adjust(state, observed, leader, policy, report));
+    plan.extend(resize::adjust(state, observed, leader, policy, now, report));
     plan
 }
 

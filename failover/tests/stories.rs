@@ -477,7 +477,7 @@ fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
             .into_iter()
             .filter(|(node, _)| node.as_str() > "db-2"),
     );
-    world.run(15);
+    world.run(1600);
     let record = &world.observed.record;
     assert_eq!(
         (record.size, record.acks, record.members.len()),
@@ -490,4 +490,159 @@ fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
     assert_eq!((record.size, record.acks, record.members.len()), (3, 1, 3));
     assert!(matches!(world.server("db-0").role, Role::Master { acks: 1, .. }));
     assert_eq!(world.report_of("db-4").fenced, Some(Term(1)));
+}
+
+#[test]
+fn an_old_master_that_nobody_reached_is_fenced_before_it_follows() {
+    let mut world = World::led(3, 5);
+    world.cut("db-0", true);
+    world.run(20);
+    assert_eq!(world.master(), Some("db-1".into()));
+    world.view("db-0").session = Session::Open { heard: world.now };
+    world.log.clear();
+    world.run(5);
+    let own: Vec<&String> = world.log.iter().filter(|entry| entry.ends_with("db-0")).collect();
+    assert_eq!(own[..2], ["Fence db-0", "Follow db-0"], "{:?}", world.log);
+}
+
+#[test]
+fn a_node_that_does_not_count_yet_follows_nobody_while_the_master_changes() {
+    let mut world = World::led(2, 5);
+    let larger = World::new(3);
+    world.policy.nodes = 3;
+    world.stuck = vec!["Record"];
+    let third = larger
+        .observed
+        .nodes
+        .into_iter()
+        .find(|(node, _)| node.as_str() == "db-2");
+    world.observed.nodes.extend(third);
+    world.run(2);
+    world.stuck.clear();
+    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    world.kill("db-0");
+    world.log.clear();
+    world.run(4);
+    world.reboot("db-0", set);
+    world.stuck = vec!["Route"];
+    world.run(10);
+    assert!(world.observed.record.intent.is_some());
+    assert!(!world.log.contains(&"Follow db-2".to_owned()), "{:?}", world.log);
+}
+
+#[test]
+fn a_first_master_is_elected_by_all_nodes_that_exist_also_those_not_asked_for() {
+    let mut world = World::new(3);
+    world.policy.nodes = 2;
+    world.run(2);
+    let record = &world.observed.record;
+    assert_eq!((record.size, record.members.len()), (3, 3));
+    assert_eq!(record.fence_quorum(), 2);
+}
+
+#[test]
+fn a_volume_lost_before_the_first_master_leads_begins_the_database_anew() {
+    let mut world = World::new(3);
+    world.stuck = vec!["Fence"];
+    world.run(2);
+    world.report_of("db-1").volume = "a new volume".into();
+    world.stuck.clear();
+    world.run(20);
+    assert!(world.master().is_some());
+    assert_eq!(
+        world.observed.record.members.get(&"db-1".into()),
+        Some(&"a new volume".into())
+    );
+}
+
+#[test]
+fn a_master_is_shown_only_when_enough_slaves_hold_what_it_inherited() {
+    let mut world = World::led(3, 5);
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.server("db-1").received = tail;
+    world.kill("db-0");
+    world.stuck = vec!["Follow"];
+    world.run(20);
+    assert!(
+        labelled(&world).is_empty(),
+        "its last row is nowhere else: {:?}",
+        world.report
+    );
+    world.stuck.clear();
+    world.run(5);
+    assert_eq!(labelled(&world), ["db-1"]);
+}
+
+#[test]
+fn a_slave_with_a_transaction_of_its_own_is_cloned_though_it_replicates() {
+    let mut world = World::led(3, 5);
+    let errant = world
+        .server("db-2")
+        .executed
+        .clone()
+        .with(&uuid(&"db-2".into()), 1, 1);
+    world.server("db-2").executed = errant;
+    world.run(5);
+    assert_eq!(world.clones, [("db-2".into(), "db-1".into())]);
+}
+
+#[test]
+fn two_slaves_are_never_cloned_at_the_same_time() {
+    let mut world = World::led(3, 5);
+    for node in ["db-1", "db-2"] {
+        let errant = world
+            .server(node)
+            .executed
+            .clone()
+            .with(&uuid(&node.into()), 1, 1);
+        world.server(node).executed = errant;
+    }
+    world.stuck = vec!["Follow"];
+    world.run(1);
+    world.run(20);
+    assert!(
+        world.clones.iter().all(|(_, donor)| *donor == "db-0".into()),
+        "{:?}",
+        world.clones
+    );
+}
+
+#[test]
+fn a_master_with_a_high_number_leaves_the_quorum_once_another_leads() {
+    let mut world = World::led(3, 5);
+    world.ask("db-2");
+    world.run(12);
+    world.policy.nodes = 2;
+    world.run(20);
+    let members = |world: &World| -> Vec<String> {
+        let names = world.observed.record.members.keys();
+        names.map(ToString::to_string).collect()
+    };
+    assert_eq!(members(&world), ["db-0", "db-2"], "the master stays");
+    world.ask("db-0");
+    world.run(30);
+    assert_eq!(world.master(), Some("db-0".into()));
+    assert_eq!(members(&world), ["db-0", "db-1"], "and then makes room");
+}
+
+#[test]
+fn more_acknowledgements_count_only_after_they_were_in_force_for_a_while() {
+    let mut world = World::led(3, 5);
+    let larger = World::new(5);
+    world.policy.nodes = 5;
+    world.observed.nodes.extend(
+        larger
+            .observed
+            .nodes
+            .into_iter()
+            .filter(|(node, _)| node.as_str() > "db-2"),
+    );
+    world.run(100);
+    assert!(matches!(world.server("db-0").role, Role::Master { acks: 2, .. }));
+    assert_eq!(
+        world.observed.record.acks, 1,
+        "a command that lowers them may be under way"
+    );
+    world.run(1500);
+    assert_eq!(world.observed.record.acks, 2);
 }

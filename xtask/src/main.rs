@@ -12,6 +12,7 @@ mod host;
 mod images;
 mod process;
 mod progress;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Everything that must hold: formatting, lints, unit tests, charts, and end-to-end tests on a real cluster.
     Test(test::Arguments),
+    /// Attack the failover engine in a model of the whole system, with every fault it must bear.
+    Simulate(simulate::Arguments),
     /// Measurements on a real cluster.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => return test::run(&arguments),
+        Command::Simulate(arguments) => return simulate::run(&arguments),
         Command::Bench(command) => bench::run(&command),
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(arguments) => generate::run(&arguments),

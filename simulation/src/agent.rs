@@ -1,0 +1,525 @@
+//! The node agent, statement by statement as `node/src/commands` has them, so that it can die between any two.
+
+use failover::GtidSet;
+
+use crate::{
+    bits::Bits,
+    event::Node,
+    machine::{Command, Followed, Job, Order, Promoted},
+    mutant::Mutant,
+    world::World,
+};
+
+/// How long the waiting commits of a doubtful master may take.
+const DOUBTFUL: u64 = 50;
+/// How long those of a master that hands over in order may take.
+const ORDERLY: u64 = 5000;
+
+/// What a statement led to.
+enum Next {
+    /// The next one.
+    Stage(u8),
+    /// The same again later.
+    Again,
+    /// The command is done.
+    Done,
+    /// The command is refused.
+    Refused,
+    /// It goes on beside the queue.
+    Beside,
+}
+
+impl World {
+    /// A command reaches the agent: an older term is refused, the term is durable before anything is done, a fence
+    /// and a newer term overtake what runs.
+    pub(crate) fn take_command(&mut self, node: Node, command: Command) {
+        let known = self.machines[node].disk.memory.term;
+        let before = (self.machines[node].disk.memory.volume, known);
+        if command.term < known && self.mutant != Some(Mutant::ObeyOlderTerms) {
+            return self.outcome(node, &command);
+        }
+        self.machines[node].disk.memory.term = command.term.max(known);
+        if self.mutant == Some(Mutant::ObeyOlderTerms) {
+            self.machines[node].disk.memory.term = command.term;
+        }
+        self.on_remembered(node, before);
+        let waits = self.mutant == Some(Mutant::FenceDoesNotOvertake);
+        let agent = &mut self.machines[node].agent;
+        let same = agent
+            .running
+            .as_ref()
+            .is_some_and(|job| job.command.term == command.term && job.command.order == command.order);
+        let fence = matches!(command.order, Order::Fence { .. });
+        if (fence || command.term > known) && !same && !waits {
+            let mut given_up = std::mem::take(&mut agent.queue);
+            if overtakes(agent.running.as_ref(), &command.order) {
+                given_up.extend(agent.running.take().map(|job| job.command));
+                if let Some(server) = &mut self.machines[node].server {
+                    // An abandoned statement is killed; what it had already switched stays switched.
+                    server.closing = false;
+                }
+            }
+            for command in given_up {
+                self.outcome(node, &command);
+            }
+        }
+        let agent = &mut self.machines[node].agent;
+        let known = |it: &Command| it.term == command.term && it.order == command.order;
+        let running = [&agent.running, &agent.cloning];
+        let runs = running.into_iter().flatten().any(|job| known(&job.command));
+        if !runs && !agent.queue.iter().any(known) {
+            agent.queue.push_back(command);
+        }
+    }
+
+    /// One statement of the running command.
+    pub(crate) fn work(&mut self, node: Node) -> bool {
+        let now = self.now;
+        let life = self.machines[node].server.as_ref().map_or(0, |it| it.life);
+        let outlives = self.mutant == Some(Mutant::CommandOutlivesServer);
+        let agent = &mut self.machines[node].agent;
+        if !agent.up || agent.frozen {
+            return false;
+        }
+        if agent.running.is_none() {
+            let Some(command) = agent.queue.pop_front() else {
+                return false;
+            };
+            agent.running = Some(Job {
+                command,
+                stage: 0,
+                began: now,
+                life,
+            });
+        }
+        let Some(job) = agent.running.take() else {
+            return false;
+        };
+        let beside_clone = agent.cloning.is_some();
+        let before = self.remembered(node);
+        let next = match &job.command.order {
+            Order::Fence { orderly } => self.fence(node, &job, *orderly, beside_clone),
+            _ if beside_clone || (job.life != life && !outlives) => Next::Refused,
+            Order::Drain => self.drain(node),
+            Order::Promote { acks, requires } => self.promote(node, &job, *acks, requires),
+            Order::Follow { source, until } => self.follow(node, &job, *source, until),
+            Order::Clone { .. } => self.begin_clone(node, &job),
+        };
+        self.on_remembered(node, before);
+        match next {
+            Next::Stage(stage) => self.machines[node].agent.running = Some(Job { stage, ..job }),
+            Next::Again => {
+                self.machines[node].agent.running = Some(job);
+                return false;
+            }
+            Next::Beside => {}
+            Next::Done | Next::Refused => self.outcome(node, &job.command),
+        }
+        true
+    }
+
+    fn remembered(&self, node: Node) -> (u32, u64) {
+        let memory = &self.machines[node].disk.memory;
+        (memory.volume, memory.term)
+    }
+
+    fn store_fence(&mut self, node: Node, term: u64) -> Next {
+        let memory = &mut self.machines[node].disk.memory;
+        (memory.fenced, memory.promoted) = (Some(term), None);
+        Next::Done
+    }
+
+    fn kill(&mut self, node: Node) -> Next {
+        if self.mutant == Some(Mutant::FenceBySigterm) {
+            self.sigterm(node);
+        } else {
+            self.crash(node);
+        }
+        Next::Stage(9)
+    }
+
+    fn fence(&mut self, node: Node, job: &Job, orderly: bool, beside_clone: bool) -> Next {
+        let (term, now) = (job.command.term, self.now);
+        let over = now.saturating_sub(job.began) >= if orderly { ORDERLY } else { DOUBTFUL };
+        let already = self.machines[node].disk.memory.fenced.is_some();
+        if beside_clone && self.mutant != Some(Mutant::FenceBesideClone) {
+            // The clone may not have come to stop the receiver yet.
+            self.stop_receiver(node);
+        }
+        if beside_clone || self.mutant == Some(Mutant::FenceOnlyReported) {
+            return self.store_fence(node, term);
+        }
+        let Some(server) = &mut self.machines[node].server else {
+            return if job.stage == 9 {
+                Next::Again
+            } else {
+                self.store_fence(node, term)
+            };
+        };
+        if server.frozen.is_some() {
+            return self.kill(node);
+        }
+        match job.stage {
+            0 if !server.read_only && orderly => {
+                server.closing = true;
+                Next::Stage(1)
+            }
+            0 if !server.read_only => {
+                server.offline = true;
+                self.drop_slaves_of(node);
+                Next::Stage(2)
+            }
+            0 if server.source_on && !already => self.kill(node),
+            0 => {
+                server.replica_on = false;
+                Next::Stage(5)
+            }
+            1 if server.waiting.is_empty() => {
+                (server.read_only, server.closing, server.offline) = (true, false, true);
+                self.drop_slaves_of(node);
+                Next::Stage(3)
+            }
+            1 if over => {
+                (server.closing, server.offline) = (false, true);
+                self.drop_slaves_of(node);
+                Next::Stage(2)
+            }
+            2 if server.waiting.is_empty() => {
+                server.read_only = true;
+                Next::Stage(3)
+            }
+            2 if over => self.kill(node),
+            1 | 2 => Next::Again,
+            3 if server.waiting.is_empty() => self.store_fence(node, term),
+            3 => self.kill(node),
+            5 => {
+                self.stop_receiver(node);
+                Next::Stage(6)
+            }
+            9 if !server.read_only || server.source_on || server.replica_on => Next::Refused,
+            _ => self.store_fence(node, term),
+        }
+    }
+
+    fn stop_receiver(&mut self, node: Node) {
+        if let Some(server) = &mut self.machines[node].server {
+            (server.receiver, server.connected, server.acknowledges) = (false, false, false);
+        }
+    }
+
+    fn drain(&mut self, node: Node) -> Next {
+        let machine = &mut self.machines[node];
+        let empty = machine.disk.relay.is_empty();
+        let Some(server) = machine.awake_mut() else {
+            return Next::Refused;
+        };
+        if empty {
+            return Next::Done;
+        }
+        if server.applier {
+            return Next::Again;
+        }
+        server.applier = true;
+        Next::Stage(1)
+    }
+
+    fn promote(&mut self, node: Node, job: &Job, acks: u32, requires: &GtidSet) -> Next {
+        let term = job.command.term;
+        let executed = self.ledger.gtids(&self.machines[node].executed());
+        let undrained = self.mutant == Some(Mutant::PromoteUndrained);
+        let late_source = self.mutant == Some(Mutant::SourceAfterWritable);
+        let machine = &mut self.machines[node];
+        let relay = machine.disk.relay.is_empty() || undrained;
+        let memory = &mut machine.disk.memory;
+        let Some(server) = machine.server.as_mut().filter(|server| server.frozen.is_none()) else {
+            return Next::Refused;
+        };
+        match job.stage {
+            0 => {
+                let now = memory
+                    .promoted
+                    .as_ref()
+                    .is_some_and(|it| it.term == term && it.server == server.life)
+                    && memory.fenced.is_none();
+                if now && !server.read_only && !server.offline {
+                    (server.source_on, server.acks) = (acks > 0, acks);
+                    self.settle(node);
+                    return Next::Done;
+                }
+                let ready = (executed.contains(requires) || undrained) && relay && !server.receiver;
+                if (memory.fenced != Some(term) && !now) || !ready {
+                    return Next::Refused;
+                }
+                Next::Stage(1)
+            }
+            1 => {
+                server.applier = false;
+                Next::Stage(2)
+            }
+            2 => {
+                memory.promoted = Some(Promoted {
+                    term,
+                    server: server.life,
+                });
+                (memory.fenced, memory.followed) = (None, None);
+                self.on_promoted(node, term);
+                Next::Stage(if late_source { 4 } else { 3 })
+            }
+            3 => {
+                machine.disk.relay.clear();
+                (machine.disk.channel, machine.disk.received) = (None, Bits::default());
+                (server.replica_on, server.acks, server.source_on) = (false, acks, acks > 0);
+                if late_source { Next::Done } else { Next::Stage(4) }
+            }
+            4 => {
+                server.read_only = false;
+                self.on_opened(node);
+                Next::Stage(5)
+            }
+            _ => {
+                server.offline = false;
+                self.on_readable(node);
+                if late_source { Next::Stage(3) } else { Next::Done }
+            }
+        }
+    }
+
+    /// Semi-sync as a source goes off, if nothing can wait for it.
+    fn retire_source(&mut self, node: Node) -> bool {
+        let machine = &mut self.machines[node];
+        let fenced = machine.disk.memory.fenced.is_some();
+        let Some(server) = machine.awake_mut() else {
+            return false;
+        };
+        if !server.read_only || (server.source_on && (!fenced || !server.waiting.is_empty())) {
+            return false;
+        }
+        server.source_on = false;
+        true
+    }
+
+    fn follow(&mut self, node: Node, job: &Job, source: Node, until: &GtidSet) -> Next {
+        let throws_away = self.mutant == Some(Mutant::RelayThrownAway);
+        if job.stage == 0 {
+            if !self.retire_source(node) {
+                return Next::Refused;
+            }
+            return Next::Stage(if self.machines[node].disk.channel == Some(source) {
+                3
+            } else {
+                1
+            });
+        }
+        if job.stage == 1
+            || (job.stage == 3
+                && self.machines[node]
+                    .server
+                    .as_ref()
+                    .is_some_and(|it| it.receiver && !it.replica_on))
+        {
+            self.stop_receiver(node);
+        }
+        let machine = &mut self.machines[node];
+        let Some(server) = machine.server.as_mut().filter(|server| server.frozen.is_none()) else {
+            return Next::Refused;
+        };
+        match job.stage {
+            1 => {
+                server.replica_on = false;
+                Next::Stage(2)
+            }
+            2 if machine.disk.relay.is_empty() || throws_away => {
+                server.applier = false;
+                machine.disk.relay.clear();
+                (machine.disk.channel, machine.disk.received) = (Some(source), Bits::default());
+                Next::Stage(3)
+            }
+            2 => {
+                server.applier = true;
+                Next::Again
+            }
+            3 => {
+                server.replica_on = true;
+                Next::Stage(4)
+            }
+            4 => {
+                let followed = Followed {
+                    term: job.command.term,
+                    source,
+                    until: until.clone(),
+                    server: server.life,
+                };
+                let memory = &mut machine.disk.memory;
+                (memory.followed, memory.promoted, memory.fenced) = (Some(followed), None, None);
+                Next::Stage(5)
+            }
+            _ => {
+                (server.receiver, server.applier, server.receiver_failed) = (true, true, false);
+                self.on_follow(node, source, job.command.term);
+                Next::Done
+            }
+        }
+    }
+
+    /// The data gets its new identity before the first byte is touched; copying goes on beside the queue.
+    fn begin_clone(&mut self, node: Node, job: &Job) -> Next {
+        if !self.retire_source(node) && self.mutant != Some(Mutant::CloneOverLastCopy) {
+            return Next::Refused;
+        }
+        self.volumes += 1;
+        let volume = self.volumes;
+        let machine = &mut self.machines[node];
+        let memory = &mut machine.disk.memory;
+        (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
+        machine.agent.cloning = Some(Job {
+            stage: 1,
+            ..job.clone()
+        });
+        Next::Beside
+    }
+
+    /// The clone goes on by one stage.
+    pub(crate) fn copy(&mut self, node: Node) -> bool {
+        let Some(job) = self.machines[node].agent.cloning.clone() else {
+            return false;
+        };
+        if self.machines[node].agent.frozen {
+            return false;
+        }
+        let Order::Clone { donor, ref requires } = job.command.order else {
+            return false;
+        };
+        let there = self.machines[donor].awake().is_some()
+            && self.reaches(donor, node)
+            && self.reaches(node, donor)
+            && donor != node;
+        // A donor that came back with another volume must not be copied over data that was whole.
+        let unchecked = matches!(
+            self.mutant,
+            Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
+        );
+        let there = there
+            && (unchecked
+                || self
+                    .ledger
+                    .gtids(&self.machines[donor].executed())
+                    .contains(requires));
+        if self.machines[node].awake().is_none() {
+            return self.end_clone(node, &job);
+        }
+        match job.stage {
+            1 => {
+                self.stop_receiver(node);
+                let machine = &mut self.machines[node];
+                if let Some(server) = &mut machine.server {
+                    (server.offline, server.replica_on, server.applier) = (true, false, false);
+                }
+                self.machines[node].agent.cloning = Some(Job {
+                    stage: 2,
+                    ..job.clone()
+                });
+            }
+            2 if there => {
+                self.on_overwrite(node);
+                let disk = &mut self.machines[node].disk;
+                disk.relay.clear();
+                disk.binlog.clear();
+                (disk.channel, disk.received, disk.log, disk.purged) =
+                    (None, Bits::default(), Bits::default(), Bits::default());
+                self.machines[node].agent.cloning = Some(Job {
+                    stage: 3,
+                    ..job.clone()
+                });
+            }
+            3 => {
+                if there {
+                    let (order, set) = self.copy_of(donor);
+                    for txn in &order {
+                        self.ledger.txns[usize::from(*txn)].reached |= 1 << node;
+                    }
+                    let disk = &mut self.machines[node].disk;
+                    (disk.binlog, disk.log, disk.purged) = (order, set, set);
+                }
+                self.crash(node);
+                return self.end_clone(node, &job);
+            }
+            _ => return self.end_clone(node, &job),
+        }
+        true
+    }
+
+    fn end_clone(&mut self, node: Node, job: &Job) -> bool {
+        self.machines[node].agent.cloning = None;
+        self.outcome(node, &job.command);
+        true
+    }
+
+    /// The agent's process ends; what it kept in memory only is gone.
+    pub(crate) fn kill_agent(&mut self, node: Node) -> bool {
+        let before = self.remembered(node);
+        let machine = &mut self.machines[node];
+        if !machine.agent.up {
+            return false;
+        }
+        // A statement under way ends with its connection; a clone is broken off half-way and its server ends.
+        let half = machine.agent.cloning.as_ref().is_some_and(|job| job.stage == 3);
+        machine.agent = crate::machine::Agent::default();
+        if let Some(server) = &mut machine.server {
+            server.closing = false;
+        }
+        let forgets_term = self.mutant == Some(Mutant::TermNotDurable);
+        let forgets_fence = self.mutant == Some(Mutant::FenceNotDurable);
+        let memory = &mut machine.disk.memory;
+        if forgets_term {
+            memory.term = 0;
+        }
+        let fence = memory.fenced;
+        if forgets_fence {
+            memory.fenced = None;
+        }
+        let kept = memory.fenced == fence;
+        self.require(kept, crate::invariant::Invariant::FenceStays, |_| {
+            format!("db-{node} forgets its fence of term {fence:?} when its agent restarts")
+        });
+        self.on_remembered(node, before);
+        if half {
+            self.crash(node);
+        }
+        self.break_sessions(node);
+        true
+    }
+
+    /// Lets readers into a slave that has caught up.
+    pub(crate) fn open_slave(&mut self, node: Node) -> bool {
+        let executed = self.machines[node].executed();
+        let machine = &self.machines[node];
+        let memory = &machine.disk.memory;
+        let (Some(server), Some(followed)) = (machine.awake(), &memory.followed) else {
+            return false;
+        };
+        let slave =
+            memory.fenced.is_none() && machine.agent.cloning.is_none() && followed.server == server.life;
+        let ready = machine.agent.up
+            && !machine.agent.frozen
+            && slave
+            && server.offline
+            && server.read_only
+            && machine.disk.channel.is_some();
+        if !ready || !self.ledger.gtids(&executed).contains(&followed.until) {
+            return false;
+        }
+        if let Some(server) = &mut self.machines[node].server {
+            server.offline = false;
+        }
+        true
+    }
+}
+
+/// What overtakes ends everything but a fence that is as good.
+fn overtakes(running: Option<&Job>, new: &Order) -> bool {
+    match running.map(|job| &job.command.order) {
+        Some(Order::Fence { orderly }) => *orderly && matches!(new, Order::Fence { orderly: false }),
+        Some(_) => true,
+        None => false,
+    }
+}

@@ -1,0 +1,264 @@
+//! The API server: the resource with its record, and the pods. Writes are conditional as the operator makes them, and
+//! a request may arrive long after whoever sent it has ended.
+
+use failover::Record;
+
+use crate::{
+    event::{Node, Op},
+    invariant::Invariant,
+    ledger::RecordNote,
+    mutant::Mutant,
+    world::{NODES, World},
+};
+
+/// A pod object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pod {
+    /// Its identity.
+    pub uid: u32,
+    /// Its deletion was asked for.
+    pub deleting: bool,
+    /// It carries `role=master`.
+    pub master: bool,
+    /// The term that stamped it.
+    pub stamp: u64,
+    /// Changes with every write.
+    pub version: u32,
+}
+
+/// What is stored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Api {
+    /// The record in the resource's status.
+    pub record: Record,
+    /// The wish for a master.
+    pub wish: Option<Node>,
+    /// `spec.nodes`.
+    pub nodes: u32,
+    /// The pods.
+    pub pods: [Option<Pod>; NODES],
+}
+
+/// A change of a pod's label, conditional on what was observed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Patch {
+    /// Stamp it and take the label away, if it still is as observed.
+    Unlabel {
+        /// The new stamp.
+        term: u64,
+        /// The pod as it was observed.
+        seen: Pod,
+    },
+    /// Put the label, if the stamp is the term.
+    Master {
+        /// The pod's identity.
+        uid: u32,
+        /// The term.
+        term: u64,
+    },
+}
+
+/// A request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Replace `from` by `to`.
+    Record {
+        /// As it was read.
+        from: Box<Record>,
+        /// As it is to be.
+        to: Box<Record>,
+    },
+    /// Change a pod.
+    Patch {
+        /// The pod's name.
+        node: Node,
+        /// How.
+        patch: Patch,
+    },
+    /// Forget the wish, if it is still this one.
+    Forget {
+        /// The wish.
+        wish: Node,
+    },
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnderWay {
+    /// Who asks.
+    pub op: Op,
+    /// In which life.
+    pub life: u32,
+    /// The writer's number for it.
+    pub number: u64,
+    /// What.
+    pub request: Request,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The record is now this; true where our write of this number made it so.
+    Record(Box<Record>, bool, u64),
+    /// The pod is now this, after an attempt to unlabel or to label it.
+    Pod(Node, Option<Pod>, Patch),
+    /// The wish is gone.
+    Forgotten,
+}
+
+impl World {
+    /// The `nth` request arrives and is carried out.
+    pub(crate) fn serve(&mut self, nth: usize) -> bool {
+        let Some(it) = self.requests.get(nth) else {
+            return false;
+        };
+        if !self.sends(self.actor(it.op), Self::API) {
+            return false;
+        }
+        let it = self.requests.remove(nth);
+        let answer = match it.request {
+            Request::Record { from, to } => self.write_record(&from, *to, it.number),
+            Request::Patch { node, patch } => {
+                self.patch(node, &patch);
+                Answer::Pod(node, self.api.pods[node].clone(), patch)
+            }
+            Request::Forget { wish } => {
+                if self.api.wish == Some(wish) {
+                    self.api.wish = None;
+                }
+                Answer::Forgotten
+            }
+        };
+        if self.operators[it.op].life == it.life {
+            self.operators[it.op].answers.push_back(answer);
+        }
+        true
+    }
+
+    fn write_record(&mut self, from: &Record, to: Record, number: u64) -> Answer {
+        let blind = self.mutant == Some(Mutant::NoCompareAndSwap);
+        if self.api.record != *from && !blind {
+            return Answer::Record(Box::new(self.api.record.clone()), false, number);
+        }
+        let (old, new) = (self.api.record.term, to.term);
+        self.require(new >= old, Invariant::TermsOnlyRise, |_| {
+            format!("the record goes from term {old} back to {new}")
+        });
+        self.api.record = to;
+        self.ledger
+            .records
+            .insert(new.0, RecordNote::of(&self.api.record));
+        Answer::Record(Box::new(self.api.record.clone()), true, number)
+    }
+
+    fn patch(&mut self, node: Node, patch: &Patch) {
+        let unconditional = self.mutant == Some(Mutant::LabelBeforeUnlabel);
+        let Some(pod) = &mut self.api.pods[node] else {
+            return;
+        };
+        match patch {
+            Patch::Unlabel { term, seen } => {
+                // With stamp and role known the patch tests these, else the version.
+                let as_seen = if seen.stamp > 0 && seen.master {
+                    pod.stamp == seen.stamp && pod.master
+                } else {
+                    pod.version == seen.version
+                };
+                if pod.uid == seen.uid && as_seen && seen.stamp <= *term {
+                    (pod.stamp, pod.master) = (*term, false);
+                    pod.version += 1;
+                }
+            }
+            Patch::Master { uid, term } => {
+                if pod.uid == *uid && (pod.stamp == *term || unconditional) {
+                    pod.master = true;
+                    pod.version += 1;
+                }
+            }
+        }
+        self.on_labels();
+    }
+
+    /// The reconcile side, as `operator/src/reconcile/rollout.rs`: makes missing pods, ends those that are too many.
+    pub(crate) fn reconcile(&mut self) -> bool {
+        let mut did = false;
+        let wanted = self.api.nodes as usize;
+        // A member that is not asked for any more is made anew until the engine has taken it out of the quorum.
+        let counts =
+            |world: &Self, node: Node| world.api.record.members.contains_key(&crate::machine::name(node));
+        for node in 0..NODES {
+            if node >= wanted && !counts(self, node) {
+                continue;
+            }
+            // The volume is free again only when nothing runs on it any more.
+            if self.api.pods[node].is_none() && self.machines[node].pod == 0 {
+                self.pods_made += 1;
+                let uid = self.pods_made;
+                self.api.pods[node] = Some(Pod {
+                    uid,
+                    deleting: false,
+                    master: false,
+                    stamp: 0,
+                    version: 0,
+                });
+                self.machines[node].pod = uid;
+                self.boot(node);
+                self.machines[node].agent.up = true;
+                did = true;
+            }
+        }
+        let record = &self.api.record;
+        if record.size == 0 || record.size as usize > wanted || record.intent.is_some() {
+            return did;
+        }
+        let leads = record.master.clone();
+        for node in wanted..NODES {
+            let name = crate::machine::name(node);
+            let surplus = self.api.pods[node].as_ref().is_some_and(|pod| !pod.deleting);
+            let surplus = surplus && !counts(self, node);
+            if surplus && leads.as_ref().is_some_and(|master| *master != name) {
+                did |= self.delete_pod(node);
+            }
+        }
+        did
+    }
+
+    /// The pod is told to go; a force deletes the object at once and tells nobody.
+    pub(crate) fn delete_pod(&mut self, node: Node) -> bool {
+        let Some(pod) = self.api.pods[node].as_mut().filter(|pod| !pod.deleting) else {
+            return false;
+        };
+        pod.deleting = true;
+        pod.version += 1;
+        let agent = &mut self.machines[node].agent;
+        agent.stopping = agent.up;
+        true
+    }
+
+    /// What runs in a deleted pod ends. An agent that ends in order leaves a clean slave; anything else is killed.
+    pub(crate) fn end_pod(&mut self, node: Node) -> bool {
+        let uid = self.machines[node].pod;
+        let object = self.api.pods[node].as_ref();
+        let goes = object.is_none_or(|pod| pod.deleting || pod.uid != uid);
+        if uid == 0 || !goes {
+            return false;
+        }
+        self.stop_machine(node);
+        if object_is(self.api.pods[node].as_ref(), uid) {
+            self.api.pods[node] = None;
+        }
+        true
+    }
+
+    /// Everything that runs on the node ends.
+    pub(crate) fn stop_machine(&mut self, node: Node) {
+        self.kill_agent(node);
+        self.crash(node);
+        self.machines[node].pod = 0;
+        self.wires.retain(|wire| wire.node != node);
+    }
+}
+
+fn object_is(object: Option<&Pod>, uid: u32) -> bool {
+    object.is_some_and(|pod| pod.uid == uid)
+}

@@ -1,0 +1,246 @@
+//! Draws events. Each run has its own mixture of faults, so that rare ones also meet each other; in between the
+//! system is given the ordinary events that carry it on, in any order.
+
+use rand::{Rng as _, SeedableRng as _, seq::SliceRandom as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    event::Event,
+    world::{Beginning, NODES, OPERATORS, World},
+};
+
+/// What can be drawn as a fault.
+const FAULTS: usize = 24;
+
+/// A source of events.
+pub struct Generator {
+    rng: ChaCha8Rng,
+    ordinary: Vec<Event>,
+    /// Faults in ten thousand events.
+    fault_rate: u32,
+    /// Events out of their order in ten thousand.
+    chaos_rate: u32,
+    /// The kinds of fault of this run.
+    kinds: Vec<usize>,
+}
+
+impl Generator {
+    /// The mixture of `seed`.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut kinds: Vec<usize> = (0..FAULTS).collect();
+        kinds.shuffle(&mut rng);
+        kinds.truncate(rng.random_range(2..=10));
+        let fault_rate = [20, 60, 150, 400][rng.random_range(0..4)];
+        let chaos_rate = [0, 100, 1000, 4000][rng.random_range(0..4)];
+        Self {
+            rng,
+            ordinary: Vec::new(),
+            fault_rate,
+            chaos_rate,
+            kinds,
+        }
+    }
+
+    /// What the run begins with.
+    pub fn beginning(&mut self) -> Beginning {
+        Beginning {
+            nodes: [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)],
+            quarantine: self.rng.random_ratio(1, 8),
+            kept: self.rng.random_ratio(1, 8),
+        }
+    }
+
+    /// The next event.
+    pub fn next(&mut self, world: &World) -> Event {
+        let draw = self.rng.random_range(0..10_000);
+        // The database is given time to begin before it is attacked.
+        let begun = world.api.record.master.is_some() || self.rng.random_ratio(1, 3);
+        if draw < self.fault_rate && begun {
+            let kind = self.kinds[self.rng.random_range(0..self.kinds.len())];
+            return self.fault(kind, world);
+        }
+        if self.ordinary.is_empty() {
+            self.ordinary = round(world);
+            self.ordinary.shuffle(&mut self.rng);
+            let ms = [1, 5, 20, 60, 300][self.rng.random_range(0..5)];
+            self.ordinary.push(Event::Wait { ms });
+        }
+        if draw < self.fault_rate + self.chaos_rate {
+            return self.out_of_order(world);
+        }
+        self.ordinary.pop().unwrap_or(Event::Wait { ms: 10 })
+    }
+
+    fn node(&mut self, world: &World) -> usize {
+        // The master is where it hurts.
+        let master = world.api.record.master.as_ref().map(crate::ledger::index);
+        match master {
+            Some(master) if self.rng.random_ratio(2, 5) => master,
+            _ => self.rng.random_range(0..NODES.min(world.api.nodes as usize + 1)),
+        }
+    }
+
+    fn out_of_order(&mut self, world: &World) -> Event {
+        let (node, op) = (self.node(world), self.rng.random_range(0..OPERATORS));
+        let nth = self.rng.random_range(0..4);
+        match self.rng.random_range(0..14) {
+            0 => Event::Api { nth },
+            1 => Event::LoseRequest { nth },
+            2 => Event::LoseAnswer { op },
+            3 => Event::Deliver {
+                node,
+                nth,
+                keep: true,
+            },
+            4 | 5 => Event::Deliver {
+                node,
+                nth,
+                keep: false,
+            },
+            6 => Event::LoseCommand { node, nth },
+            7 => Event::Break { op, node },
+            8 => Event::Detach { node },
+            9 => Event::Write { node },
+            10 => Event::Wait {
+                ms: [100, 500, 1200, 3000][nth],
+            },
+            11 => Event::Look { op },
+            12 => Event::Ship { node },
+            _ => Event::Work { node },
+        }
+    }
+
+    fn fault(&mut self, kind: usize, world: &World) -> Event {
+        let (node, op) = (self.node(world), self.rng.random_range(0..OPERATORS));
+        let actors = NODES + OPERATORS + 1;
+        let (from, to) = (self.rng.random_range(0..actors), self.rng.random_range(0..actors));
+        let cut = |from: usize, to: usize| {
+            if world.cut[from][to] {
+                Event::Heal { from, to }
+            } else {
+                Event::Cut { from, to }
+            }
+        };
+        match kind {
+            0 | 1 => Event::KillServer { node },
+            2 | 3 => Event::KillAgent { node },
+            4 if world.machines[node]
+                .server
+                .as_ref()
+                .is_some_and(|it| it.frozen.is_some()) =>
+            {
+                Event::Thaw { node }
+            }
+            4 | 5 => Event::Freeze { node },
+            6 if world.machines[node].agent.frozen => Event::ThawAgent { node },
+            6 => Event::FreezeAgent { node },
+            7 => Event::LoseVolume { node },
+            8 => cut(node, to),
+            9 => cut(from, node),
+            10 => cut(from, to),
+            11 => cut(node, self.rng.random_range(0..NODES)),
+            12 => Event::Heal { from, to },
+            13 => Event::Thaw { node },
+            14 | 15 => Event::KillOperator { op },
+            16 => Event::StartOperator { op: 1 },
+            17 => Event::Wish { node },
+            18 => Event::Resize {
+                nodes: [3, 5, 3, 2, 4][self.rng.random_range(0..5)],
+            },
+            19 => Event::DeletePod { node },
+            20 => Event::ForceDelete { node },
+            21 => Event::Errant { node },
+            22 => Event::Purge { node },
+            _ => Event::Detach { node },
+        }
+    }
+}
+
+/// Everything that carries the system on from here.
+pub fn round(world: &World) -> Vec<Event> {
+    let mut all = vec![Event::Reconcile];
+    all.extend((0..world.requests.len()).map(|_| Event::Api { nth: 0 }));
+    for (op, operator) in world.operators.iter().enumerate() {
+        if !operator.up {
+            all.extend((op == 0).then_some(Event::StartOperator { op }));
+            continue;
+        }
+        all.extend([
+            Event::WatchPods { op },
+            Event::WatchResource { op },
+            Event::Look { op },
+        ]);
+        all.extend(operator.answers.iter().map(|_| Event::Answer { op }));
+    }
+    for (node, machine) in world
+        .machines
+        .iter()
+        .enumerate()
+        .filter(|(_, machine)| machine.pod != 0)
+    {
+        if world.api.pods[node].as_ref().is_none_or(|pod| pod.deleting) {
+            all.push(Event::EndPod { node });
+        }
+        for (op, operator) in world.operators.iter().enumerate().filter(|(_, it)| it.up) {
+            all.push(if operator.links[node].alive {
+                Event::Hear { op, node }
+            } else {
+                Event::Connect { op, node }
+            });
+            all.extend(
+                operator.links[node]
+                    .inbox
+                    .iter()
+                    .map(|_| Event::Hear { op, node }),
+            );
+        }
+        all.extend(
+            world
+                .wires
+                .iter()
+                .filter(|wire| wire.node == node)
+                .map(|_| Event::Deliver {
+                    node,
+                    nth: 0,
+                    keep: false,
+                }),
+        );
+        all.push(if machine.agent.up {
+            Event::Report { node }
+        } else {
+            Event::StartAgent { node }
+        });
+        machine_round(world, node, &mut all);
+    }
+    all
+}
+
+fn machine_round(world: &World, node: usize, all: &mut Vec<Event>) {
+    let machine = &world.machines[node];
+    if machine.agent.running.is_some() || !machine.agent.queue.is_empty() {
+        all.extend([Event::Work { node }; 4]);
+    }
+    if machine.agent.cloning.is_some() {
+        all.push(Event::Copy { node });
+    }
+    let Some(server) = &machine.server else {
+        return all.push(Event::Boot { node });
+    };
+    if server.receiver {
+        all.push(if server.connected {
+            Event::Ship { node }
+        } else {
+            Event::Attach { node }
+        });
+        all.extend([Event::Ship { node }; 2]);
+    }
+    all.extend(machine.sent.iter().map(|_| Event::Ack { node }));
+    all.extend(machine.disk.relay.iter().take(3).map(|_| Event::Apply { node }));
+    if server.offline && server.read_only {
+        all.push(Event::Open { node });
+    }
+    if !server.read_only && !server.offline {
+        all.push(Event::Write { node });
+    }
+}

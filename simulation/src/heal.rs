@@ -1,0 +1,208 @@
+//! After the attack: every fault is taken back, everything goes on in a fixed and fair order, and the database must
+//! be whole again within a bound.
+
+use std::fmt::Write as _;
+
+use failover::{Decision, record::acks_for};
+
+use crate::{
+    event::{Event, Node},
+    generate::round,
+    invariant::{Invariant, Violation},
+    ledger::index,
+    machine::name,
+    world::{NODES, OPERATORS, World},
+};
+
+/// So many rounds of 25 ms recovery may take.
+const ROUNDS: u32 = 1600;
+
+/// How a recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Everything is ready and equal.
+    Whole,
+    /// More volumes were replaced than N and W bear, so the engine rightly waits for a person.
+    Blocked,
+}
+
+impl World {
+    /// Heals, and demands that the database recovers. Counts events into `events`.
+    pub fn recover(&mut self, events: &mut u64) -> Result<Recovery, Violation> {
+        self.heal();
+        let mut wrote = None;
+        for _ in 0..ROUNDS {
+            self.fair_round(events);
+            if let Some(violation) = &self.violation {
+                return Err(violation.clone());
+            }
+            let Some(master) = self.settled() else { continue };
+            match wrote {
+                None if !self.ledger.is_full() => {
+                    wrote = Some(self.ledger.txns.len());
+                    *events += u64::from(self.apply(Event::Write { node: master }));
+                }
+                Some(txn) if !u16::try_from(txn).is_ok_and(|txn| self.ledger.acknowledged.has(txn)) => {}
+                _ => return self.verdict(master),
+            }
+        }
+        if self.is_beyond_help() {
+            return Ok(Recovery::Blocked);
+        }
+        let invariant = if wrote.is_none() && self.master().is_none() {
+            Invariant::WritableAgain
+        } else {
+            Invariant::AllReadyAndEqual
+        };
+        Err(Violation {
+            invariant,
+            what: format!("{ROUNDS} rounds after the last fault: {}", self.picture()),
+        })
+    }
+
+    fn heal(&mut self) {
+        self.cut = Default::default();
+        for node in 0..NODES {
+            self.apply(Event::Thaw { node });
+            self.apply(Event::ThawAgent { node });
+        }
+        for op in 1..OPERATORS {
+            self.apply(Event::KillOperator { op });
+        }
+        self.apply(Event::StartOperator { op: 0 });
+    }
+
+    fn fair_round(&mut self, events: &mut u64) {
+        *events += u64::from(self.apply(Event::Wait { ms: 25 }));
+        for event in round(self) {
+            // Clients rest, so that slaves can catch up and the sets can be compared.
+            if !matches!(event, Event::Write { .. }) {
+                *events += u64::from(self.apply(event));
+            }
+        }
+    }
+
+    /// The master of the record, if it is open and labelled.
+    fn master(&self) -> Option<Node> {
+        let record = &self.api.record;
+        let master = index(record.master.as_ref().filter(|_| record.intent.is_none())?);
+        let machine = &self.machines[master];
+        let server = machine.awake()?;
+        let promoted = machine.disk.memory.promoted.as_ref()?;
+        let leads = promoted.term == record.term.0 && promoted.server == server.life;
+        let labelled = self.api.pods[master].as_ref().is_some_and(|pod| pod.master);
+        (leads && labelled && !server.read_only && !server.offline).then_some(master)
+    }
+
+    /// The master, once every wanted node follows it, is a member, and holds what it holds.
+    fn settled(&self) -> Option<Node> {
+        let master = self.master()?;
+        let record = &self.api.record;
+        let wanted = self.api.nodes;
+        if record.size != wanted || record.acks != acks_for(wanted) || self.api.wish.is_some() {
+            return None;
+        }
+        let members = (0..NODES).filter(|node| record.members.contains_key(&name(*node)));
+        let ready = |node: Node| node == master || self.is_held(node, master) || self.follows(node, master);
+        let whole = self.intact_members().len() == wanted as usize || self.quarantine;
+        (whole && members.into_iter().all(ready) && self.is_member(master)).then_some(master)
+    }
+
+    fn is_member(&self, node: Node) -> bool {
+        self.intact_members().contains(&node) && self.api.record.members.contains_key(&name(node))
+    }
+
+    fn follows(&self, node: Node, master: Node) -> bool {
+        let machine = &self.machines[node];
+        let told = machine.disk.memory.followed.as_ref();
+        let server = machine
+            .awake()
+            .filter(|server| server.connected && server.applier && !server.offline);
+        let right = told.zip(server).is_some_and(|(told, server)| {
+            told.term == self.api.record.term.0 && told.source == master && told.server == server.life
+        });
+        right
+            && self.ledger.identifiers(&machine.disk.log)
+                == self.ledger.identifiers(&self.machines[master].disk.log)
+    }
+
+    /// A node with errant transactions that the policy says to hold.
+    fn is_held(&self, node: Node, master: Node) -> bool {
+        self.quarantine
+            && !self.machines[master]
+                .disk
+                .log
+                .contains(&self.machines[node].disk.holds())
+    }
+
+    fn verdict(&self, master: Node) -> Result<Recovery, Violation> {
+        let log = self.machines[master].disk.log;
+        let bad = |what: String, invariant| Err(Violation { invariant, what });
+        if !log.contains(&self.ledger.acknowledged) {
+            return bad(
+                format!("db-{master} lacks acknowledged writes in the end"),
+                Invariant::AcknowledgedWritesSurvive,
+            );
+        }
+        for node in (0..NODES).filter(|node| self.is_member(*node)) {
+            if self.machines[node].disk.log != log && !self.is_held(node, master) {
+                return bad(
+                    format!("db-{node} and db-{master} say they are equal and are not"),
+                    Invariant::ExactRejoin,
+                );
+            }
+        }
+        Ok(Recovery::Whole)
+    }
+
+    /// More volumes are gone than can be lost, or nodes that hold different things are all held by policy.
+    fn is_beyond_help(&self) -> bool {
+        let blocked = self.verdicts[0]
+            .as_ref()
+            .is_some_and(|report| report.decision == Decision::Blocked);
+        // With no member to spare a single tail may be one acknowledged write or none: nobody can tell.
+        let spare = self.intact_members().len() > self.api.record.fence_quorum();
+        let odd = !spare || !self.ledger.errant.is_empty();
+        self.intact_members().len() < self.api.record.fence_quorum() || (odd && blocked) || self.quarantine
+    }
+
+    /// The state in a line, for a message.
+    pub fn picture(&self) -> String {
+        let record = &self.api.record;
+        let mut text = format!(
+            "term {} master {:?} intent {} N {} W {} members {:?} wanted {} wish {:?} verdict {:?};",
+            record.term,
+            record.master.as_ref().map(index),
+            record.intent.is_some(),
+            record.size,
+            record.acks,
+            self.intact_members(),
+            self.api.nodes,
+            self.api.wish,
+            self.verdicts[0]
+                .as_ref()
+                .map(|it| (it.decision, &it.waiting_for, &it.notes)),
+        );
+        for (node, machine) in self.machines.iter().enumerate() {
+            let memory = &machine.disk.memory;
+            let kind = match (&machine.server, machine.pod) {
+                (_, 0) => "gone",
+                (None, _) => "down",
+                (Some(server), _) if server.connected => "attached",
+                (Some(_), _) => "up",
+            };
+            let _ = write!(
+                text,
+                " db-{node} {kind} term {} fenced {:?} followed {:?} promoted {:?} log {} relay {} source {:?};",
+                memory.term,
+                memory.fenced,
+                memory.followed.as_ref().map(|it| (it.term, it.source)),
+                memory.promoted.as_ref().map(|it| it.term),
+                machine.disk.log.iter().count(),
+                machine.disk.relay.len(),
+                machine.disk.channel,
+            );
+        }
+        text
+    }
+}

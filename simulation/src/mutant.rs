@@ -1,0 +1,97 @@
+//! Ways to break a safety rule on purpose, outside the engine: in what the operator observes and carries out, in
+//! the agent, in MySQL's settings. Each must make some invariant fail, or the invariants prove nothing.
+
+use serde::{Deserialize, Serialize};
+
+/// One broken rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mutant {
+    /// One fenced node counts as a quorum.
+    SkipFenceQuorum,
+    /// The candidate is promoted before it has executed what it received.
+    PromoteUndrained,
+    /// The fence is kept in the agent's memory only.
+    FenceNotDurable,
+    /// The term is kept in the agent's memory only.
+    TermNotDurable,
+    /// The agent obeys older terms.
+    ObeyOlderTerms,
+    /// The election does not see what the nodes hold.
+    ElectAny,
+    /// Writes are allowed before semi-sync is on.
+    SourceAfterWritable,
+    /// The new master is labelled without regard to the others.
+    LabelBeforeUnlabel,
+    /// Clone takes donor and receiver for each other, and overwrites whatever the receiver does.
+    CloneOverLastCopy,
+    /// A master is fenced by SIGTERM.
+    FenceBySigterm,
+    /// `relay_log_recovery=ON`.
+    RelayLogRecovery,
+    /// `skip_replica_start=OFF`.
+    ReplicaStartsAtBoot,
+    /// mysqld boots open to reads and writes.
+    BootsOpen,
+    /// Semi-sync falls back to asynchronous.
+    FallBackToAsync,
+    /// A slave acknowledges before the transaction is on disk.
+    AckBeforeDisk,
+    /// A node follows whatever it holds.
+    FollowErrant,
+    /// A replaced volume counts as the one before.
+    VolumeIgnored,
+    /// Nodes that are to go are not fenced before the quorum forgets them.
+    ShrinkUnfenced,
+    /// The record is written without comparing.
+    NoCompareAndSwap,
+    /// The agent reports a fence that it has not carried out.
+    FenceOnlyReported,
+    /// A new source is named while relay logs hold what was not executed.
+    RelayThrownAway,
+    /// A fence waits behind the command that runs.
+    FenceDoesNotOvertake,
+    /// The number of acknowledgements rises in the record before it does in the master.
+    AcksRecordedFirst,
+    /// A new database does not wait for all its nodes.
+    EmptyIsNew,
+    /// A promotion that began before mysqld restarted goes on after it.
+    CommandOutlivesServer,
+    /// A clone copies whatever it finds at the donor's address.
+    DonorUnchecked,
+    /// A fence trusts a clone beside it to have stopped the receiver already.
+    FenceBesideClone,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::SkipFenceQuorum,
+        Self::PromoteUndrained,
+        Self::FenceNotDurable,
+        Self::TermNotDurable,
+        Self::ObeyOlderTerms,
+        Self::ElectAny,
+        Self::SourceAfterWritable,
+        Self::LabelBeforeUnlabel,
+        Self::CloneOverLastCopy,
+        Self::FenceBySigterm,
+        Self::RelayLogRecovery,
+        Self::ReplicaStartsAtBoot,
+        Self::BootsOpen,
+        Self::FallBackToAsync,
+        Self::AckBeforeDisk,
+        Self::FollowErrant,
+        Self::VolumeIgnored,
+        Self::ShrinkUnfenced,
+        Self::NoCompareAndSwap,
+        Self::FenceOnlyReported,
+        Self::RelayThrownAway,
+        Self::FenceDoesNotOvertake,
+        Self::AcksRecordedFirst,
+        Self::EmptyIsNew,
+        Self::CommandOutlivesServer,
+        Self::DonorUnchecked,
+        Self::FenceBesideClone,
+    ];
+}

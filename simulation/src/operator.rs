@@ -1,0 +1,691 @@
+//! The operator: what it caches and hears, what it asks the engine, and how it starts what was planned, as
+//! `operator/src/cluster` and `operator/src/executor` do. It makes no choice of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use failover::{
+    Action, ErrantPolicy, Millis, NodeReport, NodeView, Observed, Pod as PodView, Policy, Record, Session,
+    State, Switchover, Term,
+};
+
+use crate::{
+    apiserver::{Answer, Patch, Pod, Request, UnderWay},
+    event::{Node, Op},
+    ledger::index,
+    machine::{Command, Order, address, name},
+    mutant::Mutant,
+    world::{NODES, Wire, World},
+};
+
+/// A session that is silent for so long is given up.
+const IDLE_LIMIT: Millis = 2500;
+/// So long an outcome is waited for.
+const PATIENCE: Millis = 3000;
+
+/// What makes two actions the same: the kind, the node, the term.
+pub type Key = (&'static str, Node, u64);
+
+/// What a node sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Its report.
+    Report(Box<NodeReport>),
+    /// The end of a command.
+    Outcome(Key),
+}
+
+/// The session with one node.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// It is open at both ends.
+    pub alive: bool,
+    /// The pod at the other end.
+    pub pod: u32,
+    /// As the engine is told.
+    pub session: Session,
+    /// The newest report.
+    pub report: Option<NodeReport>,
+    /// What is on its way.
+    pub inbox: VecDeque<Message>,
+}
+
+/// One operator.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// It runs.
+    pub up: bool,
+    /// Counts its lives.
+    pub life: u32,
+    /// The engine's memory.
+    pub state: State,
+    /// The record as last read or written; none before.
+    pub record: Option<Record>,
+    /// The wish as last read.
+    pub wish: Option<Node>,
+    /// `spec.nodes` as last read.
+    pub nodes: u32,
+    /// The pods as last read; none before.
+    pub pods: Option<[Option<Pod>; NODES]>,
+    /// The sessions.
+    pub links: [Link; NODES],
+    /// What runs, and until when it is waited for.
+    pub flight: Vec<(Key, Millis)>,
+    /// Answers of the API server on their way.
+    pub answers: VecDeque<Answer>,
+    /// Counts the requests; an answer to one that was given up is told apart by it.
+    pub asked: u64,
+    /// A record was written with unknown outcome: the resource is read before the next look.
+    pub unclear: bool,
+}
+
+impl Operator {
+    /// One that was just started, or is not.
+    pub fn new(up: bool, life: u32) -> Self {
+        let link = Link {
+            alive: false,
+            pod: 0,
+            session: Session::Never,
+            report: None,
+            inbox: VecDeque::new(),
+        };
+        Self {
+            up,
+            life,
+            state: State::default(),
+            record: None,
+            wish: None,
+            nodes: 0,
+            pods: None,
+            links: std::array::from_fn(|_| link.clone()),
+            flight: Vec::new(),
+            answers: VecDeque::new(),
+            asked: 0,
+            unclear: false,
+        }
+    }
+
+    fn runs(&self, key: Key) -> bool {
+        self.flight.iter().any(|(it, _)| *it == key)
+    }
+
+    fn end(&mut self, key: Key) {
+        self.flight.retain(|(it, _)| *it != key);
+    }
+
+    fn broke(&mut self, node: Node, now: Millis) {
+        let link = &mut self.links[node];
+        link.alive = false;
+        link.inbox.clear();
+        if let Session::Open { .. } = link.session {
+            link.session = Session::Broken { since: now };
+        }
+        self.flight.retain(|((kind, at, _), _)| {
+            *at != node || matches!(*kind, "unlabel" | "route" | "record" | "answer")
+        });
+    }
+
+    fn take_record(&mut self, record: Record, wish: Option<Node>, nodes: u32) {
+        if self.runs(RECORD) {
+            // Held back: a record in it might be the very one that is being written.
+            return;
+        }
+        if self.record.as_ref().is_some_and(|known| *known != record) {
+            self.state = State::default();
+        }
+        (self.record, self.wish, self.nodes, self.unclear) = (Some(record), wish, nodes, false);
+    }
+}
+
+const RECORD: Key = ("record", 0, 0);
+const ANSWER: Key = ("answer", 0, 0);
+
+fn key_of(action: &Action) -> Key {
+    let node = action.node().map_or(0, index);
+    match action {
+        Action::Record { .. } => RECORD,
+        Action::Answer { .. } => ANSWER,
+        Action::Unlabel { term, .. } => ("unlabel", node, term.0),
+        Action::Fence { term, .. } => ("fence", node, term.0),
+        Action::Drain { term, .. } => ("drain", node, term.0),
+        Action::Promote { term, .. } => ("promote", node, term.0),
+        Action::Route { term, .. } => ("route", node, term.0),
+        Action::Follow { term, .. } => ("follow", node, term.0),
+        Action::Clone { term, .. } => ("clone", node, term.0),
+    }
+}
+
+fn kind_of(order: &Order) -> &'static str {
+    match order {
+        Order::Fence { .. } => "fence",
+        Order::Drain => "drain",
+        Order::Promote { .. } => "promote",
+        Order::Follow { .. } => "follow",
+        Order::Clone { .. } => "clone",
+    }
+}
+
+impl World {
+    /// The operator looks: engine, then everything that is not running yet is started.
+    pub(crate) fn look(&mut self, op: Op) -> bool {
+        let now = self.now;
+        self.mend(op);
+        let operator = &mut self.operators[op];
+        if !operator.up || operator.unclear || operator.record.is_none() || operator.pods.is_none() {
+            return false;
+        }
+        let policy = Policy {
+            automatic: true,
+            detect_after: 1000,
+            switchover_deadline: 5000,
+            nodes: operator.nodes,
+            errant: if self.quarantine {
+                ErrantPolicy::Quarantine
+            } else {
+                ErrantPolicy::Repair
+            },
+        };
+        let Some(mut observed) = self.observe(op) else {
+            return false;
+        };
+        let mut policy = policy;
+        if self.mutant == Some(Mutant::EmptyIsNew) && observed.record.term == Term(0) {
+            observed.nodes.retain(|_, view| view.server().is_some());
+            policy.nodes = 1;
+        }
+        self.spoil_observation(&mut observed);
+        let state = std::mem::take(&mut self.operators[op].state);
+        let (state, plan, report) = failover::step(state, &observed, &policy, now);
+        self.operators[op].state = state;
+        self.verdicts[op] = Some(report);
+        for action in plan {
+            let action = self.spoil_action(action);
+            self.perform(op, action);
+        }
+        true
+    }
+
+    /// Gives up silent sessions and lost waits.
+    fn mend(&mut self, op: Op) {
+        let now = self.now;
+        let operator = &mut self.operators[op];
+        for node in 0..NODES {
+            let known = operator
+                .pods
+                .as_ref()
+                .and_then(|pods| pods[node].as_ref())
+                .map(|pod| pod.uid);
+            let link = &operator.links[node];
+            let silent =
+                matches!(link.session, Session::Open { heard } if now.saturating_sub(heard) > IDLE_LIMIT);
+            let other = link.pod != 0 && known.is_some_and(|uid| uid != link.pod);
+            if silent || other {
+                operator.broke(node, now);
+            }
+        }
+        let before = operator.flight.len();
+        let record = operator.runs(RECORD);
+        operator.flight.retain(|(_, until)| *until > now);
+        if operator.flight.len() < before && record && !operator.runs(RECORD) {
+            operator.unclear = true;
+        }
+    }
+
+    fn observe(&self, op: Op) -> Option<Observed> {
+        let operator = &self.operators[op];
+        let pods = operator.pods.as_ref()?;
+        let mut nodes = BTreeMap::new();
+        for (node, pod) in pods.iter().enumerate() {
+            let link = &operator.links[node];
+            let open = matches!(link.session, Session::Open { .. });
+            if node >= operator.nodes as usize && pod.is_none() && !open {
+                continue;
+            }
+            let pod = pod.as_ref().filter(|pod| !open || pod.uid == link.pod);
+            let pod = pod.map_or(PodView::Missing, |pod| PodView::Present {
+                address: Some(address(node)),
+                deleting: pod.deleting,
+                // A route shows only when both of its writes are done.
+                labelled_master: pod.master
+                    && !operator
+                        .flight
+                        .iter()
+                        .any(|((kind, at, _), _)| *kind == "route" && *at == node),
+                stamp: Term(pod.stamp),
+            });
+            nodes.insert(
+                name(node),
+                NodeView {
+                    pod,
+                    session: link.session,
+                    report: link.report.clone(),
+                },
+            );
+        }
+        let switchover = operator.wish.map(|to| Switchover { to: name(to) });
+        Some(Observed {
+            record: operator.record.clone()?,
+            nodes,
+            switchover,
+        })
+    }
+
+    fn perform(&mut self, op: Op, action: Action) {
+        let key = key_of(&action);
+        let now = self.now;
+        let operator = &mut self.operators[op];
+        if operator.runs(key) {
+            return;
+        }
+        let (life, Some(from), Some(pods)) = (operator.life, &operator.record, &operator.pods) else {
+            return;
+        };
+        let request = match action {
+            Action::Record { record, completes: _ } => Some(Request::Record {
+                from: Box::new(from.clone()),
+                to: Box::new(record),
+            }),
+            Action::Answer { .. } => operator.wish.map(|wish| Request::Forget { wish }),
+            Action::Unlabel { node, term } => pods[index(&node)]
+                .as_ref()
+                .filter(|seen| seen.stamp <= term.0)
+                .map(|seen| Request::Patch {
+                    node: index(&node),
+                    patch: Patch::Unlabel {
+                        term: term.0,
+                        seen: seen.clone(),
+                    },
+                }),
+            Action::Route { node, term } => pods[index(&node)].as_ref().map(|pod| Request::Patch {
+                node: index(&node),
+                patch: Patch::Master {
+                    uid: pod.uid,
+                    term: term.0,
+                },
+            }),
+            command => return self.command(op, command),
+        };
+        if let Some(request) = request {
+            operator.flight.push((key, now + PATIENCE));
+            if key == RECORD {
+                operator.asked += 1;
+            }
+            let number = operator.asked;
+            self.requests.push(UnderWay {
+                op,
+                life,
+                number,
+                request,
+            });
+        }
+    }
+
+    fn command(&mut self, op: Op, action: Action) {
+        let key = key_of(&action);
+        let now = self.now;
+        let operator = &mut self.operators[op];
+        let leader = operator
+            .record
+            .as_ref()
+            .and_then(|record| record.master.as_ref())
+            .map(index);
+        let leads = |link: &Link| match &link.report.as_ref()?.server {
+            failover::Server::Up(state) if matches!(state.role, failover::Role::Master { .. }) => {
+                Some(state.executed.clone())
+            }
+            _ => None,
+        };
+        let requires = match leader {
+            Some(leader) => leads(&operator.links[leader]),
+            None => operator.links.iter().find_map(leads),
+        };
+        let (node, order, term) = match action {
+            Action::Fence { node, term, orderly } => (node, Order::Fence { orderly }, term),
+            Action::Drain { node, term } => (node, Order::Drain, term),
+            Action::Promote {
+                node,
+                term,
+                acks,
+                requires,
+            } => (node, Order::Promote { acks, requires }, term),
+            Action::Follow {
+                node,
+                term,
+                source,
+                until,
+                ..
+            } => (
+                node,
+                Order::Follow {
+                    source: index(&source),
+                    until,
+                },
+                term,
+            ),
+            Action::Clone {
+                node, term, donor, ..
+            } => (
+                node,
+                Order::Clone {
+                    donor: index(&donor),
+                    requires: requires.unwrap_or_default(),
+                },
+                term,
+            ),
+            _ => return,
+        };
+        let node = index(&node);
+        let link = &operator.links[node];
+        if !link.alive {
+            return;
+        }
+        let command = Command {
+            from: (op, operator.life),
+            term: term.0,
+            order,
+        };
+        let wire = Wire {
+            node,
+            pod: link.pod,
+            command,
+            sent: now,
+        };
+        operator.flight.push((key, now + PATIENCE));
+        self.wires.push(wire);
+    }
+
+    /// An answer of the API server arrives.
+    pub(crate) fn answer(&mut self, op: Op, lost: bool) -> bool {
+        let reaches = self.sends(Self::API, self.actor(op));
+        let operator = &mut self.operators[op];
+        if !lost && !reaches {
+            return false;
+        }
+        let Some(answer) = operator.answers.pop_front() else {
+            return false;
+        };
+        if lost {
+            return true;
+        }
+        match answer {
+            Answer::Record(record, ours, number) => {
+                // An answer that comes after the wait was given up tells nothing that a new reading would not.
+                if operator.runs(RECORD) && number == operator.asked {
+                    operator.end(RECORD);
+                    if !ours {
+                        operator.state = State::default();
+                    }
+                    operator.record = Some(*record);
+                }
+            }
+            Answer::Pod(node, pod, patch) => {
+                operator.end(match patch {
+                    Patch::Unlabel { term, .. } => ("unlabel", node, term),
+                    Patch::Master { term, .. } => ("route", node, term),
+                });
+                if let Some(pods) = &mut operator.pods {
+                    let newer = |known: &Pod| {
+                        pod.as_ref()
+                            .is_none_or(|pod| (pod.uid, pod.version) >= (known.uid, known.version))
+                    };
+                    if pods[node].as_ref().is_none_or(newer) {
+                        pods[node] = pod;
+                    }
+                }
+            }
+            Answer::Forgotten => {
+                operator.end(ANSWER);
+                operator.wish = None;
+            }
+        }
+        true
+    }
+
+    /// The caches take in what is there now.
+    pub(crate) fn watch(&mut self, op: Op, pods: bool) -> bool {
+        let operator = &mut self.operators[op];
+        if !operator.up || self.cut[Self::API][NODES + op] {
+            return false;
+        }
+        if pods {
+            if operator.pods.as_ref() == Some(&self.api.pods) {
+                return false;
+            }
+            operator.pods = Some(self.api.pods.clone());
+        } else {
+            let same = operator.record.as_ref() == Some(&self.api.record);
+            if same && !operator.unclear && operator.wish == self.api.wish && operator.nodes == self.api.nodes
+            {
+                return false;
+            }
+            operator.take_record(self.api.record.clone(), self.api.wish, self.api.nodes);
+        }
+        true
+    }
+
+    /// A session is opened; its first message is a report.
+    pub(crate) fn connect(&mut self, op: Op, node: Node) -> bool {
+        let both = self.sends(self.actor(op), node) && self.sends(node, self.actor(op));
+        let machine = &self.machines[node];
+        let operator = &self.operators[op];
+        let known = operator.pods.as_ref().and_then(|pods| pods[node].as_ref());
+        let there =
+            machine.agent.up && !machine.agent.frozen && known.is_some_and(|pod| pod.uid == machine.pod);
+        if !operator.up || operator.links[node].alive || !both || !there {
+            return false;
+        }
+        let report = machine.report(&self.ledger, self.now);
+        let pod = machine.pod;
+        let link = &mut self.operators[op].links[node];
+        (link.alive, link.pod) = (true, pod);
+        link.inbox.clear();
+        link.inbox.push_back(Message::Report(Box::new(report)));
+        true
+    }
+
+    /// A session breaks, and its operator notices.
+    pub(crate) fn break_session(&mut self, op: Op, node: Node) -> bool {
+        let now = self.now;
+        let was = self.operators[op].links[node].alive;
+        if was {
+            self.operators[op].broke(node, now);
+        }
+        was
+    }
+
+    /// The agent is gone: its sessions end, for an operator that cannot be told only after a while.
+    pub(crate) fn break_sessions(&mut self, node: Node) {
+        for op in 0..self.operators.len() {
+            if self.operators[op].links[node].alive {
+                if self.sends(node, self.actor(op)) {
+                    self.break_session(op, node);
+                } else {
+                    self.operators[op].links[node].alive = false;
+                }
+            }
+        }
+    }
+
+    /// The agent tells all operators how it is.
+    pub(crate) fn tell(&mut self, node: Node) -> bool {
+        let machine = &self.machines[node];
+        if !machine.agent.up || machine.agent.frozen || !self.operators.iter().any(|it| it.links[node].alive)
+        {
+            return false;
+        }
+        let report = machine.report(&self.ledger, self.now);
+        for operator in &mut self.operators {
+            let link = &mut operator.links[node];
+            if link.alive {
+                // A newer heartbeat says all that the one before it said.
+                if let Some(Message::Report(last)) = link.inbox.back_mut()
+                    && link_is_long(&report, last)
+                {
+                    **last = report.clone();
+                } else {
+                    link.inbox.push_back(Message::Report(Box::new(report.clone())));
+                }
+            }
+        }
+        true
+    }
+
+    /// A command has ended; a report that shows its effect goes before the outcome.
+    pub(crate) fn outcome(&mut self, node: Node, command: &Command) {
+        self.tell(node);
+        let (op, life) = command.from;
+        let key = (kind_of(&command.order), node, command.term);
+        let operator = &mut self.operators[op];
+        if operator.life == life && operator.links[node].alive {
+            operator.links[node].inbox.push_back(Message::Outcome(key));
+        }
+    }
+
+    /// The oldest message of a session arrives.
+    pub(crate) fn hear(&mut self, op: Op, node: Node) -> bool {
+        let (now, reaches) = (self.now, self.sends(node, self.actor(op)));
+        let operator = &mut self.operators[op];
+        let link = &mut operator.links[node];
+        if !reaches {
+            return false;
+        }
+        match link.inbox.pop_front() {
+            None => return false,
+            Some(Message::Report(report)) => {
+                link.session = Session::Open { heard: now };
+                link.report = Some(*report);
+            }
+            Some(Message::Outcome(key)) => operator.end(key),
+        }
+        true
+    }
+}
+
+fn link_is_long(new: &NodeReport, old: &NodeReport) -> bool {
+    (new.fenced, new.term, &new.volume) == (old.fenced, old.term, &old.volume)
+}
+
+impl World {
+    /// What a mutant makes of the observation.
+    fn spoil_observation(&self, observed: &mut Observed) {
+        let Some(mutant) = self.mutant else { return };
+        match mutant {
+            Mutant::SkipFenceQuorum => observed.record.acks = observed.record.size.saturating_sub(1),
+            Mutant::LabelBeforeUnlabel => {
+                let term = observed.record.term;
+                for view in observed.nodes.values_mut() {
+                    if let PodView::Present {
+                        labelled_master,
+                        stamp,
+                        ..
+                    } = &mut view.pod
+                        && *stamp < term
+                    {
+                        (*labelled_master, *stamp) = (false, term);
+                    }
+                }
+            }
+            Mutant::VolumeIgnored => {
+                for (node, view) in &mut observed.nodes {
+                    if let (Some(report), Some(volume)) =
+                        (&mut view.report, observed.record.members.get(node))
+                    {
+                        report.volume = volume.clone();
+                    }
+                }
+            }
+            Mutant::ElectAny if observed.record.intent.is_some() => {
+                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
+                    (state.executed, state.received) = Default::default();
+                }
+            }
+            Mutant::FollowErrant if observed.record.intent.is_none() => {
+                let master = observed.record.master.clone().and_then(|master| {
+                    observed
+                        .nodes
+                        .get(&master)?
+                        .server()
+                        .map(|it| it.executed.clone())
+                });
+                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
+                    let extra = master
+                        .as_ref()
+                        .map(|all| state.holds().subtract(all))
+                        .unwrap_or_default();
+                    state.executed = state.executed.subtract(&extra);
+                    state.received = state.received.subtract(&extra);
+                }
+            }
+            Mutant::ShrinkUnfenced if observed.record.intent.is_none() => {
+                let term = observed.record.term;
+                for report in observed
+                    .nodes
+                    .values_mut()
+                    .filter_map(|view| view.report.as_mut())
+                {
+                    report.fenced = Some(term);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a mutant makes of an action.
+    fn spoil_action(&self, action: Action) -> Action {
+        match (self.mutant, action) {
+            (Some(Mutant::PromoteUndrained), Action::Drain { node, term }) => {
+                let acks = self.api.record.acks;
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires: failover::GtidSet::new(),
+                }
+            }
+            (
+                Some(Mutant::CloneOverLastCopy),
+                Action::Clone {
+                    node,
+                    term,
+                    donor,
+                    reason,
+                    ..
+                },
+            ) => Action::Clone {
+                address: address(index(&node)),
+                node: donor,
+                donor: node,
+                term,
+                reason,
+            },
+            (
+                Some(Mutant::AcksRecordedFirst),
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires,
+                },
+            ) => {
+                let acks = if self.api.record.intent.is_none() {
+                    self.api.record.acks.saturating_sub(1)
+                } else {
+                    acks
+                };
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires,
+                }
+            }
+            (_, action) => action,
+        }
+    }
+}
+
+fn up(view: &mut NodeView) -> Option<&mut failover::ServerState> {
+    match &mut view.report.as_mut()?.server {
+        failover::Server::Up(state) => Some(state),
+        _ => None,
+    }
+}

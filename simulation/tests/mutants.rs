@@ -1,0 +1,26 @@
+//! The tests bite: each safety rule is broken on purpose, and some rule of safety must be found violated.
+
+use simulation::{Invariant, Mutant, run};
+
+/// So many runs are tried for one mutant. A run has at most some thousand events.
+const RUNS: u64 = 25_000;
+
+fn caught(mutant: Mutant) -> Option<Invariant> {
+    (0..RUNS).find_map(|seed| {
+        let broken = run::run(seed, Some(mutant)).failure?.invariant;
+        let safety = !matches!(broken, Invariant::WritableAgain | Invariant::AllReadyAndEqual);
+        safety.then_some(broken)
+    })
+}
+
+#[test]
+fn every_weakened_rule_is_found_out() {
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL {
+        match caught(mutant) {
+            Some(broken) => println!("{mutant:?}: {broken}"),
+            None => missed.push(mutant),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
