@@ -16,7 +16,8 @@
 //! 1. A change of master has a term, recorded by compare-and-swap before its first command ([`step`]).
 //! 2. Promotion in term T needs fences confirmed in T by so many nodes that the old master can get no further
 //!    write acknowledged ([`quorum`]).
-//! 3. The promoted node holds all that any fenced node received or executed, and has executed it ([`elect`]).
+//! 3. The promoted node holds all that N − W fenced members received or executed, its own included, and has
+//!    executed it: that is every acknowledged write ([`elect`]).
 //! 4. A term has at most one candidate, and the role label leaves every pod before one gets it ([`step`]).
 //! 5. A healthy master is left alone, and without a quorum nothing is done ([`evidence`], [`quorum`]).
 //! 6. A node joins the new master only with a set that the master's contains; else it is cloned ([`rejoin`]).

@@ -147,7 +147,7 @@ fn follows_well(state: &ServerState, leader: Leader<'_>, node: &NodeId, report: 
         && !error.is_empty()
     {
         report.notes.push(format!(
-            "{node}: stopped executing: {error}; `resync` or a clone mends it"
+            "{node}: stopped executing: {error}; delete its volume and its pod, and it is cloned"
         ));
         return true;
     }

@@ -106,7 +106,7 @@ fn writes_that_wait_for_slaves_are_down() {
     let mut facts = example::degraded();
     let status = facts.object.status.as_mut().unwrap();
     status.conditions.retain(|one| one.type_ != "Available");
-    let message = "Writes on shop-0 wait: 1 slaves must hold each one and 0 follow.";
+    let message = "Writes on shop-0 wait for slaves that must hold each one: 0 of 1 follow.";
     status
         .conditions
         .push(example::condition("Available", false, "WritesWait", message));
