@@ -1,6 +1,8 @@
 //! Real supervisors, agents and MySQL servers on 127.0.0.1, and an operator's end of the session.
 
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, dead_code)]
+
+pub mod cluster;
 
 use std::{
     collections::BTreeMap,
