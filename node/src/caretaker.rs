@@ -1,9 +1,12 @@
 //! What follows from a settled role without a command: a slave that has caught up is opened for readers, a master
-//! keeps the application's account and frees commits whose acknowledgement was lost.
+//! forgets its former source, keeps the application's account and frees commits whose acknowledgement was lost.
 //!
 //! It must not decide about roles; everything it does is checked again where it is carried out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use failover::{NodeReport, Role, Server, Term};
 use tokio::{
@@ -26,9 +29,14 @@ const ACCESS_DENIED: u16 = 1045;
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
 
+/// A new master forgets its former source after so long: it costs tens of milliseconds of the disk's time, which the
+/// first writes need more.
+const FORGET_AFTER_MS: u64 = 2000;
+
 /// What runs while the node is master in one term.
 struct Mastership {
     term: Term,
+    since: Instant,
     account: JoinHandle<()>,
 }
 
@@ -46,7 +54,14 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
             _ = changes.recv() => {}
         }
         let report = agent.board.report();
-        if wants_opening(&report) && executor.try_send(Order::Open).is_err() {
+        let rests = mastership
+            .as_ref()
+            .is_some_and(|held| clock::millis_since(held.since) > FORGET_AFTER_MS)
+            && agent
+                .board
+                .status()
+                .is_some_and(|status| status.channel.is_some());
+        if (rests || wants_settling(&report)) && executor.try_send(Order::Settle).is_err() {
             warn!("the executor takes no orders");
         }
         keep_mastership(&agent, &mut mastership, leads(&report));
@@ -56,7 +71,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
     }
 }
 
-fn wants_opening(report: &NodeReport) -> bool {
+fn wants_settling(report: &NodeReport) -> bool {
     matches!(&report.server, Server::Up(state)
         if !state.open && matches!(state.role, Role::Slave { caught_up: true, .. }))
 }
@@ -82,6 +97,7 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
         let agent = Arc::clone(agent);
         *held = Some(Mastership {
             term,
+            since: clock::now(),
             account: tokio::spawn(serve_mastership(agent, term)),
         });
     }

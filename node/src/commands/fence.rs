@@ -28,7 +28,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         // A clone is offline and receives nothing, and its end is a boot, which is fenced.
         return store(job).await;
     }
-    job.agent.probe.refresh(LOOK).await;
+    // What the board shows may be a moment old: every way from here looks again before the fence is stored.
     let Some(life) = job.agent.board.life() else {
         store(job).await?;
         await_boot(job).await?;
@@ -39,13 +39,14 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         await_boot(job).await?;
         return Ok(());
     }
-    let already = job.agent.store.get().await.fenced.is_some();
     let clean = match job.agent.board.status() {
         None => Err(precondition("mysqld is hung")),
         Some(status) if !status.super_read_only => master(job, orderly, deadline).await,
         // The variable reads ON while the statement that sets it still waits for a commit, so of a fence that was
         // broken off nothing is known.
-        Some(status) if status.source_on && !already => Err(precondition("an earlier fence was broken off")),
+        Some(status) if status.source_on && !was_fenced(job, &status).await => {
+            Err(precondition("an earlier fence was broken off"))
+        }
         Some(_) => slave(job).await,
     };
     if let Err(reason) = &clean {
@@ -107,14 +108,21 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
         mysql.command().await.read_only_on(LOOK).await.or_refuse()?;
     }
     job.check()?;
-    let mut side = mysql.side().await;
-    let waiting = side.waiting_sessions(LOOK).await.or_refuse()?;
-    if waiting > 0 || side.committing().await.or_refuse()? > 0 {
-        return Err(precondition(format!(
-            "{waiting} commits wait for an acknowledgement"
-        )));
+    // The report that shows the fence also shows the last writes: the slaves are measured by them.
+    let (last, waiting) = tokio::join!(job.agent.look(LOOK), still_inside(job));
+    match waiting? {
+        0 if last.is_some_and(|status| status.super_read_only) => {}
+        0 => {
+            return Err(precondition(
+                "mysqld does not answer after it was closed to writes",
+            ));
+        }
+        waiting => {
+            return Err(precondition(format!(
+                "{waiting} commits wait for an acknowledgement"
+            )));
+        }
     }
-    drop(side);
     info!(
         finished,
         read_only_ms,
@@ -124,10 +132,14 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
     job.agent.supervision.allow_term(true).await.or_refuse()
 }
 
-/// Switches semi-sync off on a fenced master, which its new role as slave needs. It can take a second, so the fence
-/// does not wait for it.
-pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
-    if !status.super_read_only || (status.source_on && job.agent.store.get().await.fenced.is_none()) {
+async fn still_inside(job: &Job) -> Result<u32, Refusal> {
+    let mut side = job.agent.mysql.side().await;
+    Ok(side.waiting_sessions(LOOK).await.or_refuse()? + side.committing().await.or_refuse()?)
+}
+
+/// Makes sure that no commit waits for an acknowledgement and none can begin.
+pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
+    if !status.super_read_only || (status.source_on && !was_fenced(job, status).await) {
         return Err(precondition(
             "the server accepts writes or waits for acknowledgements; fence it first",
         ));
@@ -135,27 +147,41 @@ pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
     if !status.source_on {
         return Ok(());
     }
-    let mut lane = job.agent.mysql.command().await;
-    let waiting = lane.waiting_sessions(LOOK).await.or_refuse()? + lane.committing().await.or_refuse()?;
-    if waiting > 0 {
-        return Err(precondition(format!(
+    match still_inside(job).await? {
+        0 => Ok(()),
+        waiting => Err(precondition(format!(
             "{waiting} commits wait for an acknowledgement; fence it first"
-        )));
+        ))),
+    }
+}
+
+/// True when this life of the server was seen fenced: it still is, or it was until it was told to follow.
+pub async fn was_fenced(job: &Job, status: &Status) -> bool {
+    let memory = job.agent.store.get().await;
+    let followed = memory
+        .followed
+        .is_some_and(|followed| followed.server_id == status.server_id && memory.promoted.is_none());
+    memory.fenced.is_some() || followed
+}
+
+/// Switches semi-sync off on a former master, whose applier would wait for slaves of its own. It can take a second,
+/// so neither the fence nor the receiver waits for it.
+pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
+    nothing_waits(job, status).await?;
+    if !status.source_on {
+        return Ok(());
     }
     job.check()?;
     // Nothing waits and nothing can begin, so this acknowledges nobody's lost write.
-    lane.source_off().await.or_refuse()
+    job.agent.mysql.command().await.source_off().await.or_refuse()
 }
 
 async fn await_no_commits(job: &Job, until: Instant) -> Result<(), Refusal> {
     loop {
         job.check()?;
-        let mut side = job.agent.mysql.side().await;
-        let waiting = side.waiting_sessions(LOOK).await.or_refuse()? + side.committing().await.or_refuse()?;
-        drop(side);
-        match waiting {
+        match still_inside(job).await? {
             0 => return Ok(()),
-            _ if clock::left(until).is_zero() => {
+            waiting if clock::left(until).is_zero() => {
                 return Err(precondition(format!(
                     "{waiting} commits wait for an acknowledgement"
                 )));
@@ -210,6 +236,7 @@ async fn store(job: &Job) -> Result<(), Refusal> {
     job.check()?;
     let term = job.term;
     let change = |memory: &mut crate::store::Memory| {
+        memory.term = memory.term.max(term);
         memory.fenced = Some(term);
         memory.promoted = None;
     };

@@ -6,6 +6,7 @@ pub mod drain;
 pub mod fence;
 pub mod follow;
 pub mod promote;
+pub mod settle;
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
