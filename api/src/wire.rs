@@ -85,6 +85,8 @@ pub enum Command {
         /// The donor's IP address.
         address: String,
     },
+    /// End without waiting to be relieved, where the agent was told to stop: its pod stays, and MySQL runs on.
+    Leave,
 }
 
 /// What a node sends.

@@ -56,6 +56,13 @@ pub enum Pod {
     },
 }
 
+impl Pod {
+    /// True when the pod is gone or its deletion was asked for.
+    pub fn is_going(&self) -> bool {
+        matches!(self, Self::Missing | Self::Present { deleting: true, .. })
+    }
+}
+
 /// The connection between operator and node agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {

@@ -88,6 +88,13 @@ pub enum Action {
         /// Why its own data is of no use.
         reason: String,
     },
+    /// Have a master's agent that was told to stop leave without being relieved: only the agent is restarted.
+    Release {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+    },
     /// Tell whoever asked for a switchover what came of it, and forget the wish.
     Answer {
         /// The wish was carried out.
@@ -108,7 +115,8 @@ impl Action {
             | Self::Promote { node, .. }
             | Self::Route { node, .. }
             | Self::Follow { node, .. }
-            | Self::Clone { node, .. } => Some(node),
+            | Self::Clone { node, .. }
+            | Self::Release { node, .. } => Some(node),
         }
     }
 }

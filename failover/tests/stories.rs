@@ -338,6 +338,7 @@ fn a_single_node_leads_again_after_its_mysqld_died() {
 fn a_pod_that_is_shut_down_hands_over_first() {
     let mut world = World::led(3, 5);
     world.report_of("db-0").stopping = true;
+    world.delete_pod("db-0");
     world.log.clear();
     world.run(12);
     assert_eq!(world.master(), Some("db-1".into()));
@@ -351,6 +352,44 @@ fn a_pod_that_is_shut_down_hands_over_first() {
         fences[0], "Fence db-0",
         "the slaves go on acknowledging until the master has stopped"
     );
+}
+
+#[test]
+fn a_master_whose_agent_alone_is_restarted_is_let_go_and_stays_master() {
+    let mut world = World::led(3, 5);
+    world.report_of("db-0").stopping = true;
+    world.log.clear();
+    world.run(49);
+    assert_eq!(world.log, [""; 0], "a deletion may show a moment later");
+    world.run(100);
+    assert_eq!(world.log, ["Release db-0"]);
+    world.report_of("db-0").stopping = false;
+    world.view("db-0").session = Session::Open { heard: world.now };
+    world.run(300);
+    assert_eq!(world.observed.record.term, Term(1));
+}
+
+#[test]
+fn a_deletion_that_shows_late_is_an_orderly_handover_all_the_same() {
+    let mut world = World::led(3, 5);
+    world.report_of("db-0").stopping = true;
+    world.run(20);
+    world.delete_pod("db-0");
+    world.run(12);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.kind, Kind::Switchover);
+}
+
+#[test]
+fn an_agent_that_is_stopping_and_does_not_leave_is_relieved_after_a_grace() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Release"];
+    world.report_of("db-0").stopping = true;
+    world.run(195);
+    assert_eq!(world.observed.record.term, Term(1));
+    world.run(20);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.kind, Kind::Switchover);
 }
 
 #[test]

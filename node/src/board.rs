@@ -42,6 +42,7 @@ struct Facts {
     life: Option<Life>,
     seen: Seen,
     stopping: bool,
+    released: bool,
     cloning: Option<u8>,
 }
 
@@ -63,6 +64,7 @@ impl Board {
             life: None,
             seen,
             stopping: false,
+            released: false,
             cloning: None,
         };
         let report = Arc::new(report(&facts));
@@ -131,6 +133,17 @@ impl Board {
     /// The pod was told to stop.
     pub fn stopping(&self) {
         self.update(|facts| facts.stopping = true);
+    }
+
+    /// An agent that was told to stop need not wait to be relieved.
+    pub fn release(&self) {
+        let facts = &mut self.lock().0;
+        facts.released = facts.stopping;
+    }
+
+    /// True once [`Board::release`] was called on a stopping agent.
+    pub fn is_released(&self) -> bool {
+        self.lock().0.released
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {

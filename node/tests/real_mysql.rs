@@ -108,7 +108,16 @@ async fn refuses_what_it_must(cluster: &mut Cluster) {
 async fn agent_restart_changes_nothing(cluster: &mut Cluster) {
     for at in [0, 1] {
         let before = cluster.operators[at].state().role;
-        signal(cluster.nodes[at].agent.id(), "-KILL");
+        if at == 0 {
+            // A master waits to be relieved, until the operator says that only its agent is restarted.
+            signal(cluster.nodes[at].agent.id(), "-TERM");
+            cluster.operators[at]
+                .until("stopping", |report| report.stopping)
+                .await;
+            cluster.operators[at].done("leave", 1, Command::Leave).await;
+        } else {
+            signal(cluster.nodes[at].agent.id(), "-KILL");
+        }
         cluster.nodes[at].agent.wait().unwrap();
         cluster.nodes[at].restart_agent();
         cluster.operators[at] = Operator::connect(&cluster.nodes[at], &cluster.tls, "operator")

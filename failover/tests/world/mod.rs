@@ -187,6 +187,13 @@ impl World {
         }
     }
 
+    /// The deletion of the pod was asked for.
+    pub fn delete_pod(&mut self, node: &str) {
+        if let Pod::Present { deleting, .. } = &mut self.view(node).pod {
+            *deleting = true;
+        }
+    }
+
     pub fn ask(&mut self, to: &str) {
         self.observed.switchover = Some(Switchover { to: to.into() });
     }
@@ -259,6 +266,8 @@ impl World {
             Action::Clone {
                 node, term, donor, ..
             } => self.clone_from(node.as_str(), term, donor),
+            // The agent ends, and its session with it.
+            Action::Release { node, .. } => self.cut(node.as_str(), false),
             Action::Answer { done, message } => {
                 self.answers.push((done, message));
                 self.observed.switchover = None;
@@ -424,6 +433,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::Route { .. } => "Route",
         Action::Follow { .. } => "Follow",
         Action::Clone { .. } => "Clone",
+        Action::Release { .. } => "Release",
         Action::Answer { .. } => "Answer",
     }
 }

@@ -67,6 +67,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Promote { .. } => "promote",
         Command::Follow { .. } => "follow",
         Command::Clone { .. } => "clone",
+        Command::Leave => "leave",
     }
 }
 
@@ -87,6 +88,10 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
             until,
         } => follow::follow(job, source, address, until).await,
         Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
+        Command::Leave => {
+            job.agent.board.release();
+            Ok(())
+        }
     };
     job.agent.probe.refresh(LOOK).await;
     result

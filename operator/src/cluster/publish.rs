@@ -163,7 +163,9 @@ fn done_event(action: &Action) -> Option<Told> {
                 ..told("MasterChanges", term.0, note)
             }
         }
-        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } => return None,
+        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } | Action::Release { .. } => {
+            return None;
+        }
         Action::Fence { node, term, .. } => told_of(
             node,
             "Fenced",

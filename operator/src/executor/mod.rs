@@ -49,6 +49,7 @@ impl ActionKey {
             Action::Route { term, .. } => ("route", *term),
             Action::Follow { term, .. } => ("follow", *term),
             Action::Clone { term, .. } => ("clone", *term),
+            Action::Release { term, .. } => ("release", *term),
             Action::Answer { .. } => ("answer", Term(0)),
         };
         Self {
