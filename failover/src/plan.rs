@@ -75,6 +75,15 @@ pub enum Action {
         /// What it has to execute before it counts as caught up.
         until: GtidSet,
     },
+    /// Have the node, whose mysqld is kept down, cut off the end of its binary log and start.
+    Cut {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+        /// What must not be cut: everything the master of the term has. It includes all that was ever acknowledged.
+        keep: GtidSet,
+    },
     /// Have the node throw its data away and copy another's.
     Clone {
         /// The node whose data is replaced.
@@ -115,6 +124,7 @@ impl Action {
             | Self::Promote { node, .. }
             | Self::Route { node, .. }
             | Self::Follow { node, .. }
+            | Self::Cut { node, .. }
             | Self::Clone { node, .. }
             | Self::Release { node, .. } => Some(node),
         }

@@ -1,8 +1,9 @@
-//! How nodes come to follow the master: by replicating on, or by a clone where their data does not lead there.
+//! How nodes come to follow the master: by replicating on, by cutting off what nobody acknowledged, or by a clone
+//! where their data does not lead there.
 
 use crate::{
     Action, Applier, ErrantPolicy, Followed, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy,
-    Receiver, Report, Role, ServerState, Session, Term,
+    Receiver, Report, Role, ServerState, Session, Tail, Term,
 };
 
 /// The master that nodes are to follow.
@@ -73,6 +74,9 @@ fn follower(
             .push(format!("{node}: is being cloned, {percent} % done"));
         return None;
     }
+    if let Some(cut) = cut(live, leader, node) {
+        return Some(cut);
+    }
     let state = view.server()?;
     if live.stopping || live.term > leader.term || follows_well(state, leader, node, report) {
         return None;
@@ -111,6 +115,17 @@ fn follower(
             Some(clone(observed, node, leader, reason, report))
         }
     }
+}
+
+/// A killed master is not started before it was told what to keep: started, it would commit what nobody acknowledged.
+/// Where it refuses, it starts as it is and is judged by its set.
+fn cut(live: &NodeReport, leader: Leader<'_>, node: &NodeId) -> Option<Action> {
+    let may = live.tail == Some(Tail::Held) && !live.stopping && live.term <= leader.term;
+    may.then(|| Action::Cut {
+        node: node.clone(),
+        term: leader.term,
+        keep: leader.state.executed.clone(),
+    })
 }
 
 /// True when the node needs no command; what is wrong with it all the same is noted.

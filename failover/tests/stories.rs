@@ -3,7 +3,8 @@
 mod world;
 
 use failover::{
-    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Term, record::acks_for,
+    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Tail, Term,
+    record::acks_for,
 };
 use world::{World, name, uuid};
 
@@ -152,6 +153,56 @@ fn a_master_that_comes_back_with_more_is_cloned_from_a_slave() {
         world.observed.record.members.get(&"db-0".into()),
         Some(&"volume-of-clone-1".into())
     );
+}
+
+#[test]
+fn a_killed_masters_tail_is_cut_and_it_follows_without_a_clone() {
+    let mut world = World::led(3, 5);
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 7);
+    world.kill_and_hold("db-0", &tail);
+    world.log.clear();
+    world.run(12);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert!(world.clones.is_empty() && matches!(world.server("db-0").role, Role::Slave { .. }));
+    let cut = world.log.iter().position(|entry| entry == "Cut db-0");
+    let promoted = world.log.iter().position(|entry| entry == "Promote db-1");
+    assert!(promoted < cut, "{:?}", world.log);
+    let tail_of = world.report_of("db-0").tail.clone();
+    assert!(matches!(tail_of, Some(Tail::Cut { transactions, .. }) if transactions == tail));
+}
+
+#[test]
+fn a_held_master_whose_set_is_needed_is_not_cut_before_somebody_leads() {
+    let mut world = World::led(3, 5);
+    world.cut("db-2", false);
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.kill_and_hold("db-0", &tail);
+    world.log.clear();
+    world.run(100);
+    assert!(
+        !world.log.contains(&"Cut db-0".to_owned()),
+        "one of three is no quorum"
+    );
+    world.start_held("db-0");
+    world.run(15);
+    assert_eq!(
+        world.master(),
+        Some("db-0".into()),
+        "it alone holds its last write, acknowledged or not"
+    );
+}
+
+#[test]
+fn a_held_master_that_refuses_to_cut_is_cloned() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Cut"];
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.kill_and_hold("db-0", &tail);
+    world.run(12);
+    assert!(world.clones.is_empty());
+    world.start_held("db-0");
+    world.run(5);
+    assert_eq!(world.clones, [("db-0".into(), "db-2".into())]);
 }
 
 #[test]

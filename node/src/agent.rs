@@ -3,7 +3,7 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     board::Board,
@@ -32,6 +32,8 @@ pub struct Agent {
     pub supervision: Supervision,
     /// Looks at the server now.
     pub probe: Asker,
+    /// Held by whoever works on the data directory's files, or starts mysqld on them.
+    pub files: Arc<Mutex<()>>,
 }
 
 impl Agent {
@@ -64,6 +66,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         mysql: Arc::clone(&mysql),
         supervision: supervision.clone(),
         probe: asker,
+        files: Arc::default(),
         settings,
     });
     tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));

@@ -29,6 +29,9 @@ const ACCESS_DENIED: u16 = 1045;
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
 
+/// A killed master is kept down for so long at most while an operator is connected: a failover without it takes less,
+/// and one that needs its data must not wait longer.
+const HELD_MS: u64 = 3000;
 /// A new master forgets its former source after so long: it costs tens of milliseconds of the disk's time, which the
 /// first writes need more.
 const FORGET_AFTER_MS: u64 = 2000;
@@ -47,6 +50,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
     let mut changes = agent.board.watch();
     let mut mastership: Option<Mastership> = None;
     let mut certificates = clock::changed_at(&agent.settings.tls_dir.join("tls.crt"));
+    let mut held_since: Option<Instant> = None;
     let mut turn: u64 = 0;
     loop {
         tokio::select! {
@@ -62,6 +66,16 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
                 .status()
                 .is_some_and(|status| status.channel.is_some());
         if (rests || wants_settling(&report)) && executor.try_send(Order::Settle).is_err() {
+            warn!("the executor takes no orders");
+        }
+        let held = agent.board.held_ms().is_some() && agent.board.listeners() > 1;
+        let waiting = held.then(|| *held_since.get_or_insert_with(clock::now));
+        if waiting.is_none() {
+            held_since = None;
+        }
+        if waiting.is_some_and(|since| clock::millis_since(since) > HELD_MS)
+            && executor.try_send(Order::StartUncut).is_err()
+        {
             warn!("the executor takes no orders");
         }
         keep_mastership(&agent, &mut mastership, leads(&report));

@@ -46,6 +46,8 @@ pub enum Order {
     },
     /// Do what follows from the role and nobody waits for; asked for by the caretaker.
     Settle,
+    /// Start mysqld that is kept down, because nobody said what to do with it; asked for by the caretaker.
+    StartUncut,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ struct Asked {
 enum Work {
     Command(Term, Command),
     Settle,
+    StartUncut,
 }
 
 struct Running {
@@ -112,17 +115,15 @@ impl Executor {
     }
 
     async fn take(&mut self, order: Order) {
-        let Order::Command {
-            id,
-            term,
-            command,
-            answers,
-        } = order
-        else {
-            if !self.queue.iter().any(|(work, _)| *work == Work::Settle) {
-                self.queue.push_back((Work::Settle, Vec::new()));
-            }
-            return;
+        let (id, term, command, answers) = match order {
+            Order::Command {
+                id,
+                term,
+                command,
+                answers,
+            } => (id, term, command, answers),
+            Order::Settle => return self.enqueue_own(Work::Settle),
+            Order::StartUncut => return self.enqueue_own(Work::StartUncut),
         };
         let asked = Asked {
             id,
@@ -156,6 +157,13 @@ impl Executor {
             return Self::answer(vec![asked], Err(commands::failed(&error)));
         }
         self.enqueue(work, asked);
+    }
+
+    fn enqueue_own(&mut self, work: Work) {
+        let runs = self.running.as_ref().is_some_and(|running| running.work == work);
+        if !runs && !self.queue.iter().any(|(queued, _)| *queued == work) {
+            self.queue.push_back((work, Vec::new()));
+        }
     }
 
     /// What overtakes cancels everything but a fence that is as good: one broken off would end in a kill.
@@ -216,6 +224,7 @@ impl Executor {
         let (term, name) = match &work {
             Work::Command(term, command) => (*term, commands::name(command)),
             Work::Settle => (Term::default(), "settle"),
+            Work::StartUncut => (Term::default(), "start uncut"),
         };
         let job = Job::new(Arc::clone(&self.agent), term, cancel.clone(), beside_clone);
         let todo = work.clone();
@@ -223,6 +232,7 @@ impl Executor {
             match todo {
                 Work::Command(_, command) => commands::carry_out(&job, command).await,
                 Work::Settle => commands::settle::settle(&job).await,
+                Work::StartUncut => commands::cut::start_uncut(&job).await,
             }
         };
         let task = tokio::spawn(task.instrument(info_span!("command", command = name, %term)));

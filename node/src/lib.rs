@@ -12,6 +12,7 @@
 //! acts, an older term is refused, a fence overtakes everything, and mysqld is never opened but by a command.
 
 pub mod agent;
+pub mod binlog;
 pub mod board;
 pub mod caretaker;
 pub mod clock;
@@ -25,6 +26,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod supervision;
+pub mod tails;
 pub mod tls;
 
 pub use agent::run;

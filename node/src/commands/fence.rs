@@ -2,7 +2,7 @@
 //!
 //! A slave stops acknowledging first and receiving second. A master that may hold waiting commits is never asked to
 //! finish them by switching semi-sync off, which would acknowledge them all: it is found clean, or killed. Every
-//! server boots fenced, so a kill is a fence. The fence is stored only after the server was seen fenced, or while
+//! server boots fenced, so a kill is a fence; a master that is killed is not started before it is known what to keep. The fence is stored only after the server was seen fenced, or while
 //! there is no server.
 
 use std::time::{Duration, Instant};
@@ -31,6 +31,10 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.
     let Some(life) = job.agent.board.life() else {
         store(job).await?;
+        if job.agent.board.held_ms().is_some() {
+            // What it is started with, and when, depends on the new master.
+            return Ok(());
+        }
         await_boot(job).await?;
         return Ok(());
     };
@@ -54,7 +58,9 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         warn!(?reason, "no clean fence: mysqld is killed and boots fenced");
         job.agent.supervision.kill().await.or_refuse()?;
         await_end(job, life).await?;
-        await_boot(job).await?;
+        if job.agent.board.held_ms().is_none() {
+            await_boot(job).await?;
+        }
     }
     store(job).await
 }
@@ -129,7 +135,15 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
         calm_ms = clock::millis_since(begun),
         "closed to writes"
     );
-    job.agent.supervision.allow_term(true).await.or_refuse()
+    // Nothing waits inside, so neither an orderly nor a hard end can commit what nobody acknowledged.
+    let (term, hold) = tokio::join!(
+        job.agent.supervision.allow_term(true),
+        job.agent.supervision.hold_after_end(false)
+    );
+    if let Err(error) = hold {
+        warn!(%error, "after a crash this server is kept down for a moment");
+    }
+    term.or_refuse()
 }
 
 async fn still_inside(job: &Job) -> Result<u32, Refusal> {
@@ -214,7 +228,7 @@ async fn await_end(job: &Job, life: crate::board::Life) -> Result<(), Refusal> {
 }
 
 /// Waits until the server answers and sees that it is fenced, as its configuration says it boots.
-async fn await_boot(job: &Job) -> Result<(), Refusal> {
+pub async fn await_boot(job: &Job) -> Result<(), Refusal> {
     let give_up = clock::now() + BOOT;
     loop {
         job.check()?;

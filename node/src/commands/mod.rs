@@ -2,6 +2,7 @@
 //! whether it was overtaken, and must leave the server fenced rather than half-open when it fails.
 
 pub mod clone;
+pub mod cut;
 pub mod drain;
 pub mod fence;
 pub mod follow;
@@ -66,6 +67,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Drain { .. } => "drain",
         Command::Promote { .. } => "promote",
         Command::Follow { .. } => "follow",
+        Command::Cut { .. } => "cut",
         Command::Clone { .. } => "clone",
         Command::Leave => "leave",
     }
@@ -87,6 +89,7 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
             address,
             until,
         } => follow::follow(job, source, address, until).await,
+        Command::Cut { keep } => cut::cut(job, keep).await,
         Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
         Command::Leave => {
             job.agent.board.release();

@@ -7,6 +7,8 @@
 use api::wire::Refusal;
 use failover::{GtidSet, Role, Term};
 
+use tracing::warn;
+
 use super::{Job, OrRefuse, drain, precondition};
 use crate::{mysql::status::Status, store::Promoted};
 
@@ -27,9 +29,10 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
         )));
     }
     check_sets(&status, requires)?;
-    // None of the three opens anything, so they need not wait for one another.
-    let (guarded, recorded, prepared) = tokio::join!(
+    // None of these opens anything, so they need not wait for one another.
+    let (guarded, (), recorded, prepared) = tokio::join!(
         job.agent.supervision.allow_term(false),
+        hold_after_end(job, acks),
         record(job, &status, acks),
         prepare_source(job, &status, acks),
     );
@@ -41,6 +44,14 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
     lane.read_only_off().await.or_refuse()?;
     job.check()?;
     lane.offline_off().await.or_refuse()
+}
+
+/// Started again after a crash, a master commits what nobody acknowledged; kept down, its log can be cut first. It
+/// only spares a clone, so a supervisor that cannot do it is no reason not to lead.
+async fn hold_after_end(job: &Job, acks: u32) {
+    if let Err(error) = job.agent.supervision.hold_after_end(acks > 0).await {
+        warn!(%error, "after a crash this master will start again at once");
+    }
 }
 
 fn leads(job: &Job, wanted: Term) -> bool {
@@ -82,6 +93,7 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
         memory.promoted = Some(promoted);
         memory.fenced = None;
         memory.followed = None;
+        memory.tail = None;
     };
     job.agent.store.change(change).await.or_refuse().map(|_| ())
 }
@@ -116,6 +128,7 @@ async fn set_acks(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> 
         }
     }
     drop(lane);
+    hold_after_end(job, acks).await;
     let change = |memory: &mut crate::store::Memory| {
         if let Some(promoted) = &mut memory.promoted {
             promoted.acks = acks;

@@ -81,6 +81,7 @@ impl Task {
             | Action::Drain { node, .. }
             | Action::Promote { node, .. }
             | Action::Follow { node, .. }
+            | Action::Cut { node, .. }
             | Action::Clone { node, .. }
             | Action::Release { node, .. } => {
                 let orders = self.lines.get(node).and_then(|line| line.orders.clone());

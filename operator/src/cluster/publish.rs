@@ -188,6 +188,11 @@ fn done_event(action: &Action) -> Option<Told> {
             term.0,
             format!("Term {term}: {node} follows {source}."),
         ),
+        Action::Cut { node, term, .. } => told(
+            "TailCut",
+            term.0,
+            format!("Term {term}: {node} starts again without what it had written and nobody acknowledged."),
+        ),
         Action::Clone {
             node,
             term,

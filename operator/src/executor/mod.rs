@@ -48,6 +48,7 @@ impl ActionKey {
             Action::Promote { term, .. } => ("promote", *term),
             Action::Route { term, .. } => ("route", *term),
             Action::Follow { term, .. } => ("follow", *term),
+            Action::Cut { term, .. } => ("cut", *term),
             Action::Clone { term, .. } => ("clone", *term),
             Action::Release { term, .. } => ("release", *term),
             Action::Answer { .. } => ("answer", Term(0)),
