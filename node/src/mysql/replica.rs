@@ -26,9 +26,9 @@ impl Lane {
             .await
     }
 
-    /// Stops the applier; a half-received transaction can hold it up for a minute.
-    pub async fn stop_applier(&mut self) -> Result<(), Error> {
-        self.run("stop the applier", STOP, "STOP REPLICA SQL_THREAD".to_owned())
+    /// Stops the applier; a half-received transaction can hold it up for a minute, unless its threads are killed.
+    pub async fn stop_applier(&mut self, deadline: Duration) -> Result<(), Error> {
+        self.run("stop the applier", deadline, "STOP REPLICA SQL_THREAD".to_owned())
             .await
     }
 
