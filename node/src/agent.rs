@@ -34,6 +34,8 @@ pub struct Agent {
     pub probe: Asker,
     /// Held by whoever works on the data directory's files, or starts mysqld on them.
     pub files: Arc<Mutex<()>>,
+    /// Held by whoever settles the application's account.
+    pub accounts: Mutex<()>,
 }
 
 impl Agent {
@@ -67,6 +69,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         supervision: supervision.clone(),
         probe: asker,
         files: Arc::default(),
+        accounts: Mutex::default(),
         settings,
     });
     tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));

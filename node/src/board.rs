@@ -45,6 +45,7 @@ struct Facts {
     memory: Memory,
     life: Option<Life>,
     held: Option<Instant>,
+    locked_out: Option<Instant>,
     seen: Seen,
     stopping: bool,
     released: bool,
@@ -68,6 +69,7 @@ impl Board {
             memory,
             life: None,
             held: None,
+            locked_out: None,
             seen,
             stopping: false,
             released: false,
@@ -108,7 +110,13 @@ impl Board {
         self.update(|facts| {
             (facts.life, facts.seen) = (None, Seen::Down { cause });
             facts.held = held.then(|| facts.held.unwrap_or_else(clock::now));
+            facts.locked_out = None;
         });
+    }
+
+    /// Nobody can log in to mysqld since then; it is reported as a server that answers nothing.
+    pub fn locked_out(&self, since: Option<Instant>) {
+        self.update(|facts| facts.locked_out = since.filter(|_| facts.life.is_some()));
     }
 
     /// For how long mysqld has been kept down; `None` where it is not.
@@ -203,6 +211,9 @@ fn report(facts: &Facts) -> NodeReport {
             Seen::Starting => Server::Starting,
             Seen::Hung { silent_ms } => Server::Hung {
                 silent_ms: *silent_ms,
+            },
+            Seen::Up(_) if let Some(since) = facts.locked_out => Server::Hung {
+                silent_ms: clock::millis_since(since),
             },
             Seen::Up(status) => Server::Up(Box::new(ServerState {
                 uuid: status.uuid.clone(),

@@ -10,22 +10,14 @@ use std::{
 
 use failover::{NodeReport, Role, Server, Term};
 use tokio::{
-    fs,
     sync::mpsc,
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{info, warn};
 
-use crate::{
-    agent::Agent,
-    clock,
-    executor::Order,
-    mysql::{Error, Lane},
-};
+use crate::{account, agent::Agent, clock, executor::Order, mysql::Lane};
 
-/// MySQL's answer to a wrong password.
-const ACCESS_DENIED: u16 = 1045;
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
 
@@ -118,11 +110,7 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
 }
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
-    await_acknowledgers(&agent).await;
-    while let Err(error) = keep_account(&agent).await {
-        warn!(error = %error, "the application account is not settled yet");
-        sleep(Duration::from_secs(1)).await;
-    }
+    account::keep(&agent).await;
     let mut lane = Lane::root(&agent.settings.mysql_socket);
     let mut waiting_since = None;
     loop {
@@ -140,60 +128,6 @@ async fn serve_mastership(agent: Arc<Agent>, term: Term) {
             waiting_since = None;
         }
     }
-}
-
-/// A statement about accounts locks the list of accounts while it waits for an acknowledgement, and no slave can log
-/// in meanwhile to give it: measured, it hangs for ever. So the slaves must be there first.
-async fn await_acknowledgers(agent: &Agent) {
-    loop {
-        let wanted = agent
-            .board
-            .status()
-            .map_or(1, |status| if status.source_on { status.acks } else { 0 });
-        let there = agent.mysql.side().await.acknowledgers().await;
-        match there {
-            Ok(there) if there >= wanted => return,
-            _ => sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// Why the account is not as it should be.
-#[derive(Debug, thiserror::Error)]
-enum AccountError {
-    #[error("the account's Secret cannot be read: {0}")]
-    Secret(#[from] std::io::Error),
-    #[error(transparent)]
-    Mysql(#[from] Error),
-}
-
-async fn keep_account(agent: &Agent) -> Result<(), AccountError> {
-    let directory = &agent.settings.account_dir;
-    let user = fs::read_to_string(directory.join("username")).await?;
-    let password = fs::read_to_string(directory.join("password")).await?;
-    let (user, password) = (user.trim(), password.trim());
-    let mut lane = Lane::root(&agent.settings.mysql_socket);
-    if !lane.account_exists(user).await? {
-        lane.create_account(user, password).await?;
-        lane.grant_use(user).await?;
-        for schema in ["mysql", "sys", "ddb"] {
-            lane.revoke_system(user, schema).await?;
-        }
-        lane.grant_list(user).await?;
-        info!(user, "the application account is made");
-    }
-    let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
-    if application
-        .ping()
-        .await
-        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
-    {
-        lane.set_password(user, password).await?;
-        info!(user, "the application account has its new password");
-    }
-    application.close().await;
-    lane.close().await;
-    Ok(())
 }
 
 async fn reload_certificates(agent: &Agent, known: &mut Option<std::time::SystemTime>) {

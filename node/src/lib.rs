@@ -11,6 +11,7 @@
 //! The agent takes no decision about who leads. What it guards by itself: a term is durable before a command of it
 //! acts, an older term is refused, a fence overtakes everything, and mysqld is never opened but by a command.
 
+pub mod account;
 pub mod agent;
 pub mod binlog;
 pub mod board;
