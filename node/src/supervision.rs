@@ -131,6 +131,7 @@ impl Supervision {
                 return;
             }
             State::Preparing => "The data directory is being prepared.".to_owned(),
+            State::Ending => "mysqld is dying.".to_owned(),
             State::Exited { how } => format!("mysqld {how}."),
             State::Held { how } => {
                 held = true;

@@ -62,6 +62,8 @@ pub enum State {
         /// How often mysqld was started since the supervisor began, this time included.
         starts: u64,
     },
+    /// The process runs no more of its code, but the kernel has not yet freed what it held.
+    Ending,
     /// The process ended; it is started again by itself.
     Exited {
         /// How it ended, in words, with the last error of its log.

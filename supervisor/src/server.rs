@@ -29,6 +29,7 @@ use signal_hook::{
 use crate::{
     clock,
     control::{self, Watchers},
+    death,
     hold::Marker,
     log::{self, LastError, say},
     prepare::{self, Prepared},
@@ -77,6 +78,8 @@ pub struct Settings {
 pub enum Event {
     /// The supervisor got a signal.
     Signal(i32),
+    /// This process has begun to die.
+    Dying(Pid),
     /// A client asks; the sender is told when it was carried out.
     Request(Request, Sender<()>),
 }
@@ -96,6 +99,7 @@ struct Child {
 
 struct Server {
     settings: Settings,
+    events: Sender<Event>,
     watchers: Watchers,
     child: Option<Child>,
     starts: u64,
@@ -132,6 +136,7 @@ pub fn run(settings: Settings) -> io::Result<()> {
     control::listen(&settings.socket, &marker, &watchers, &sender)?;
     let mut server = Server {
         settings,
+        events: sender,
         watchers,
         child: None,
         starts: 0,
@@ -171,6 +176,12 @@ impl Server {
             match events.recv_timeout(wait) {
                 Ok(Event::Signal(SIGCHLD)) => self.reap(),
                 Ok(Event::Signal(_)) => self.leave(),
+                Ok(Event::Dying(pid)) => {
+                    let serves = |child: &Child| child.pid == pid && child.purpose == Purpose::Serve;
+                    if self.child.as_ref().is_some_and(serves) {
+                        self.watchers.publish(State::Ending);
+                    }
+                }
                 Ok(Event::Request(request, done)) => {
                     self.obey(&request);
                     // A client that went away does not need to know.
@@ -428,6 +439,11 @@ impl Server {
         match command.spawn() {
             Ok(mut process) => {
                 let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids fit into i32"));
+                let events = self.events.clone();
+                death::watch(pid.as_raw(), move || {
+                    // A supervisor that is ending no longer needs to know.
+                    let _ = events.send(Event::Dying(pid));
+                });
                 let last_error = process.stderr.take().map(log::pass_on).unwrap_or_default();
                 self.child = Some(Child {
                     pid,

@@ -31,16 +31,12 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.
     let Some(life) = job.agent.board.life() else {
         store(job).await?;
-        if job.agent.board.held_ms().is_some() {
-            // What it is started with, and when, depends on the new master.
-            return Ok(());
-        }
-        await_boot(job).await?;
+        await_boot_or_hold(job).await?;
         return Ok(());
     };
     if job.agent.board.status().is_none() && starting(job) {
         store(job).await?;
-        await_boot(job).await?;
+        await_boot_or_hold(job).await?;
         return Ok(());
     }
     let clean = match job.agent.board.status() {
@@ -58,9 +54,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         warn!(?reason, "no clean fence: mysqld is killed and boots fenced");
         job.agent.supervision.kill().await.or_refuse()?;
         await_end(job, life).await?;
-        if job.agent.board.held_ms().is_none() {
-            await_boot(job).await?;
-        }
+        await_boot_or_hold(job).await?;
     }
     store(job).await
 }
@@ -225,6 +219,19 @@ async fn await_end(job: &Job, life: crate::board::Life) -> Result<(), Refusal> {
         sleep(Duration::from_millis(2)).await;
     }
     Ok(())
+}
+
+/// Like [`await_boot`], or until the server is kept down: what it starts with, and when, depends on the new master.
+async fn await_boot_or_hold(job: &Job) -> Result<(), Refusal> {
+    let held = async {
+        while job.agent.board.held_ms().is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        booted = await_boot(job) => booted,
+        () = held => Ok(()),
+    }
 }
 
 /// Waits until the server answers and sees that it is fenced, as its configuration says it boots.
