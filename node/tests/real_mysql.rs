@@ -235,6 +235,7 @@ async fn rejoin_old_master(cluster: &mut Cluster, written: &[u64]) {
 
 async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let before = cluster.operators[0].report().volume;
+    let uuid = cluster.operators[0].state().uuid;
     let clone = Command::Clone {
         donor: "slave".into(),
         address: cluster.nodes[2].address(),
@@ -247,6 +248,11 @@ async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let report = cluster.operators[0].report();
     assert!(report.volume != before && report.cloning.is_none(), "{report:?}");
     assert_eq!(cluster.operators[0].state().role, Role::Idle);
+    assert_ne!(
+        cluster.operators[0].state().uuid,
+        uuid,
+        "no number is given twice"
+    );
     let until = cluster.operators[1].state().executed;
     let command = follow(&cluster.nodes[1], &until);
     cluster.operators[0].done("follow after clone", 2, command).await;

@@ -171,7 +171,10 @@ async fn one_round(cluster: &mut Cluster, round: u64, written: &mut Vec<u64>) ->
         fence_slaves(cluster, term).await;
         hang(cluster, &format!("CREATE TABLE t.d{round} (n INT PRIMARY KEY)")).await;
     }
-    let before = cluster.operators[0].report().volume;
+    let (before, uuid) = (
+        cluster.operators[0].report().volume,
+        cluster.operators[0].state().uuid,
+    );
     let killed = kill_master(cluster).await;
     let keep = fail_over(cluster, term + 1).await;
     let cut = Command::Cut { keep: keep.clone() };
@@ -184,6 +187,11 @@ async fn one_round(cluster: &mut Cluster, round: u64, written: &mut Vec<u64>) ->
             file,
             term: at,
         }) if *at == Term(term + 1) => {
+            assert_ne!(
+                cluster.operators[0].state().uuid,
+                uuid,
+                "no number is given twice"
+            );
             assert!(!keep.contains(transactions) && std::path::Path::new(file).exists());
             transactions.count()
         }

@@ -304,8 +304,11 @@ impl Server {
         self.kill_at = None;
         // Status 16 is the wanted end of RESTART and CLONE.
         let clean = matches!(status, WaitStatus::Exited(_, 0 | 16));
-        if self.hold_after_end && !clean {
-            self.held = true;
+        self.held |= self.hold_after_end && !clean;
+        if matches!(status, WaitStatus::Exited(_, 16))
+            && let Err(error) = prepare::forget_uuid(&self.settings.datadir)
+        {
+            say(&format!("the server keeps its UUID: {error}"));
         }
         let mut how = match status {
             WaitStatus::Exited(_, code) => format!("exited with status {code}"),

@@ -188,7 +188,8 @@ fn done_event(action: &Action) -> Option<Told> {
             term.0,
             format!("Term {term}: {node} follows {source}."),
         ),
-        Action::Cut { node, term, .. } => told(
+        Action::Cut { node, term, .. } => told_of(
+            node,
             "TailCut",
             term.0,
             format!("Term {term}: {node} starts again without what it had written and nobody acknowledged."),
