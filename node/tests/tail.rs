@@ -17,7 +17,7 @@ use api::wire::{Command, Refusal};
 use failover::{GtidSet, Role, Tail, Term};
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 use support::{
-    cluster::{Cluster, assert_holds, fence, follow, load, median, rows, signal},
+    cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, rows, signal},
     is_caught_up, now, up,
 };
 use tokio::time::{sleep, timeout};
@@ -226,6 +226,7 @@ async fn what_cannot_or_may_not_be_cut_is_refused_and_the_server_starts() {
         matches!(refusal, Some(Refusal::Precondition { .. })),
         "a running server is not cut"
     );
+    lost_relay_logs_are_fetched_again(&mut cluster, 2).await;
     refuses_an_older_file(&mut cluster, 2).await;
     nobody_says_what_to_keep(&mut cluster, 3).await;
     refuses_what_is_not_transactional(&mut cluster, 6).await;
@@ -259,6 +260,42 @@ async fn refuses_an_older_file(cluster: &mut Cluster, term: u64) {
     fail_over(cluster, term).await;
     refused(cluster, term, few, "older binary log").await;
     rejoin(cluster, term).await;
+    assert_equal(cluster).await;
+}
+
+/// As after a kill in the middle of throwing relay logs away: the server's memory names one that is gone.
+async fn lost_relay_logs_are_fetched_again(cluster: &mut Cluster, term: u64) {
+    for (slave, same) in [(1, true), (2, false)] {
+        cluster.operators[slave].done("fence", term, fence(false)).await;
+        let before = cluster.operators[slave].report().volume;
+        // A stopped supervisor starts nothing until the files are as they are to be.
+        signal(cluster.nodes[slave].supervisor.id(), "-STOP");
+        signal(cluster.nodes[slave].mysqld_pid(), "-KILL");
+        sleep(Duration::from_millis(300)).await;
+        let datadir = cluster.nodes[slave].directory.join("mysql");
+        for entry in std::fs::read_dir(&datadir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with("relay.") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        signal(cluster.nodes[slave].supervisor.id(), "-CONT");
+        cluster.operators[slave].until("down", is_down).await;
+        cluster.operators[slave]
+            .until("up", |report| up(report).is_some())
+            .await;
+        let until = cluster.operators[0].state().executed;
+        let mut command = follow(&cluster.nodes[0], &until);
+        if let (Command::Follow { address, .. }, false) = (&mut command, same) {
+            *address = address.replace("127.0.0.1", "127.0.0.2");
+        }
+        cluster.operators[slave]
+            .done("follow with lost relay logs", term, command)
+            .await;
+        cluster.operators[slave].until("caught up", is_caught_up).await;
+        assert_ne!(cluster.operators[slave].report().volume, before);
+    }
     assert_equal(cluster).await;
 }
 

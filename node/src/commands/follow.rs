@@ -8,12 +8,13 @@ use std::time::Duration;
 use api::wire::Refusal;
 use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::{Job, OrRefuse, drain, fence, precondition};
 use crate::{
     clock,
     mysql::status::{Service, Status},
-    store::Followed,
+    store::{Followed, new_volume},
 };
 
 /// How long executing what was received before may take in one go; the command is repeated.
@@ -63,7 +64,7 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
             end_fence(job, followed).await?;
         }
     }
-    start(job).await?;
+    start(job, &host, port).await?;
     help_to_connect(job).await
 }
 
@@ -99,13 +100,30 @@ async fn change_source(job: &Job, host: &str, port: u16, beside_applier: bool) -
     job.check()?;
     let tls = &job.agent.settings.mysql_tls_dir;
     let mut lane = job.agent.mysql.command().await;
-    if beside_applier {
-        lane.change_source_beside_applier(host, port, tls)
-            .await
-            .or_refuse()
+    let changed = if beside_applier {
+        lane.change_source_beside_applier(host, port, tls).await
     } else {
-        lane.change_source(host, port, tls).await.or_refuse()
+        lane.change_source(host, port, tls).await
+    };
+    drop(lane);
+    match changed {
+        Err(error) if error.is_broken_replica() => begin_anew(job, host, port).await,
+        changed => changed.or_refuse(),
     }
+}
+
+/// Forgets a source whose relay logs are lost. They are only ever thrown away after all of them was executed; but
+/// since that cannot be seen any more, the data counts as new: what it acknowledged it has to fetch again.
+async fn begin_anew(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
+    warn!("the relay logs are lost; what was in them is fetched again");
+    let change = |memory: &mut crate::store::Memory| memory.volume = new_volume();
+    job.agent.store.change(change).await.or_refuse()?;
+    job.check()?;
+    let mut lane = job.agent.mysql.command().await;
+    lane.reset_replica_all().await.or_refuse()?;
+    job.check()?;
+    let tls = &job.agent.settings.mysql_tls_dir;
+    lane.change_source(host, port, tls).await.or_refuse()
 }
 
 async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
@@ -134,7 +152,7 @@ async fn end_fence(job: &Job, followed: Followed) -> Result<(), Refusal> {
 
 /// The receiver first: the new master may wait for this node's acknowledgements, and a former master takes up to a
 /// second to stop waiting for its own, before which its applier must not run.
-async fn start(job: &Job) -> Result<(), Refusal> {
+async fn start(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
     let status = job.status().await?;
     let Some(channel) = &status.channel else {
         return Err(precondition("the source was not taken over"));
@@ -145,7 +163,15 @@ async fn start(job: &Job) -> Result<(), Refusal> {
     }
     job.check()?;
     if channel.receiver == Service::Off {
-        lane.start_receiver().await.or_refuse()?;
+        match lane.start_receiver().await {
+            Err(error) if error.is_broken_replica() => {
+                drop(lane);
+                begin_anew(job, host, port).await?;
+                lane = job.agent.mysql.command().await;
+                lane.start_receiver().await.or_refuse()?;
+            }
+            started => started.or_refuse()?,
+        }
     }
     drop(lane);
     fence::retire_source(job, &status).await?;
