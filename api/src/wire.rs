@@ -80,6 +80,12 @@ pub enum Command {
         /// The node counts as caught up, and opens for readers, once it has executed this.
         until: GtidSet,
     },
+    /// mysqld is kept down: cut off the end of its binary log from the first transaction that `keep` lacks, keep the
+    /// bytes as a file, start fenced. Whatever comes of it, mysqld runs afterwards and is judged by its set.
+    Cut {
+        /// What must not be cut: everything the master has.
+        keep: GtidSet,
+    },
     /// Throw the data away and copy the donor's with MySQL's CLONE, then wait fenced for [`Command::Follow`].
     Clone {
         /// The node that is copied.
@@ -87,6 +93,8 @@ pub enum Command {
         /// The donor's IP address.
         address: String,
     },
+    /// End without waiting to be relieved, where the agent was told to stop: its pod stays, and MySQL runs on.
+    Leave,
 }
 
 /// What a node sends.

@@ -44,7 +44,7 @@ text_id! {
 }
 text_id! {
     /// One life of a node's data: made with an empty volume and again before a clone overwrites the data. Two
-    /// reports with the same volume speak of data that only grew in between.
+    /// reports with the same volume speak of data that only grew in between, or lost what nobody had acknowledged.
     VolumeId
 }
 

@@ -20,7 +20,8 @@
 //!    executed it: that is every acknowledged write ([`elect`]).
 //! 4. A term has at most one candidate, and the role label leaves every pod before one gets it ([`step`]).
 //! 5. A healthy master is left alone, and without a quorum nothing is done ([`evidence`], [`quorum`]).
-//! 6. A node joins the new master only with a set that the master's contains; else it is cloned ([`rejoin`]).
+//! 6. A node joins the new master only with a set that the master's contains; what a killed master has beyond that is
+//!    cut off while its server is down, else the node is cloned ([`rejoin`]).
 
 mod change;
 pub mod elect;
@@ -39,7 +40,7 @@ pub use gtid::GtidSet;
 pub use ids::{Millis, NodeId, Term, VolumeId};
 pub use observed::{
     Applier, Followed, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, ServerState, Session,
-    Switchover,
+    Switchover, Tail,
 };
 pub use plan::{Action, Decision, Plan, Report};
 pub use record::{Cause, Change, Intent, Kind, Record};

@@ -56,6 +56,13 @@ pub enum Pod {
     },
 }
 
+impl Pod {
+    /// True when the pod is gone or its deletion was asked for.
+    pub fn is_going(&self) -> bool {
+        matches!(self, Self::Missing | Self::Present { deleting: true, .. })
+    }
+}
+
 /// The connection between operator and node agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
@@ -93,8 +100,34 @@ pub struct NodeReport {
     pub stopping: bool,
     /// A clone into this node is under way; the number counts completed hundredths.
     pub cloning: Option<u8>,
+    /// What is known of transactions that the node wrote as master and that nobody acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Tail>,
     /// The MySQL server.
     pub server: Server,
+}
+
+/// The end of a former master's binary log: what it wrote and no slave acknowledged. A server that starts again
+/// commits it; as long as it is down the tail can be cut off, which spares a clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "tail")]
+pub enum Tail {
+    /// mysqld ended while it led and is kept down for a moment, until the new master's set is known.
+    Held,
+    /// These transactions were cut off. Durable, until the node leads again or is cloned.
+    Cut {
+        /// The term of the command.
+        term: Term,
+        /// The transactions.
+        transactions: GtidSet,
+        /// The file on the node's volume that keeps them.
+        file: String,
+    },
+    /// The tail, if there is one, could not be cut.
+    Refused {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The last master that a node was told to follow.

@@ -75,6 +75,15 @@ pub enum Action {
         /// What it has to execute before it counts as caught up.
         until: GtidSet,
     },
+    /// Have the node, whose mysqld is kept down, cut off the end of its binary log and start.
+    Cut {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+        /// What must not be cut: everything the master of the term has. It includes all that was ever acknowledged.
+        keep: GtidSet,
+    },
     /// Have the node throw its data away and copy another's.
     Clone {
         /// The node whose data is replaced.
@@ -87,6 +96,13 @@ pub enum Action {
         address: String,
         /// Why its own data is of no use.
         reason: String,
+    },
+    /// Have a master's agent that was told to stop leave without being relieved: only the agent is restarted.
+    Release {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
     },
     /// Tell whoever asked for a switchover what came of it, and forget the wish.
     Answer {
@@ -108,7 +124,9 @@ impl Action {
             | Self::Promote { node, .. }
             | Self::Route { node, .. }
             | Self::Follow { node, .. }
-            | Self::Clone { node, .. } => Some(node),
+            | Self::Cut { node, .. }
+            | Self::Clone { node, .. }
+            | Self::Release { node, .. } => Some(node),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! How nodes come to follow the master: by replicating on, or by a clone where their data does not lead there.
+//! How nodes come to follow the master: by replicating on, by cutting off what nobody acknowledged, or by a clone
+//! where their data does not lead there.
 
 use crate::{
     Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
-    Role, ServerState, Session, Term, resize,
+    Role, ServerState, Session, Tail, Term, resize,
 };
 
 /// The master that nodes are to follow.
@@ -80,6 +81,9 @@ fn follower(
             .push(format!("{node}: is being cloned, {percent} % done"));
         return None;
     }
+    if let Some(cut) = cut(live, leader, node) {
+        return Some(cut);
+    }
     let state = view.server()?;
     if live.stopping || live.term > leader.term {
         return None;
@@ -125,6 +129,17 @@ fn follower(
             clone(observed, node, leader, policy, reason, report)
         }
     }
+}
+
+/// A killed master is not started before it was told what to keep: started, it would commit what nobody acknowledged.
+/// Where it refuses, it starts as it is and is judged by its set.
+fn cut(live: &NodeReport, leader: Leader<'_>, node: &NodeId) -> Option<Action> {
+    let may = live.tail == Some(Tail::Held) && !live.stopping && live.term <= leader.term;
+    may.then(|| Action::Cut {
+        node: node.clone(),
+        term: leader.term,
+        keep: leader.state.executed.clone(),
+    })
 }
 
 /// True when the node needs no command; what is wrong with it all the same is noted.

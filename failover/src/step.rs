@@ -16,6 +16,14 @@ use crate::{
 /// A switchover to a node that lacks more transactions than this is refused: writes would wait for it meanwhile.
 const MOST_BEHIND: u64 = 1000;
 
+/// How long the API server may take to show the deletion of a pod whose agent was told to stop. The kubelet acts on
+/// the deletion that it was shown itself, so this covers a slow watch, not a slow cluster.
+const DELETION_SHOWS: Millis = 500;
+/// A master whose agent was told to stop though its pod stays is replaced after so long. An agent that is restarted
+/// in place leaves as soon as it is released, so this is the end of patience with one that does not: its machine may
+/// be shutting down without a word to the API server.
+const STOPPING_GRACE: Millis = 2000;
+
 /// What one operator remembers between two steps. It may be lost at any time: a new operator begins with the
 /// default and the record.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +42,8 @@ pub struct State {
     pub(crate) between_since: Option<Millis>,
     /// Why the candidate was chosen and the others were not.
     pub(crate) election: Option<(String, BTreeMap<NodeId, String>)>,
+    /// Since when the master's agent is told to stop while its pod stays.
+    pub(crate) stopping_since: Option<Millis>,
     /// The master's set when more acknowledgements were first in force, and since when they are.
     pub(crate) raise_mark: Option<(GtidSet, Millis)>,
     /// The master's set when the nodes that are to go had all confirmed their fence.
@@ -138,7 +148,21 @@ fn steady(
     watched_since: Millis,
     now: Millis,
 ) -> (Plan, Report) {
-    match evidence::judge(observed, master, policy, watched_since, now) {
+    let health = evidence::judge(observed, master, policy, watched_since, now);
+    let only_its_agent = matches!(
+        health,
+        Health::Lost {
+            cause: Cause::PodStopping,
+            ..
+        }
+    ) && !observed.nodes.get(master).is_some_and(|view| view.pod.is_going());
+    if !only_its_agent {
+        state.stopping_since = None;
+    }
+    match health {
+        Health::Lost { .. } if only_its_agent && stopping_ms(state, now) < STOPPING_GRACE => {
+            return let_agent_restart(state, observed, master, policy, now);
+        }
         Health::Lost { kind, cause } => return replace(state, observed, master, (kind, cause), policy, now),
         Health::Doubtful(note) => {
             state.begun.get_or_insert(now);
@@ -155,6 +179,36 @@ fn steady(
         answer => Vec::from_iter(answer),
     };
     plan.extend(keep(state, observed, master, policy, now, &mut report));
+    (plan, report)
+}
+
+/// How long the master's agent has been told to stop while its pod stays.
+fn stopping_ms(state: &mut State, now: Millis) -> Millis {
+    now.saturating_sub(*state.stopping_since.get_or_insert(now))
+}
+
+/// The agent is told to stop and its pod stays, so it is restarted in place, most likely with a new image. MySQL runs
+/// on, and the agent need not wait to be relieved.
+fn let_agent_restart(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    policy: &Policy,
+    now: Millis,
+) -> (Plan, Report) {
+    let since = stopping_ms(state, now);
+    let mut report = Report::of(Decision::Steady);
+    report.notes.push(format!(
+        "{master}: its agent was told to stop {since} ms ago but its pod is not being deleted; it stays the master \
+         unless that lasts {STOPPING_GRACE} ms"
+    ));
+    let mut plan = keep(state, observed, master, policy, now, &mut report);
+    if since >= DELETION_SHOWS {
+        plan.push(Action::Release {
+            node: master.clone(),
+            term: observed.record.term,
+        });
+    }
     (plan, report)
 }
 

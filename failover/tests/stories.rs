@@ -3,7 +3,8 @@
 mod world;
 
 use failover::{
-    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Term, record::acks_for,
+    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Tail, Term,
+    record::acks_for,
 };
 use world::{World, name, uuid};
 
@@ -152,6 +153,56 @@ fn a_master_that_comes_back_with_more_is_cloned_from_a_slave() {
         world.observed.record.members.get(&"db-0".into()),
         Some(&"volume-of-clone-1".into())
     );
+}
+
+#[test]
+fn a_killed_masters_tail_is_cut_and_it_follows_without_a_clone() {
+    let mut world = World::led(3, 5);
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 7);
+    world.kill_and_hold("db-0", &tail);
+    world.log.clear();
+    world.run(12);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert!(world.clones.is_empty() && matches!(world.server("db-0").role, Role::Slave { .. }));
+    let cut = world.log.iter().position(|entry| entry == "Cut db-0");
+    let promoted = world.log.iter().position(|entry| entry == "Promote db-1");
+    assert!(promoted < cut, "{:?}", world.log);
+    let tail_of = world.report_of("db-0").tail.clone();
+    assert!(matches!(tail_of, Some(Tail::Cut { transactions, .. }) if transactions == tail));
+}
+
+#[test]
+fn a_held_master_whose_set_is_needed_is_not_cut_before_somebody_leads() {
+    let mut world = World::led(3, 5);
+    world.cut("db-2", false);
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.kill_and_hold("db-0", &tail);
+    world.log.clear();
+    world.run(100);
+    assert!(
+        !world.log.contains(&"Cut db-0".to_owned()),
+        "one of three is no quorum"
+    );
+    world.start_held("db-0");
+    world.run(15);
+    assert_eq!(
+        world.master(),
+        Some("db-0".into()),
+        "it alone holds its last write, acknowledged or not"
+    );
+}
+
+#[test]
+fn a_held_master_that_refuses_to_cut_is_cloned() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Cut"];
+    let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.kill_and_hold("db-0", &tail);
+    world.run(12);
+    assert!(world.clones.is_empty());
+    world.start_held("db-0");
+    world.run(5);
+    assert_eq!(world.clones, [("db-0".into(), "db-2".into())]);
 }
 
 #[test]
@@ -338,6 +389,7 @@ fn a_single_node_leads_again_after_its_mysqld_died() {
 fn a_pod_that_is_shut_down_hands_over_first() {
     let mut world = World::led(3, 5);
     world.report_of("db-0").stopping = true;
+    world.delete_pod("db-0");
     world.log.clear();
     world.run(12);
     assert_eq!(world.master(), Some("db-1".into()));
@@ -351,6 +403,44 @@ fn a_pod_that_is_shut_down_hands_over_first() {
         fences[0], "Fence db-0",
         "the slaves go on acknowledging until the master has stopped"
     );
+}
+
+#[test]
+fn a_master_whose_agent_alone_is_restarted_is_let_go_and_stays_master() {
+    let mut world = World::led(3, 5);
+    world.report_of("db-0").stopping = true;
+    world.log.clear();
+    world.run(49);
+    assert_eq!(world.log, [""; 0], "a deletion may show a moment later");
+    world.run(100);
+    assert_eq!(world.log, ["Release db-0"]);
+    world.report_of("db-0").stopping = false;
+    world.view("db-0").session = Session::Open { heard: world.now };
+    world.run(300);
+    assert_eq!(world.observed.record.term, Term(1));
+}
+
+#[test]
+fn a_deletion_that_shows_late_is_an_orderly_handover_all_the_same() {
+    let mut world = World::led(3, 5);
+    world.report_of("db-0").stopping = true;
+    world.run(20);
+    world.delete_pod("db-0");
+    world.run(12);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.kind, Kind::Switchover);
+}
+
+#[test]
+fn an_agent_that_is_stopping_and_does_not_leave_is_relieved_after_a_grace() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Release"];
+    world.report_of("db-0").stopping = true;
+    world.run(195);
+    assert_eq!(world.observed.record.term, Term(1));
+    world.run(20);
+    assert_eq!(world.master(), Some("db-1".into()));
+    assert_eq!(world.changes.last().unwrap().intent.kind, Kind::Switchover);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     board::Board,
@@ -33,6 +33,10 @@ pub struct Agent {
     pub supervision: Supervision,
     /// Looks at the server now.
     pub probe: Asker,
+    /// Held by whoever works on the data directory's files, or starts mysqld on them.
+    pub files: Arc<Mutex<()>>,
+    /// Held by whoever settles the application's account.
+    pub accounts: Mutex<()>,
 }
 
 impl Agent {
@@ -65,6 +69,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         mysql: Arc::clone(&mysql),
         supervision: supervision.clone(),
         probe: asker,
+        files: Arc::default(),
+        accounts: Mutex::default(),
         settings,
     });
     tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));

@@ -4,12 +4,16 @@
 //! the clone and the shutdown. The report is a pure function of these. A change that matters is sent to all
 //! sessions at once; what changes all the time (sets, ages) travels with the heartbeat.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
-use failover::{Applier, GtidSet, Millis, NodeReport, Receiver, Role, Server, ServerState};
+use failover::{Applier, GtidSet, Millis, NodeReport, Receiver, Role, Server, ServerState, Tail};
 use tokio::sync::broadcast;
 
 use crate::{
+    clock,
     mysql::status::{Service, Status},
     store::Memory,
 };
@@ -40,8 +44,11 @@ pub enum Seen {
 struct Facts {
     memory: Memory,
     life: Option<Life>,
+    held: Option<Instant>,
+    locked_out: Option<Instant>,
     seen: Seen,
     stopping: bool,
+    released: bool,
     cloning: Option<u8>,
 }
 
@@ -61,8 +68,11 @@ impl Board {
         let facts = Facts {
             memory,
             life: None,
+            held: None,
+            locked_out: None,
             seen,
             stopping: false,
+            released: false,
             cloning: None,
         };
         let report = Arc::new(report(&facts));
@@ -95,16 +105,35 @@ impl Board {
         self.lock().0.life
     }
 
-    /// The process ended or never was.
-    pub fn down(&self, cause: String) {
-        self.update(|facts| (facts.life, facts.seen) = (None, Seen::Down { cause }));
+    /// The process ended or never was. `held`: the supervisor keeps it down.
+    pub fn down(&self, cause: String, held: bool) {
+        self.update(|facts| {
+            (facts.life, facts.seen) = (None, Seen::Down { cause });
+            facts.held = held.then(|| facts.held.unwrap_or_else(clock::now));
+            facts.locked_out = None;
+        });
+    }
+
+    /// Nobody can log in to mysqld since then; it is reported as a server that answers nothing.
+    pub fn locked_out(&self, since: Option<Instant>) {
+        self.update(|facts| facts.locked_out = since.filter(|_| facts.life.is_some()));
+    }
+
+    /// For how long mysqld has been kept down; `None` where it is not.
+    pub fn held_ms(&self) -> Option<Millis> {
+        self.lock().0.held.map(clock::millis_since)
+    }
+
+    /// How many listen to the urgent reports.
+    pub fn listeners(&self) -> usize {
+        self.urgent.receiver_count()
     }
 
     /// A process was started.
     pub fn started(&self, life: Life) {
         self.update(|facts| {
             if facts.life != Some(life) {
-                (facts.life, facts.seen) = (Some(life), Seen::Starting);
+                (facts.life, facts.held, facts.seen) = (Some(life), None, Seen::Starting);
             }
         });
     }
@@ -131,6 +160,17 @@ impl Board {
     /// The pod was told to stop.
     pub fn stopping(&self) {
         self.update(|facts| facts.stopping = true);
+    }
+
+    /// An agent that was told to stop need not wait to be relieved.
+    pub fn release(&self) {
+        let facts = &mut self.lock().0;
+        facts.released = facts.stopping;
+    }
+
+    /// True once [`Board::release`] was called on a stopping agent.
+    pub fn is_released(&self) -> bool {
+        self.lock().0.released
     }
 
     fn update(&self, change: impl FnOnce(&mut Facts)) {
@@ -162,11 +202,18 @@ fn report(facts: &Facts) -> NodeReport {
         }),
         stopping: facts.stopping,
         cloning: facts.cloning,
+        tail: match facts.held {
+            Some(_) => Some(Tail::Held),
+            None => memory.tail.clone(),
+        },
         server: match &facts.seen {
             Seen::Down { cause } => Server::Down { cause: cause.clone() },
             Seen::Starting => Server::Starting,
             Seen::Hung { silent_ms } => Server::Hung {
                 silent_ms: *silent_ms,
+            },
+            Seen::Up(_) if let Some(since) = facts.locked_out => Server::Hung {
+                silent_ms: clock::millis_since(since),
             },
             Seen::Up(status) => Server::Up(Box::new(ServerState {
                 uuid: status.uuid.clone(),
@@ -266,6 +313,7 @@ mod tests {
             fenced: None,
             followed: None,
             promoted: None,
+            tail: None,
         }
     }
 
@@ -283,7 +331,7 @@ mod tests {
         let mut told = board.watch();
         board.started((7, 1));
         board.seen((7, 1), up(1, true));
-        board.down("killed".to_owned());
+        board.down("killed".to_owned(), false);
         board.started((8, 2));
         board.seen((7, 1), up(1, true));
         let servers: Vec<Server> = std::iter::from_fn(|| told.try_recv().ok())

@@ -1,34 +1,37 @@
 //! What follows from a settled role without a command: a slave that has caught up is opened for readers, a master
-//! keeps the application's account and frees commits whose acknowledgement was lost.
+//! forgets its former source, keeps the application's account and frees commits whose acknowledgement was lost.
 //!
 //! It must not decide about roles; everything it does is checked again where it is carried out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use failover::{NodeReport, Role, Server, Term};
 use tokio::{
-    fs,
     sync::mpsc,
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tracing::{info, warn};
 
-use crate::{
-    agent::Agent,
-    clock,
-    executor::Order,
-    mysql::{Error, Lane},
-};
+use crate::{account, agent::Agent, clock, executor::Order, mysql::Lane};
 
-/// MySQL's answer to a wrong password.
-const ACCESS_DENIED: u16 = 1045;
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
+
+/// A killed master is kept down for so long at most while an operator is connected: a failover without it takes less,
+/// and one that needs its data must not wait longer.
+const HELD_MS: u64 = 3000;
+/// A new master forgets its former source after so long: it costs tens of milliseconds of the disk's time, which the
+/// first writes need more.
+const FORGET_AFTER_MS: u64 = 2000;
 
 /// What runs while the node is master in one term.
 struct Mastership {
     term: Term,
+    since: Instant,
     account: JoinHandle<()>,
 }
 
@@ -39,6 +42,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
     let mut changes = agent.board.watch();
     let mut mastership: Option<Mastership> = None;
     let mut certificates = clock::changed_at(&agent.settings.tls_dir.join("tls.crt"));
+    let mut held_since: Option<Instant> = None;
     let mut turn: u64 = 0;
     loop {
         tokio::select! {
@@ -46,7 +50,24 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
             _ = changes.recv() => {}
         }
         let report = agent.board.report();
-        if wants_opening(&report) && executor.try_send(Order::Open).is_err() {
+        let rests = mastership
+            .as_ref()
+            .is_some_and(|held| clock::millis_since(held.since) > FORGET_AFTER_MS)
+            && agent
+                .board
+                .status()
+                .is_some_and(|status| status.channel.is_some());
+        if (rests || wants_settling(&report)) && executor.try_send(Order::Settle).is_err() {
+            warn!("the executor takes no orders");
+        }
+        let held = agent.board.held_ms().is_some() && agent.board.listeners() > 1;
+        let waiting = held.then(|| *held_since.get_or_insert_with(clock::now));
+        if waiting.is_none() {
+            held_since = None;
+        }
+        if waiting.is_some_and(|since| clock::millis_since(since) > HELD_MS)
+            && executor.try_send(Order::StartUncut).is_err()
+        {
             warn!("the executor takes no orders");
         }
         keep_mastership(&agent, &mut mastership, leads(&report));
@@ -56,7 +77,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
     }
 }
 
-fn wants_opening(report: &NodeReport) -> bool {
+fn wants_settling(report: &NodeReport) -> bool {
     matches!(&report.server, Server::Up(state)
         if !state.open && matches!(state.role, Role::Slave { caught_up: true, .. }))
 }
@@ -82,17 +103,14 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
         let agent = Arc::clone(agent);
         *held = Some(Mastership {
             term,
+            since: clock::now(),
             account: tokio::spawn(serve_mastership(agent, term)),
         });
     }
 }
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
-    await_acknowledgers(&agent).await;
-    while let Err(error) = keep_account(&agent).await {
-        warn!(error = %error, "the application account is not settled yet");
-        sleep(Duration::from_secs(1)).await;
-    }
+    account::keep(&agent).await;
     let mut lane = Lane::root(&agent.settings.mysql_socket);
     let mut waiting_since = None;
     loop {
@@ -110,60 +128,6 @@ async fn serve_mastership(agent: Arc<Agent>, term: Term) {
             waiting_since = None;
         }
     }
-}
-
-/// A statement about accounts locks the list of accounts while it waits for an acknowledgement, and no slave can log
-/// in meanwhile to give it: measured, it hangs for ever. So the slaves must be there first.
-async fn await_acknowledgers(agent: &Agent) {
-    loop {
-        let wanted = agent
-            .board
-            .status()
-            .map_or(1, |status| if status.source_on { status.acks } else { 0 });
-        let there = agent.mysql.side().await.acknowledgers().await;
-        match there {
-            Ok(there) if there >= wanted => return,
-            _ => sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// Why the account is not as it should be.
-#[derive(Debug, thiserror::Error)]
-enum AccountError {
-    #[error("the account's Secret cannot be read: {0}")]
-    Secret(#[from] std::io::Error),
-    #[error(transparent)]
-    Mysql(#[from] Error),
-}
-
-async fn keep_account(agent: &Agent) -> Result<(), AccountError> {
-    let directory = &agent.settings.account_dir;
-    let user = fs::read_to_string(directory.join("username")).await?;
-    let password = fs::read_to_string(directory.join("password")).await?;
-    let (user, password) = (user.trim(), password.trim());
-    let mut lane = Lane::root(&agent.settings.mysql_socket);
-    if !lane.account_exists(user).await? {
-        lane.create_account(user, password).await?;
-        lane.grant_use(user).await?;
-        for schema in ["mysql", "sys", "ddb"] {
-            lane.revoke_system(user, schema).await?;
-        }
-        lane.grant_list(user).await?;
-        info!(user, "the application account is made");
-    }
-    let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
-    if application
-        .ping()
-        .await
-        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
-    {
-        lane.set_password(user, password).await?;
-        info!(user, "the application account has its new password");
-    }
-    application.close().await;
-    lane.close().await;
-    Ok(())
 }
 
 async fn reload_certificates(agent: &Agent, known: &mut Option<std::time::SystemTime>) {

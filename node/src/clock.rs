@@ -25,6 +25,13 @@ pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(now())
 }
 
+/// Seconds since 1970 by the machine's clock, for names that people read; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the agent's one clock")]
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// When the file was last changed; `None` where there is none.
 pub fn changed_at(path: &std::path::Path) -> Option<SystemTime> {
     std::fs::metadata(path).ok()?.modified().ok()

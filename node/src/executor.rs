@@ -1,6 +1,8 @@
 //! Takes commands from all sessions and carries them out one after the other.
 //!
-//! The term is stored durably before a command acts; an older one is refused. A fence cancels what is running
+//! The term is stored durably before a command acts; an older one is refused. Only a fence acts at once and stores
+//! its term together with its confirmation: before that nobody relies on it, and what it did is the node's safe
+//! state. A fence cancels what is running
 //! (except a clone, beside which it runs) and empties the queue; so does a newer term. Equal commands that wait or
 //! run share one outcome.
 
@@ -42,8 +44,10 @@ pub enum Order {
         /// Where the outcome goes.
         answers: Answers,
     },
-    /// Let readers in if the node is a slave that has caught up; asked for by the caretaker.
-    Open,
+    /// Do what follows from the role and nobody waits for; asked for by the caretaker.
+    Settle,
+    /// Start mysqld that is kept down, because nobody said what to do with it; asked for by the caretaker.
+    StartUncut,
 }
 
 #[derive(Debug)]
@@ -56,7 +60,8 @@ struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Work {
     Command(Term, Command),
-    Open,
+    Settle,
+    StartUncut,
 }
 
 struct Running {
@@ -68,6 +73,8 @@ struct Running {
 
 struct Executor {
     agent: Arc<Agent>,
+    /// The highest term of any command so far, stored or not yet.
+    term: Term,
     queue: VecDeque<(Work, Vec<Asked>)>,
     running: Option<Running>,
     /// A clone runs beside the queue, because a fence must not wait for it and must not end it half-way.
@@ -79,6 +86,7 @@ pub fn start(agent: &Arc<Agent>) -> mpsc::Sender<Order> {
     let (sender, orders) = mpsc::channel(256);
     let executor = Executor {
         agent: Arc::clone(agent),
+        term: Term::default(),
         queue: VecDeque::new(),
         running: None,
         cloning: None,
@@ -107,36 +115,27 @@ impl Executor {
     }
 
     async fn take(&mut self, order: Order) {
-        let Order::Command {
-            id,
-            term,
-            command,
-            answers,
-        } = order
-        else {
-            if !self.queue.iter().any(|(work, _)| *work == Work::Open) {
-                self.queue.push_back((Work::Open, Vec::new()));
-            }
-            return;
+        let (id, term, command, answers) = match order {
+            Order::Command {
+                id,
+                term,
+                command,
+                answers,
+            } => (id, term, command, answers),
+            Order::Settle => return self.enqueue_own(Work::Settle),
+            Order::StartUncut => return self.enqueue_own(Work::StartUncut),
         };
         let asked = Asked {
             id,
             answers,
             since: clock::now(),
         };
-        let known = self.agent.store.get().await.term;
+        let known = self.agent.store.get().await.term.max(self.term);
         if term < known {
             warn!(%term, %known, ?command, "refused: stale term");
             return Self::answer(vec![asked], Err(Refusal::StaleTerm { current: known }));
         }
-        if let Err(error) = self
-            .agent
-            .store
-            .change(|memory| memory.term = memory.term.max(term))
-            .await
-        {
-            return Self::answer(vec![asked], Err(commands::failed(&error)));
-        }
+        self.term = term;
         let work = Work::Command(term, command);
         if (is_fence(&work) || term > known)
             && self.running.as_ref().is_none_or(|running| running.work != work)
@@ -148,7 +147,23 @@ impl Executor {
                 self.cancel_running().await;
             }
         }
+        if !is_fence(&work)
+            && let Err(error) = self
+                .agent
+                .store
+                .change(|memory| memory.term = memory.term.max(term))
+                .await
+        {
+            return Self::answer(vec![asked], Err(commands::failed(&error)));
+        }
         self.enqueue(work, asked);
+    }
+
+    fn enqueue_own(&mut self, work: Work) {
+        let runs = self.running.as_ref().is_some_and(|running| running.work == work);
+        if !runs && !self.queue.iter().any(|(queued, _)| *queued == work) {
+            self.queue.push_back((work, Vec::new()));
+        }
     }
 
     /// What overtakes cancels everything but a fence that is as good: one broken off would end in a kill.
@@ -208,14 +223,16 @@ impl Executor {
         let cancel = CancellationToken::new();
         let (term, name) = match &work {
             Work::Command(term, command) => (*term, commands::name(command)),
-            Work::Open => (Term::default(), "open"),
+            Work::Settle => (Term::default(), "settle"),
+            Work::StartUncut => (Term::default(), "start uncut"),
         };
         let job = Job::new(Arc::clone(&self.agent), term, cancel.clone(), beside_clone);
         let todo = work.clone();
         let task = async move {
             match todo {
                 Work::Command(_, command) => commands::carry_out(&job, command).await,
-                Work::Open => commands::follow::open(&job).await,
+                Work::Settle => commands::settle::settle(&job).await,
+                Work::StartUncut => commands::cut::start_uncut(&job).await,
             }
         };
         let task = tokio::spawn(task.instrument(info_span!("command", command = name, %term)));

@@ -11,7 +11,9 @@
 //! The agent takes no decision about who leads. What it guards by itself: a term is durable before a command of it
 //! acts, an older term is refused, a fence overtakes everything, and mysqld is never opened but by a command.
 
+pub mod account;
 pub mod agent;
+pub mod binlog;
 pub mod board;
 pub mod caretaker;
 pub mod clock;
@@ -26,6 +28,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod supervision;
+pub mod tails;
 pub mod tls;
 
 pub use agent::run;

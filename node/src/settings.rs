@@ -29,6 +29,9 @@ pub struct Settings {
     /// Durable state.
     #[arg(long, hide = true, env = "DDB_AGENT_DIR", default_value = api::names::AGENT_DIR)]
     pub agent_dir: PathBuf,
+    /// mysqld's data directory; the agent touches it only while mysqld is kept down.
+    #[arg(long, hide = true, env = "DDB_MYSQL_DATA_DIR", default_value = api::names::MYSQL_DATA_DIR)]
+    pub mysql_data_dir: PathBuf,
     /// mysqld's socket.
     #[arg(long, hide = true, env = "DDB_MYSQL_SOCKET", default_value = api::names::MYSQL_SOCKET)]
     pub mysql_socket: PathBuf,

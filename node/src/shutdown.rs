@@ -1,5 +1,5 @@
 //! What happens when the pod is told to stop: a master says so and goes on serving until it has been fenced or time
-//! is up; a slave stops acknowledging and leaves. Then mysqld may be ended cleanly, if nothing can wait in it.
+//! is up, or until the operator says that only the agent is restarted; a slave stops acknowledging and leaves. Then mysqld may be ended cleanly, if nothing can wait in it.
 
 use std::{io, time::Duration};
 
@@ -46,6 +46,10 @@ async fn hand_over(agent: &Agent) {
     info!("told to stop: waiting to be relieved");
     let end = clock::now() + HANDOVER;
     while matches!(role(agent), Some(Role::Master { .. })) {
+        if agent.board.is_released() {
+            info!("only the agent is restarted; mysqld goes on as master");
+            return;
+        }
         if clock::left(end).is_zero() {
             warn!("nobody relieved this master in time; its mysqld will be killed, not shut down");
             return;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use failover::{GtidSet, NodeId, Term, VolumeId};
+use failover::{GtidSet, NodeId, Tail, Term, VolumeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -30,6 +30,9 @@ pub struct Memory {
     pub followed: Option<Followed>,
     /// The promotion record: when it was last told to lead.
     pub promoted: Option<Promoted>,
+    /// What came of the last cut; none since the node leads again or was cloned.
+    #[serde(default)]
+    pub tail: Option<Tail>,
 }
 
 /// A master to follow.
@@ -113,6 +116,7 @@ pub fn open(directory: &Path) -> Result<Memory, StoreError> {
                 fenced: None,
                 followed: None,
                 promoted: None,
+                tail: None,
             };
             write(&path, &memory).map_err(disk)?;
             Ok(memory)

@@ -51,6 +51,16 @@ impl Supervision {
         self.ask(&Request::AllowTerm { allowed }).await
     }
 
+    /// Says whether mysqld stays down after its next unclean end. True, durably, before it leads.
+    pub async fn hold_after_end(&self, hold: bool) -> Result<(), SupervisionError> {
+        self.ask(&Request::HoldAfterEnd { hold }).await
+    }
+
+    /// Starts mysqld after it was kept down.
+    pub async fn start(&self) -> Result<(), SupervisionError> {
+        self.ask(&Request::Start).await
+    }
+
     async fn ask(&self, request: &Request) -> Result<(), SupervisionError> {
         let exchange = async {
             let mut lines = self.send(request).await?;
@@ -80,9 +90,10 @@ impl Supervision {
     pub async fn follow(self, board: Arc<Board>, life: watch::Sender<Option<Life>>) {
         loop {
             let error = self.stream(&board, &life).await;
-            board.down(format!(
-                "The supervisor of the MySQL container cannot be reached: {error}."
-            ));
+            board.down(
+                format!("The supervisor of the MySQL container cannot be reached: {error}."),
+                false,
+            );
             life.send_replace(None);
             sleep(Duration::from_millis(50)).await;
         }
@@ -108,6 +119,7 @@ impl Supervision {
     }
 
     fn happened(&self, state: State, first: bool, board: &Board, life: &watch::Sender<Option<Life>>) {
+        let mut held = false;
         let cause = match state {
             State::Running { pid, starts } => {
                 info!(pid, starts, "mysqld runs");
@@ -119,12 +131,16 @@ impl Supervision {
                 return;
             }
             State::Preparing => "The data directory is being prepared.".to_owned(),
+            State::Ending => "mysqld is dying.".to_owned(),
             State::Exited { how } => format!("mysqld {how}."),
-            State::Held => "mysqld is kept down as asked.".to_owned(),
+            State::Held { how } => {
+                held = true;
+                format!("{how}; it is kept down until it is known what the new master has.")
+            }
             State::Failed { why } => why,
         };
-        warn!(cause, "mysqld is down");
-        board.down(cause);
+        warn!(cause, held, "mysqld is down");
+        board.down(cause, held);
         life.send_replace(None);
     }
 

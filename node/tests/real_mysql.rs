@@ -8,186 +8,23 @@
 mod support;
 
 use std::{
-    path::PathBuf,
-    process::Command as Process,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use api::wire::{Command, Refusal};
-use failover::{GtidSet, Receiver, Role, Server, Term};
-use sqlx::{AssertSqlSafe, Row, raw_sql};
-use support::{Node, Operator, certificates, is_caught_up, now, programs, up};
+use failover::{GtidSet, Receiver, Role, Server, Tail, Term};
+use sqlx::raw_sql;
+use support::{
+    Operator,
+    cluster::{Cluster, assert_holds, fence, follow, is_down, load, signal, wait_for_account},
+    is_caught_up, now, up,
+};
 use tokio::time::sleep;
-
-fn signal(pid: impl std::fmt::Display, signal: &str) {
-    assert!(
-        Process::new("kill")
-            .args([signal, &pid.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-fn fence(orderly: bool) -> Command {
-    Command::Fence {
-        orderly,
-        deadline_ms: 2000,
-    }
-}
-
-fn follow(node: &Node, until: &GtidSet) -> Command {
-    Command::Follow {
-        source: node.name.as_str().into(),
-        address: node.address(),
-        until: until.clone(),
-    }
-}
-
-fn is_down(report: &failover::NodeReport) -> bool {
-    matches!(report.server, Server::Down { .. })
-}
-
-struct Cluster {
-    root: PathBuf,
-    tls: PathBuf,
-    nodes: Vec<Node>,
-    operators: Vec<Operator>,
-}
-
-impl Cluster {
-    async fn start() -> Option<Self> {
-        let (mysqld, supervisor) = match programs() {
-            Ok(found) => found,
-            Err(reason) => {
-                println!("SKIPPED: {reason}");
-                return None;
-            }
-        };
-        let root = std::env::temp_dir().join(format!("ddb-real-{}", std::process::id()));
-        let tls = root.join("tls");
-        certificates(&tls);
-        let begun = now();
-        let nodes: Vec<Node> = ["a", "b", "c"]
-            .iter()
-            .map(|name| Node::start(&root, name, &tls, &mysqld, &supervisor))
-            .collect();
-        let mut operators = Vec::new();
-        for node in &nodes {
-            operators.push(Operator::connect(node, &tls, "operator").await.unwrap());
-        }
-        for operator in &operators {
-            operator.until("up", |report| up(report).is_some()).await;
-        }
-        println!(
-            "three nodes initialised and up: {} ms",
-            begun.elapsed().as_millis()
-        );
-        Some(Self {
-            root,
-            tls,
-            nodes,
-            operators,
-        })
-    }
-
-    async fn fence_all(&mut self, term: u64) {
-        for at in 0..3 {
-            let what = format!("fence {} (idle)", self.nodes[at].name);
-            self.operators[at].done(&what, term, fence(false)).await;
-        }
-    }
-
-    async fn make_first_master(&mut self) {
-        self.fence_all(1).await;
-        let promote = Command::Promote {
-            acks: 1,
-            requires: GtidSet::new(),
-        };
-        self.operators[0].done("promote a", 1, promote).await;
-        let until = self.operators[0].state().executed;
-        for slave in [1, 2] {
-            let command = follow(&self.nodes[0], &until);
-            self.operators[slave].done("follow a", 1, command).await;
-        }
-        for slave in [1, 2] {
-            self.operators[slave].until("caught up", is_caught_up).await;
-        }
-    }
-}
-
-/// Writes rows through the application's account until told to stop; returns the numbers acknowledged.
-async fn load(node: &Node, first: u64, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<u64>> {
-    let mut connection = node.app().await.unwrap();
-    tokio::spawn(async move {
-        let mut acknowledged = Vec::new();
-        for number in first.. {
-            let sql = format!("INSERT INTO t.r (n) VALUES ({number})");
-            if stop.load(Ordering::Relaxed)
-                || raw_sql(AssertSqlSafe(sql))
-                    .execute(&mut connection)
-                    .await
-                    .is_err()
-            {
-                return acknowledged;
-            }
-            acknowledged.push(number);
-        }
-        acknowledged
-    })
-}
-
-async fn rows(node: &Node) -> Vec<u64> {
-    let rows = raw_sql("SELECT n FROM t.r ORDER BY n")
-        .fetch_all(&mut node.root().await)
-        .await
-        .unwrap();
-    rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
-}
-
-async fn assert_holds(node: &Node, acknowledged: &[u64]) {
-    let rows = rows(node).await;
-    let missing: Vec<&u64> = acknowledged
-        .iter()
-        .filter(|number| !rows.contains(number))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "{} lacks acknowledged rows {missing:?}",
-        node.name
-    );
-}
-
-async fn wait_for_account(node: &Node) {
-    let begun = now();
-    loop {
-        // The grant that marks the account as complete is the last one.
-        let shown = raw_sql("SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y'");
-        if shown
-            .fetch_optional(&mut node.root().await)
-            .await
-            .unwrap()
-            .is_some()
-            && node.app().await.is_ok()
-        {
-            println!("application account after {} ms", begun.elapsed().as_millis());
-            return;
-        }
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "no application account"
-        );
-        sleep(Duration::from_millis(20)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_lives_through_failover_rejoin_and_handover() {
-    let Some(mut cluster) = Cluster::start().await else {
+    let Some(mut cluster) = Cluster::start("real").await else {
         return;
     };
     cluster.make_first_master().await;
@@ -217,9 +54,7 @@ async fn a_cluster_lives_through_failover_rejoin_and_handover() {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
     drop(written);
-    let root = cluster.root.clone();
-    drop(cluster);
-    std::fs::remove_dir_all(root).unwrap();
+    cluster.end();
 }
 
 async fn refuses_what_it_must(cluster: &mut Cluster) {
@@ -272,7 +107,16 @@ async fn refuses_what_it_must(cluster: &mut Cluster) {
 async fn agent_restart_changes_nothing(cluster: &mut Cluster) {
     for at in [0, 1] {
         let before = cluster.operators[at].state().role;
-        signal(cluster.nodes[at].agent.id(), "-KILL");
+        if at == 0 {
+            // A master waits to be relieved, until the operator says that only its agent is restarted.
+            signal(cluster.nodes[at].agent.id(), "-TERM");
+            cluster.operators[at]
+                .until("stopping", |report| report.stopping)
+                .await;
+            cluster.operators[at].done("leave", 1, Command::Leave).await;
+        } else {
+            signal(cluster.nodes[at].agent.id(), "-KILL");
+        }
         cluster.nodes[at].agent.wait().unwrap();
         cluster.nodes[at].restart_agent();
         cluster.operators[at] = Operator::connect(&cluster.nodes[at], &cluster.tls, "operator")
@@ -391,6 +235,7 @@ async fn rejoin_old_master(cluster: &mut Cluster, written: &[u64]) {
 
 async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let before = cluster.operators[0].report().volume;
+    let uuid = cluster.operators[0].state().uuid;
     let clone = Command::Clone {
         donor: "slave".into(),
         address: cluster.nodes[2].address(),
@@ -403,6 +248,11 @@ async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let report = cluster.operators[0].report();
     assert!(report.volume != before && report.cloning.is_none(), "{report:?}");
     assert_eq!(cluster.operators[0].state().role, Role::Idle);
+    assert_ne!(
+        cluster.operators[0].state().uuid,
+        uuid,
+        "no number is given twice"
+    );
     let until = cluster.operators[1].state().executed;
     let command = follow(&cluster.nodes[1], &until);
     cluster.operators[0].done("follow after clone", 2, command).await;
@@ -514,12 +364,17 @@ async fn hung_commit_is_never_acknowledged(cluster: &mut Cluster) {
     assert!(waiting > 0, "the write waits");
     cluster.operators[0]
         .done(
-            "fence of a master with a waiting commit (killed, booted)",
+            "fence of a master with a waiting commit (killed, held)",
             4,
             fence(false),
         )
         .await;
     assert!(!hung.await.unwrap(), "an unreplicated write was acknowledged");
+    let fenced = cluster.operators[0].report();
+    assert_eq!((fenced.tail, fenced.fenced), (Some(Tail::Held), Some(Term(4))));
+    cluster.operators[0]
+        .until("up", |report| up(report).is_some())
+        .await;
     let state = cluster.operators[0].state();
     assert_eq!((state.role.clone(), state.open), (Role::Idle, false));
     assert_eq!(cluster.operators[0].report().fenced, Some(Term(4)));

@@ -242,6 +242,7 @@ impl Machine {
                 source: name(told.source),
             }),
             stopping: self.agent.stopping,
+            tail: None,
             cloning: self.agent.cloning.as_ref().map(|_| 50),
             server: match &self.server {
                 None => Said::Down {

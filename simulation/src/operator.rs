@@ -151,6 +151,10 @@ fn key_of(action: &Action) -> Key {
         Action::Route { term, .. } => ("route", node, term.0),
         Action::Follow { term, .. } => ("follow", node, term.0),
         Action::Clone { term, .. } => ("clone", node, term.0),
+        // Not modelled: a killed server starts at once with its tail and is judged by its set, as where a cut is
+        // refused; an agent ends without waiting to be relieved.
+        Action::Cut { term, .. } => ("cut", node, term.0),
+        Action::Release { term, .. } => ("release", node, term.0),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    hold::Marker,
     protocol::{Reply, Request, State},
     server::Event,
 };
@@ -55,27 +56,32 @@ impl Watchers {
 }
 
 /// Listens at `path`, replacing what an earlier life left there, and passes requests to `events`.
-pub fn listen(path: &Path, watchers: &Watchers, events: &Sender<Event>) -> io::Result<()> {
+pub fn listen(path: &Path, marker: &Marker, watchers: &Watchers, events: &Sender<Event>) -> io::Result<()> {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         return Err(error);
     }
     let listener = UnixListener::bind(path)?;
-    let (watchers, events) = (watchers.clone(), events.clone());
+    let (marker, watchers, events) = (marker.clone(), watchers.clone(), events.clone());
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let (watchers, events) = (watchers.clone(), events.clone());
+            let (marker, watchers, events) = (marker.clone(), watchers.clone(), events.clone());
             thread::spawn(move || {
                 // A client that goes away is an ordinary end.
-                let _ = serve(&stream, &watchers, &events);
+                let _ = serve(&stream, &marker, &watchers, &events);
             });
         }
     });
     Ok(())
 }
 
-fn serve(stream: &UnixStream, watchers: &Watchers, events: &Sender<Event>) -> io::Result<()> {
+fn serve(
+    stream: &UnixStream,
+    marker: &Marker,
+    watchers: &Watchers,
+    events: &Sender<Event>,
+) -> io::Result<()> {
     let mut answers = stream.try_clone()?;
     // Shared by all handles of the socket: the state machine must never wait for a reader.
     stream.set_write_timeout(Some(std::time::Duration::from_millis(50)))?;
@@ -84,6 +90,12 @@ fn serve(stream: &UnixStream, watchers: &Watchers, events: &Sender<Event>) -> io
             Ok(Request::Watch) => {
                 answers.write_all(&line(&Reply::Done))?;
                 watchers.add(stream.try_clone()?)?;
+            }
+            // The disk may be frozen, so it is written here and not by the state machine.
+            Ok(Request::HoldAfterEnd { hold: true }) if let Err(error) = marker.set() => {
+                answers.write_all(&line(&Reply::Refused {
+                    message: error.to_string(),
+                }))?;
             }
             Ok(request) => {
                 let (done, wait) = std::sync::mpsc::channel();

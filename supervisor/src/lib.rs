@@ -13,6 +13,8 @@
 
 pub mod clock;
 pub mod control;
+pub mod death;
+pub mod hold;
 pub mod install;
 pub mod log;
 pub mod prepare;

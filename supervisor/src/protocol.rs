@@ -15,8 +15,14 @@ pub enum Request {
     Kill,
     /// SIGKILL mysqld and keep it down.
     Hold,
-    /// Start mysqld again after [`Request::Hold`] or after a failure.
+    /// Start mysqld again after [`State::Held`] or after a failure.
     Start,
+    /// Whether mysqld stays down after its next end that is no clean one, also when the supervisor ends with it; each
+    /// start ends this. For a server that leads: started again it commits what no slave acknowledged.
+    HoldAfterEnd {
+        /// The answer.
+        hold: bool,
+    },
     /// Whether mysqld may be ended by SIGTERM from now on. It may not after each start until this says so, because
     /// a clean shutdown acknowledges commits that no slave holds.
     AllowTerm {
@@ -31,7 +37,7 @@ pub enum Request {
 pub enum Reply {
     /// The request was carried out.
     Done,
-    /// The line was no request.
+    /// The line was no request, or the disk refused.
     Refused {
         /// Why.
         message: String,
@@ -56,13 +62,18 @@ pub enum State {
         /// How often mysqld was started since the supervisor began, this time included.
         starts: u64,
     },
+    /// The process runs no more of its code, but the kernel has not yet freed what it held.
+    Ending,
     /// The process ended; it is started again by itself.
     Exited {
         /// How it ended, in words, with the last error of its log.
         how: String,
     },
     /// The process is kept down until [`Request::Start`].
-    Held,
+    Held {
+        /// How it ended.
+        how: String,
+    },
     /// Nothing is tried any more until [`Request::Start`]: the sentence says what is wrong and what to do.
     Failed {
         /// The sentence.

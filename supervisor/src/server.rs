@@ -29,6 +29,8 @@ use signal_hook::{
 use crate::{
     clock,
     control::{self, Watchers},
+    death,
+    hold::Marker,
     log::{self, LastError, say},
     prepare::{self, Prepared},
     protocol::{Request, State},
@@ -76,6 +78,8 @@ pub struct Settings {
 pub enum Event {
     /// The supervisor got a signal.
     Signal(i32),
+    /// This process has begun to die.
+    Dying(Pid),
     /// A client asks; the sender is told when it was carried out.
     Request(Request, Sender<()>),
 }
@@ -95,11 +99,14 @@ struct Child {
 
 struct Server {
     settings: Settings,
+    events: Sender<Event>,
     watchers: Watchers,
     child: Option<Child>,
     starts: u64,
     short_lives: u32,
     term_allowed: bool,
+    hold_after_end: bool,
+    marker: Marker,
     held: bool,
     /// When mysqld is to be started again.
     start_at: Option<Instant>,
@@ -125,20 +132,30 @@ pub fn run(settings: Settings) -> io::Result<()> {
     if let Some(parent) = settings.socket.parent() {
         fs::create_dir_all(parent)?;
     }
-    control::listen(&settings.socket, &watchers, &sender)?;
+    let marker = Marker::of(&settings.datadir);
+    control::listen(&settings.socket, &marker, &watchers, &sender)?;
     let mut server = Server {
         settings,
+        events: sender,
         watchers,
         child: None,
         starts: 0,
         short_lives: 0,
         term_allowed: false,
-        held: false,
+        hold_after_end: false,
+        held: marker.is_set(),
+        marker,
         start_at: None,
         kill_at: None,
         leave_at: None,
     };
-    server.prepare();
+    if server.held {
+        server.watchers.publish(State::Held {
+            how: "mysqld led when it ended, with its supervisor".to_owned(),
+        });
+    } else {
+        server.prepare();
+    }
     server.serve(&events);
     Ok(())
 }
@@ -159,6 +176,12 @@ impl Server {
             match events.recv_timeout(wait) {
                 Ok(Event::Signal(SIGCHLD)) => self.reap(),
                 Ok(Event::Signal(_)) => self.leave(),
+                Ok(Event::Dying(pid)) => {
+                    let serves = |child: &Child| child.pid == pid && child.purpose == Purpose::Serve;
+                    if self.child.as_ref().is_some_and(serves) {
+                        self.watchers.publish(State::Ending);
+                    }
+                }
                 Ok(Event::Request(request, done)) => {
                     self.obey(&request);
                     // A client that went away does not need to know.
@@ -193,6 +216,12 @@ impl Server {
         match request {
             Request::Watch => {}
             Request::AllowTerm { allowed } => self.term_allowed = *allowed,
+            Request::HoldAfterEnd { hold } => {
+                self.hold_after_end = *hold && self.child.is_some();
+                if !self.hold_after_end && !self.held {
+                    self.clear_marker();
+                }
+            }
             Request::Kill => {
                 say("SIGKILL to mysqld as asked");
                 self.short_lives = 0;
@@ -203,7 +232,9 @@ impl Server {
                 self.start_at = None;
                 match self.child {
                     Some(_) => self.signal(Signal::SIGKILL),
-                    None => self.watchers.publish(State::Held),
+                    None => self.watchers.publish(State::Held {
+                        how: "mysqld is kept down as asked".to_owned(),
+                    }),
                 }
             }
             Request::Start => {
@@ -271,6 +302,14 @@ impl Server {
     fn ended(&mut self, status: WaitStatus) {
         let Some(child) = self.child.take() else { return };
         self.kill_at = None;
+        // Status 16 is the wanted end of RESTART and CLONE.
+        let clean = matches!(status, WaitStatus::Exited(_, 0 | 16));
+        self.held |= self.hold_after_end && !clean;
+        if matches!(status, WaitStatus::Exited(_, 16))
+            && let Err(error) = prepare::forget_uuid(&self.settings.datadir)
+        {
+            say(&format!("the server keeps its UUID: {error}"));
+        }
         let mut how = match status {
             WaitStatus::Exited(_, code) => format!("exited with status {code}"),
             WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
@@ -288,7 +327,9 @@ impl Server {
         }
         match child.purpose {
             Purpose::Initialise => self.initialised(&status, &how),
-            Purpose::Serve if self.held => self.watchers.publish(State::Held),
+            Purpose::Serve if self.held => self.watchers.publish(State::Held {
+                how: format!("mysqld {how}"),
+            }),
             Purpose::Serve
                 if error.is_some_and(|text| WRONG_VERSION.iter().any(|code| text.contains(code))) =>
             {
@@ -373,12 +414,22 @@ impl Server {
             command.arg(format!("--report-host={host}"));
         }
         self.term_allowed = false;
+        self.hold_after_end = false;
+        self.clear_marker();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
             self.watchers.publish(State::Running {
                 pid: pid.as_raw(),
                 starts: self.starts,
             });
+        }
+    }
+
+    fn clear_marker(&self) {
+        if let Err(error) = self.marker.clear() {
+            say(&format!(
+                "the marker that keeps mysqld down cannot be taken away: {error}"
+            ));
         }
     }
 
@@ -391,6 +442,11 @@ impl Server {
         match command.spawn() {
             Ok(mut process) => {
                 let pid = Pid::from_raw(i32::try_from(process.id()).expect("Linux process ids fit into i32"));
+                let events = self.events.clone();
+                death::watch(pid.as_raw(), move || {
+                    // A supervisor that is ending no longer needs to know.
+                    let _ = events.send(Event::Dying(pid));
+                });
                 let last_error = process.stderr.take().map(log::pass_on).unwrap_or_default();
                 self.child = Some(Child {
                     pid,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use failover::{
     Action, Applier, Decision, ErrantPolicy, Followed, GtidSet, Millis, NodeId, NodeReport, NodeView,
     Observed, Pod, Policy, Receiver, Record, Report, Role, Server, ServerState, Session, State, Switchover,
-    Term, record::Change, step,
+    Tail, Term, record::Change, step,
 };
 
 pub struct World {
@@ -21,6 +21,8 @@ pub struct World {
     pub changes: Vec<Change>,
     pub answers: Vec<(bool, String)>,
     pub clones: Vec<(NodeId, NodeId)>,
+    /// What the binary logs of servers hold that are kept down.
+    pub held: BTreeMap<NodeId, GtidSet>,
     pub report: Report,
     /// Actions of these kinds are planned but never carried out.
     pub stuck: Vec<&'static str>,
@@ -50,6 +52,7 @@ fn fresh(index: u32) -> NodeView {
             followed: None,
             stopping: false,
             cloning: None,
+            tail: None,
             server: Server::Up(Box::new(ServerState {
                 uuid: uuid(&node),
                 version: "9.7.4".into(),
@@ -86,6 +89,7 @@ impl World {
             changes: Vec::new(),
             answers: Vec::new(),
             clones: Vec::new(),
+            held: BTreeMap::new(),
             report: Report::of(Decision::Starting),
             stuck: Vec::new(),
             log: Vec::new(),
@@ -187,6 +191,13 @@ impl World {
         }
     }
 
+    /// The deletion of the pod was asked for.
+    pub fn delete_pod(&mut self, node: &str) {
+        if let Pod::Present { deleting, .. } = &mut self.view(node).pod {
+            *deleting = true;
+        }
+    }
+
     pub fn ask(&mut self, to: &str) {
         self.observed.switchover = Some(Switchover { to: to.into() });
     }
@@ -256,9 +267,12 @@ impl World {
             } => {
                 self.follow(node.as_str(), term, source, address, &until);
             }
+            Action::Cut { node, term, keep } => self.cut_tail(&node, term, &keep),
             Action::Clone {
                 node, term, donor, ..
             } => self.clone_from(node.as_str(), term, donor),
+            // The agent ends, and its session with it.
+            Action::Release { node, .. } => self.cut(node.as_str(), false),
             Action::Answer { done, message } => {
                 self.answers.push((done, message));
                 self.observed.switchover = None;
@@ -387,6 +401,38 @@ impl World {
         state.open = true;
     }
 
+    /// mysqld of the master ended with `unacknowledged` writes in its log, and is kept down.
+    pub fn kill_and_hold(&mut self, node: &str, unacknowledged: &GtidSet) {
+        let all = self.server(node).executed.union(unacknowledged);
+        self.held.insert(node.into(), all);
+        self.kill(node);
+        self.report_of(node).tail = Some(Tail::Held);
+    }
+
+    /// The node waited in vain, or refused to cut: mysqld starts as it is.
+    pub fn start_held(&mut self, node: &str) {
+        let all = self.held.remove(&node.into()).unwrap();
+        self.report_of(node).tail = None;
+        self.reboot(node, all);
+    }
+
+    fn cut_tail(&mut self, node: &NodeId, term: Term, keep: &GtidSet) {
+        let led = |view: &NodeView| view.leads_in(term) && view.server().unwrap().executed.contains(keep);
+        assert!(
+            self.observed.nodes.values().any(led),
+            "only by the set of a master of this term"
+        );
+        let all = self.held.remove(node).unwrap();
+        let transactions = all.subtract(keep);
+        self.reboot(node.as_str(), all.subtract(&transactions));
+        let file = String::new();
+        self.report_of(node.as_str()).tail = Some(Tail::Cut {
+            term,
+            transactions,
+            file,
+        });
+    }
+
     fn clone_from(&mut self, node: &str, term: Term, donor: NodeId) {
         let theirs = self
             .observed
@@ -423,7 +469,9 @@ pub fn name(action: &Action) -> &'static str {
         Action::Promote { .. } => "Promote",
         Action::Route { .. } => "Route",
         Action::Follow { .. } => "Follow",
+        Action::Cut { .. } => "Cut",
         Action::Clone { .. } => "Clone",
+        Action::Release { .. } => "Release",
         Action::Answer { .. } => "Answer",
     }
 }

@@ -34,6 +34,7 @@ pub async fn clone(job: &Job, donor: &NodeId, address: &str) -> Result<(), Refus
         memory.volume = new_volume();
         memory.followed = None;
         memory.promoted = None;
+        memory.tail = None;
     };
     job.agent.store.change(forget).await.or_refuse()?;
     job.agent.board.cloning(Some(0));

@@ -4,11 +4,19 @@ use std::time::Duration;
 
 use api::wire::Refusal;
 
+use tokio::time::{sleep, timeout};
+
 use super::{Job, OrRefuse, precondition};
 use crate::{clock, mysql::status::Service};
 
 /// How long one wait may keep a fence from overtaking.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// How long the applier may take to stop by itself when it has nothing left to execute.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often its threads are killed until it has stopped, and for how long.
+const AGAIN: Duration = Duration::from_millis(20);
+const STOP: Duration = Duration::from_secs(2);
 
 /// Executes everything received, or fails when `deadline` has passed.
 pub async fn drain(job: &Job, deadline: Duration) -> Result<(), Refusal> {
@@ -44,30 +52,32 @@ pub async fn drain(job: &Job, deadline: Duration) -> Result<(), Refusal> {
     }
 }
 
-/// Stops the applier. A half-received transaction would hold it up for a minute, so its threads are killed then,
-/// which rolls the half back.
+/// Stops the applier after a drain. A half-received transaction would hold it up for a minute, so its threads are
+/// killed then, which rolls the half back.
 pub async fn stop_applier(job: &Job) -> Result<(), Refusal> {
     job.check()?;
-    let mysql = &job.agent.mysql;
-    if mysql.command().await.stop_applier().await.is_ok() {
-        return Ok(());
+    let mut lane = job.agent.mysql.command().await;
+    let stopping = lane.stop_applier(STOP);
+    tokio::pin!(stopping);
+    if let Ok(stopped) = timeout(PATIENCE, &mut stopping).await {
+        return stopped.or_refuse();
     }
-    let end = clock::now() + Duration::from_secs(2);
     loop {
-        job.check()?;
-        let mut side = mysql.side().await;
-        let threads = side.applier_threads().await.or_refuse()?;
-        if threads.is_empty() {
-            drop(side);
-            return mysql.command().await.stop_applier().await.or_refuse();
+        tokio::select! {
+            stopped = &mut stopping => return stopped.or_refuse(),
+            killed = kill_applier(job) => killed?,
         }
-        if clock::left(end).is_zero() {
-            return Err(precondition("the applier does not stop"));
+        tokio::select! {
+            stopped = &mut stopping => return stopped.or_refuse(),
+            () = sleep(AGAIN) => job.check()?,
         }
-        for thread in threads {
-            side.kill(thread).await.or_refuse()?;
-        }
-        drop(side);
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn kill_applier(job: &Job) -> Result<(), Refusal> {
+    let mut side = job.agent.mysql.side().await;
+    for thread in side.applier_threads().await.or_refuse()? {
+        side.kill(thread).await.or_refuse()?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! A slave stops acknowledging first and receiving second. A master that may hold waiting commits is never asked to
 //! finish them by switching semi-sync off, which would acknowledge them all: it is found clean, or killed. Every
-//! server boots fenced, so a kill is a fence. The fence is stored only after the server was seen fenced, or while
+//! server boots fenced, so a kill is a fence; a master that is killed is not started before it is known what to keep. The fence is stored only after the server was seen fenced, or while
 //! there is no server.
 
 use std::time::{Duration, Instant};
@@ -28,24 +28,25 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         // A clone is offline and receives nothing, and its end is a boot, which is fenced.
         return store(job).await;
     }
-    job.agent.probe.refresh(LOOK).await;
+    // What the board shows may be a moment old: every way from here looks again before the fence is stored.
     let Some(life) = job.agent.board.life() else {
         store(job).await?;
-        await_boot(job).await?;
+        await_boot_or_hold(job).await?;
         return Ok(());
     };
     if job.agent.board.status().is_none() && starting(job) {
         store(job).await?;
-        await_boot(job).await?;
+        await_boot_or_hold(job).await?;
         return Ok(());
     }
-    let already = job.agent.store.get().await.fenced.is_some();
     let clean = match job.agent.board.status() {
         None => Err(precondition("mysqld is hung")),
         Some(status) if !status.super_read_only => master(job, orderly, deadline).await,
         // The variable reads ON while the statement that sets it still waits for a commit, so of a fence that was
         // broken off nothing is known.
-        Some(status) if status.source_on && !already => Err(precondition("an earlier fence was broken off")),
+        Some(status) if status.source_on && !was_fenced(job, &status).await => {
+            Err(precondition("an earlier fence was broken off"))
+        }
         Some(_) => slave(job).await,
     };
     if let Err(reason) = &clean {
@@ -53,7 +54,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         warn!(?reason, "no clean fence: mysqld is killed and boots fenced");
         job.agent.supervision.kill().await.or_refuse()?;
         await_end(job, life).await?;
-        await_boot(job).await?;
+        await_boot_or_hold(job).await?;
     }
     store(job).await
 }
@@ -107,27 +108,46 @@ async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refu
         mysql.command().await.read_only_on(LOOK).await.or_refuse()?;
     }
     job.check()?;
-    let mut side = mysql.side().await;
-    let waiting = side.waiting_sessions(LOOK).await.or_refuse()?;
-    if waiting > 0 || side.committing().await.or_refuse()? > 0 {
-        return Err(precondition(format!(
-            "{waiting} commits wait for an acknowledgement"
-        )));
+    // The report that shows the fence also shows the last writes: the slaves are measured by them.
+    let (last, waiting) = tokio::join!(job.agent.look(LOOK), still_inside(job));
+    match waiting? {
+        0 if last.is_some_and(|status| status.super_read_only) => {}
+        0 => {
+            return Err(precondition(
+                "mysqld does not answer after it was closed to writes",
+            ));
+        }
+        waiting => {
+            return Err(precondition(format!(
+                "{waiting} commits wait for an acknowledgement"
+            )));
+        }
     }
-    drop(side);
     info!(
         finished,
         read_only_ms,
         calm_ms = clock::millis_since(begun),
         "closed to writes"
     );
-    job.agent.supervision.allow_term(true).await.or_refuse()
+    // Nothing waits inside, so neither an orderly nor a hard end can commit what nobody acknowledged.
+    let (term, hold) = tokio::join!(
+        job.agent.supervision.allow_term(true),
+        job.agent.supervision.hold_after_end(false)
+    );
+    if let Err(error) = hold {
+        warn!(%error, "after a crash this server is kept down for a moment");
+    }
+    term.or_refuse()
 }
 
-/// Switches semi-sync off on a fenced master, which its new role as slave needs. It can take a second, so the fence
-/// does not wait for it.
-pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
-    if !status.super_read_only || (status.source_on && job.agent.store.get().await.fenced.is_none()) {
+async fn still_inside(job: &Job) -> Result<u32, Refusal> {
+    let mut side = job.agent.mysql.side().await;
+    Ok(side.waiting_sessions(LOOK).await.or_refuse()? + side.committing().await.or_refuse()?)
+}
+
+/// Makes sure that no commit waits for an acknowledgement and none can begin.
+pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
+    if !status.super_read_only || (status.source_on && !was_fenced(job, status).await) {
         return Err(precondition(
             "the server accepts writes or waits for acknowledgements; fence it first",
         ));
@@ -135,27 +155,41 @@ pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
     if !status.source_on {
         return Ok(());
     }
-    let mut lane = job.agent.mysql.command().await;
-    let waiting = lane.waiting_sessions(LOOK).await.or_refuse()? + lane.committing().await.or_refuse()?;
-    if waiting > 0 {
-        return Err(precondition(format!(
+    match still_inside(job).await? {
+        0 => Ok(()),
+        waiting => Err(precondition(format!(
             "{waiting} commits wait for an acknowledgement; fence it first"
-        )));
+        ))),
+    }
+}
+
+/// True when this life of the server was seen fenced: it still is, or it was until it was told to follow.
+pub async fn was_fenced(job: &Job, status: &Status) -> bool {
+    let memory = job.agent.store.get().await;
+    let followed = memory
+        .followed
+        .is_some_and(|followed| followed.server_id == status.server_id && memory.promoted.is_none());
+    memory.fenced.is_some() || followed
+}
+
+/// Switches semi-sync off on a former master, whose applier would wait for slaves of its own. It can take a second,
+/// so neither the fence nor the receiver waits for it.
+pub async fn retire_source(job: &Job, status: &Status) -> Result<(), Refusal> {
+    nothing_waits(job, status).await?;
+    if !status.source_on {
+        return Ok(());
     }
     job.check()?;
     // Nothing waits and nothing can begin, so this acknowledges nobody's lost write.
-    lane.source_off().await.or_refuse()
+    job.agent.mysql.command().await.source_off().await.or_refuse()
 }
 
 async fn await_no_commits(job: &Job, until: Instant) -> Result<(), Refusal> {
     loop {
         job.check()?;
-        let mut side = job.agent.mysql.side().await;
-        let waiting = side.waiting_sessions(LOOK).await.or_refuse()? + side.committing().await.or_refuse()?;
-        drop(side);
-        match waiting {
+        match still_inside(job).await? {
             0 => return Ok(()),
-            _ if clock::left(until).is_zero() => {
+            waiting if clock::left(until).is_zero() => {
                 return Err(precondition(format!(
                     "{waiting} commits wait for an acknowledgement"
                 )));
@@ -187,8 +221,21 @@ async fn await_end(job: &Job, life: crate::board::Life) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Like [`await_boot`], or until the server is kept down: what it starts with, and when, depends on the new master.
+async fn await_boot_or_hold(job: &Job) -> Result<(), Refusal> {
+    let held = async {
+        while job.agent.board.held_ms().is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        booted = await_boot(job) => booted,
+        () = held => Ok(()),
+    }
+}
+
 /// Waits until the server answers and sees that it is fenced, as its configuration says it boots.
-async fn await_boot(job: &Job) -> Result<(), Refusal> {
+pub async fn await_boot(job: &Job) -> Result<(), Refusal> {
     let give_up = clock::now() + BOOT;
     loop {
         job.check()?;
@@ -210,6 +257,7 @@ async fn store(job: &Job) -> Result<(), Refusal> {
     job.check()?;
     let term = job.term;
     let change = |memory: &mut crate::store::Memory| {
+        memory.term = memory.term.max(term);
         memory.fenced = Some(term);
         memory.promoted = None;
     };

@@ -1,19 +1,20 @@
 //! Follow: the node replicates from a master, and is opened for readers once it has caught up.
 //!
-//! Another source is never named before everything received is executed, because naming it throws the relay logs
-//! away. The fence ends, durably, before the receiver starts.
+//! Naming another source throws the relay logs away unless the applier runs; where it stands, everything received is
+//! executed before. The fence ends, durably, before the receiver starts.
 
 use std::time::Duration;
 
 use api::wire::Refusal;
 use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::{Job, OrRefuse, drain, fence, precondition};
 use crate::{
     clock,
     mysql::status::{Service, Status},
-    store::Followed,
+    store::{Followed, new_volume},
 };
 
 /// How long executing what was received before may take in one go; the command is repeated.
@@ -24,20 +25,13 @@ const HELP: Duration = Duration::from_millis(1500);
 /// Follows `source` at `address`.
 pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) -> Result<(), Refusal> {
     let mut status = job.status().await?;
-    if status.source_on && job.agent.store.get().await.fenced.is_none() {
+    if status.source_on && !fence::was_fenced(job, &status).await {
         // A former master whose fence was broken off.
         fence::fence(job, false, fence::DOUBTFUL).await?;
         status = job.status().await?;
     }
-    fence::retire_source(job, &status).await?;
+    fence::nothing_waits(job, &status).await?;
     let (host, port) = job.agent.endpoint(&address);
-    let same = status
-        .channel
-        .as_ref()
-        .is_some_and(|channel| channel.host == host && channel.port == port);
-    if !same {
-        change_source(job, &status, &host, port).await?;
-    }
     let followed = Followed {
         term: job.term,
         source,
@@ -45,41 +39,91 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
         until,
         server_id: status.server_id,
     };
-    start(job, followed).await?;
+    match &status.channel {
+        Some(channel) if channel.host == host && channel.port == port => {
+            if !status.replica_on && channel.receiver != Service::Off {
+                // A receiver takes its role as acknowledger over when it starts.
+                stop_receiver(job).await?;
+            }
+            end_fence(job, followed).await?;
+        }
+        Some(channel) if channel.applier == Service::On && channel.applier_error.is_empty() => {
+            stop_acknowledging(job, &status).await?;
+            let (changed, stored) =
+                tokio::join!(change_source(job, &host, port, true), end_fence(job, followed));
+            changed.and(stored)?;
+        }
+        Some(_) => {
+            stop_acknowledging(job, &status).await?;
+            execute_all(job).await?;
+            change_source(job, &host, port, false).await?;
+            end_fence(job, followed).await?;
+        }
+        None => {
+            change_source(job, &host, port, false).await?;
+            end_fence(job, followed).await?;
+        }
+    }
+    start(job, &host, port).await?;
     help_to_connect(job).await
 }
 
-async fn change_source(job: &Job, status: &Status, host: &str, port: u16) -> Result<(), Refusal> {
-    if status.channel.is_some() {
-        job.agent
-            .mysql
-            .command()
-            .await
-            .set_replica_enabled(false)
-            .await
-            .or_refuse()?;
-        stop_receiver(job).await?;
-        drain::drain(job, DRAIN).await?;
-        drain::stop_applier(job).await?;
-        let now = job.status().await?;
-        let left = now
-            .channel
-            .as_ref()
-            .map(|channel| channel.received.subtract(&now.executed))
-            .unwrap_or_default();
-        if !left.is_empty() {
-            return Err(precondition(format!("received but not executed: {left}")));
-        }
+async fn stop_acknowledging(job: &Job, status: &Status) -> Result<(), Refusal> {
+    if status.replica_on {
+        let mut lane = job.agent.mysql.command().await;
+        lane.set_replica_enabled(false).await.or_refuse()?;
     }
+    match &status.channel {
+        Some(channel) if channel.receiver != Service::Off => stop_receiver(job).await,
+        _ => Ok(()),
+    }
+}
+
+/// Executes everything received and stops the applier.
+async fn execute_all(job: &Job) -> Result<(), Refusal> {
+    drain::drain(job, DRAIN).await?;
+    drain::stop_applier(job).await?;
+    let now = job.status().await?;
+    let left = now
+        .channel
+        .as_ref()
+        .map(|channel| channel.received.subtract(&now.executed))
+        .unwrap_or_default();
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(precondition(format!("received but not executed: {left}")))
+    }
+}
+
+async fn change_source(job: &Job, host: &str, port: u16, beside_applier: bool) -> Result<(), Refusal> {
     job.check()?;
-    let tls = job.agent.settings.mysql_tls_dir.clone();
-    job.agent
-        .mysql
-        .command()
-        .await
-        .change_source(host, port, &tls)
-        .await
-        .or_refuse()
+    let tls = &job.agent.settings.mysql_tls_dir;
+    let mut lane = job.agent.mysql.command().await;
+    let changed = if beside_applier {
+        lane.change_source_beside_applier(host, port, tls).await
+    } else {
+        lane.change_source(host, port, tls).await
+    };
+    drop(lane);
+    match changed {
+        Err(error) if error.is_broken_replica() => begin_anew(job, host, port).await,
+        changed => changed.or_refuse(),
+    }
+}
+
+/// Forgets a source whose relay logs are lost. They are only ever thrown away after all of them was executed; but
+/// since that cannot be seen any more, the data counts as new: what it acknowledged it has to fetch again.
+async fn begin_anew(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
+    warn!("the relay logs are lost; what was in them is fetched again");
+    let change = |memory: &mut crate::store::Memory| memory.volume = new_volume();
+    job.agent.store.change(change).await.or_refuse()?;
+    job.check()?;
+    let mut lane = job.agent.mysql.command().await;
+    lane.reset_replica_all().await.or_refuse()?;
+    job.check()?;
+    let tls = &job.agent.settings.mysql_tls_dir;
+    lane.change_source(host, port, tls).await.or_refuse()
 }
 
 async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
@@ -95,32 +139,51 @@ async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
     job.agent.mysql.command().await.stop_receiver().await.or_refuse()
 }
 
-async fn start(job: &Job, followed: Followed) -> Result<(), Refusal> {
-    let status = job.status().await?;
-    let Some(channel) = status.channel else {
-        return Err(precondition("the source was not taken over"));
-    };
-    if !status.replica_on && channel.receiver != Service::Off {
-        // A receiver takes its role as acknowledger over when it starts.
-        stop_receiver(job).await?;
-    }
+/// The fence ends, durably, before the receiver starts.
+async fn end_fence(job: &Job, followed: Followed) -> Result<(), Refusal> {
     job.check()?;
-    let mut lane = job.agent.mysql.command().await;
-    if !status.replica_on {
-        lane.set_replica_enabled(true).await.or_refuse()?;
-    }
     let change = |memory: &mut crate::store::Memory| {
         memory.followed = Some(followed);
         memory.promoted = None;
         memory.fenced = None;
     };
-    job.agent.store.change(change).await.or_refuse()?;
-    job.check()?;
-    if channel.receiver == Service::Off || !status.replica_on {
-        lane.start_receiver().await.or_refuse()?;
+    job.agent.store.change(change).await.or_refuse().map(|_| ())
+}
+
+/// The receiver first: the new master may wait for this node's acknowledgements, and a former master takes up to a
+/// second to stop waiting for its own, before which its applier must not run.
+async fn start(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
+    let status = job.status().await?;
+    let Some(channel) = &status.channel else {
+        return Err(precondition("the source was not taken over"));
+    };
+    let mut lane = job.agent.mysql.command().await;
+    if !status.replica_on {
+        lane.set_replica_enabled(true).await.or_refuse()?;
     }
+    job.check()?;
+    if channel.receiver == Service::Off {
+        match lane.start_receiver().await {
+            Err(error) if error.is_broken_replica() => {
+                drop(lane);
+                begin_anew(job, host, port).await?;
+                lane = job.agent.mysql.command().await;
+                lane.start_receiver().await.or_refuse()?;
+            }
+            started => started.or_refuse()?,
+        }
+    }
+    drop(lane);
+    fence::retire_source(job, &status).await?;
+    job.check()?;
     if channel.applier == Service::Off {
-        lane.start_applier().await.or_refuse()?;
+        job.agent
+            .mysql
+            .command()
+            .await
+            .start_applier()
+            .await
+            .or_refuse()?;
     }
     Ok(())
 }
@@ -153,22 +216,5 @@ async fn help_to_connect(job: &Job) -> Result<(), Refusal> {
                 .or_refuse()?;
         }
         sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Lets readers in, if the node is a slave that has caught up.
-pub async fn open(job: &Job) -> Result<(), Refusal> {
-    let status = job.status().await?;
-    if status.offline && status.super_read_only && caught_up(job) {
-        job.agent.mysql.command().await.offline_off().await.or_refuse()?;
-        job.agent.probe.refresh(super::LOOK).await;
-    }
-    Ok(())
-}
-
-fn caught_up(job: &Job) -> bool {
-    match &job.agent.board.report().server {
-        failover::Server::Up(state) => matches!(state.role, failover::Role::Slave { caught_up: true, .. }),
-        _ => false,
     }
 }

@@ -2,10 +2,12 @@
 //! whether it was overtaken, and must leave the server fenced rather than half-open when it fails.
 
 pub mod clone;
+pub mod cut;
 pub mod drain;
 pub mod fence;
 pub mod follow;
 pub mod promote;
+pub mod settle;
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
@@ -65,7 +67,9 @@ pub fn name(command: &Command) -> &'static str {
         Command::Drain { .. } => "drain",
         Command::Promote { .. } => "promote",
         Command::Follow { .. } => "follow",
+        Command::Cut { .. } => "cut",
         Command::Clone { .. } => "clone",
+        Command::Leave => "leave",
     }
 }
 
@@ -85,7 +89,12 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
             address,
             until,
         } => follow::follow(job, source, address, until).await,
+        Command::Cut { keep } => cut::cut(job, keep).await,
         Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
+        Command::Leave => {
+            job.agent.board.release();
+            Ok(())
+        }
     };
     job.agent.probe.refresh(LOOK).await;
     result

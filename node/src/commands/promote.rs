@@ -1,8 +1,13 @@
 //! Promote: the node leads. The order leaves no moment in which a write could be accepted and acknowledged by
 //! nobody: semi-sync is on and waits without end before the first write is allowed.
+//!
+//! What the first write does not need is left to [`super::settle`]: forgetting the former source takes longer than
+//! all the rest. Its threads are stopped and nothing but a command starts them.
 
 use api::wire::Refusal;
 use failover::{GtidSet, Role, Term};
+
+use tracing::warn;
 
 use super::{Job, OrRefuse, drain, precondition};
 use crate::{mysql::status::Status, store::Promoted};
@@ -24,17 +29,29 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
         )));
     }
     check_sets(&status, requires)?;
-    job.agent.supervision.allow_term(false).await.or_refuse()?;
-    if status.channel.is_some() {
-        drain::stop_applier(job).await?;
-    }
-    record(job, &status, acks).await?;
-    prepare_source(job, &status, acks).await?;
+    // None of these opens anything, so they need not wait for one another.
+    let (guarded, (), recorded, prepared) = tokio::join!(
+        job.agent.supervision.allow_term(false),
+        hold_after_end(job, acks),
+        record(job, &status, acks),
+        prepare_source(job, &status, acks),
+    );
+    guarded.or_refuse()?;
+    recorded?;
+    prepared?;
     let mut lane = job.agent.mysql.command().await;
     job.check()?;
     lane.read_only_off().await.or_refuse()?;
     job.check()?;
     lane.offline_off().await.or_refuse()
+}
+
+/// Started again after a crash, a master commits what nobody acknowledged; kept down, its log can be cut first. It
+/// only spares a clone, so a supervisor that cannot do it is no reason not to lead.
+async fn hold_after_end(job: &Job, acks: u32) {
+    if let Err(error) = job.agent.supervision.hold_after_end(acks > 0).await {
+        warn!(%error, "after a crash this master will start again at once");
+    }
 }
 
 fn leads(job: &Job, wanted: Term) -> bool {
@@ -76,23 +93,23 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
         memory.promoted = Some(promoted);
         memory.fenced = None;
         memory.followed = None;
+        memory.tail = None;
     };
     job.agent.store.change(change).await.or_refuse().map(|_| ())
 }
 
+/// The applier ends before semi-sync begins: its commits would wait for slaves that are not there yet.
 async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
-    let mut lane = job.agent.mysql.command().await;
     if status.channel.is_some() {
-        job.check()?;
-        lane.reset_replica_all().await.or_refuse()?;
+        drain::stop_applier(job).await?;
     }
+    let mut lane = job.agent.mysql.command().await;
     job.check()?;
-    lane.set_replica_enabled(false).await.or_refuse()?;
     if acks == 0 {
+        lane.set_replica_enabled(false).await.or_refuse()?;
         return lane.source_off().await.or_refuse();
     }
-    lane.set_acks(acks).await.or_refuse()?;
-    lane.wait_for_ever().await.or_refuse()?;
+    lane.prepare_source(acks).await.or_refuse()?;
     job.check()?;
     lane.source_on().await.or_refuse()
 }
@@ -104,14 +121,14 @@ async fn set_acks(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> 
         0 if status.source_on => lane.source_off().await.or_refuse()?,
         0 => {}
         _ => {
-            lane.set_acks(acks).await.or_refuse()?;
+            lane.prepare_source(acks).await.or_refuse()?;
             if !status.source_on {
-                lane.wait_for_ever().await.or_refuse()?;
                 lane.source_on().await.or_refuse()?;
             }
         }
     }
     drop(lane);
+    hold_after_end(job, acks).await;
     let change = |memory: &mut crate::store::Memory| {
         if let Some(promoted) = &mut memory.promoted {
             promoted.acks = acks;

@@ -79,6 +79,11 @@ impl Error {
         }
     }
 
+    /// What the server remembers of its source does not fit its relay logs: it was killed while it threw them away.
+    pub fn is_broken_replica(&self) -> bool {
+        matches!(self.code(), Some(1871 | 1872))
+    }
+
     fn of(what: &'static str, error: sqlx::Error) -> Self {
         let answer = error
             .as_database_error()

@@ -26,9 +26,9 @@ impl Lane {
             .await
     }
 
-    /// Stops the applier; a half-received transaction can hold it up for a minute.
-    pub async fn stop_applier(&mut self) -> Result<(), Error> {
-        self.run("stop the applier", STOP, "STOP REPLICA SQL_THREAD".to_owned())
+    /// Stops the applier; a half-received transaction can hold it up for a minute, unless its threads are killed.
+    pub async fn stop_applier(&mut self, deadline: Duration) -> Result<(), Error> {
+        self.run("stop the applier", deadline, "STOP REPLICA SQL_THREAD".to_owned())
             .await
     }
 
@@ -71,22 +71,23 @@ impl Lane {
             .map_or(Ok(false), |row| number::<u8>(row, 0, WHAT).map(|late| late == 0))
     }
 
-    /// Names the source. It purges the relay logs: everything received must be executed before.
+    /// Names the source of a server whose applier stands. It purges the relay logs: everything received must be
+    /// executed before.
     pub async fn change_source(&mut self, host: &str, port: u16, tls: &Path) -> Result<(), Error> {
-        let file = |name: &str| quote(&tls.join(name).to_string_lossy());
-        // VERIFY_CA without a host name: the addresses are those of pods.
-        let sql = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {port}, SOURCE_USER = '{REPLICATION_USER}', \
-             SOURCE_PASSWORD = '', SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, SOURCE_SSL_CA = {}, \
-             SOURCE_SSL_CERT = {}, SOURCE_SSL_KEY = {}, SOURCE_SSL_VERIFY_SERVER_CERT = 0, \
-             SOURCE_HEARTBEAT_PERIOD = 0.25, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 1000000, \
-             GET_SOURCE_PUBLIC_KEY = 0",
-            quote(host),
-            file("ca.crt"),
-            file("tls.crt"),
-            file("tls.key"),
-        );
+        let sql = format!("{}, SOURCE_AUTO_POSITION = 1", source(host, port, tls));
         self.run("name the source", Duration::from_secs(2), sql).await
+    }
+
+    /// Names another source while the applier runs, which keeps the relay logs; MySQL refuses it otherwise than that
+    /// the positions are found by GTID as before.
+    pub async fn change_source_beside_applier(
+        &mut self,
+        host: &str,
+        port: u16,
+        tls: &Path,
+    ) -> Result<(), Error> {
+        let sql = source(host, port, tls);
+        self.run("name another source", Duration::from_secs(2), sql).await
     }
 
     /// The connection ids of the receiver's thread.
@@ -118,4 +119,20 @@ impl Lane {
             result => result,
         }
     }
+}
+
+fn source(host: &str, port: u16, tls: &Path) -> String {
+    let file = |name: &str| quote(&tls.join(name).to_string_lossy());
+    // VERIFY_CA without a host name: the addresses are those of pods.
+    format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {port}, SOURCE_USER = '{REPLICATION_USER}', \
+         SOURCE_PASSWORD = '', SOURCE_SSL = 1, SOURCE_SSL_CA = {}, \
+         SOURCE_SSL_CERT = {}, SOURCE_SSL_KEY = {}, SOURCE_SSL_VERIFY_SERVER_CERT = 0, \
+         SOURCE_HEARTBEAT_PERIOD = 0.25, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 1000000, \
+         GET_SOURCE_PUBLIC_KEY = 0",
+        quote(host),
+        file("ca.crt"),
+        file("tls.crt"),
+        file("tls.key"),
+    )
 }

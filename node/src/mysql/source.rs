@@ -38,21 +38,18 @@ impl Lane {
         rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
     }
 
-    /// How many slaves must hold a write. At least 1: MySQL takes 0 for 1.
-    pub async fn set_acks(&mut self, acks: u32) -> Result<(), Error> {
+    /// Everything that must hold before [`Lane::source_on`]: no acknowledgements to anybody; a write waits for `acks`
+    /// slaves (at least 1: MySQL takes 0 for 1), without end, also while no slave is there.
+    pub async fn prepare_source(&mut self, acks: u32) -> Result<(), Error> {
         let sql = format!(
-            "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}",
+            "SET GLOBAL rpl_semi_sync_replica_enabled = OFF, \
+             GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}, \
+             GLOBAL rpl_semi_sync_source_timeout = 4294967295, \
+             GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
+             GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC",
             acks.max(1)
         );
-        self.run("set the number of acknowledgements", QUICK, sql).await
-    }
-
-    /// A write waits without end, also while no slave is there.
-    pub async fn wait_for_ever(&mut self) -> Result<(), Error> {
-        let sql = "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295, \
-                   GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
-                   GLOBAL rpl_semi_sync_source_wait_point = AFTER_SYNC";
-        self.run("wait for acknowledgements without end", QUICK, sql.to_owned())
+        self.run("wait for acknowledgements without end", QUICK, sql)
             .await
     }
 

@@ -1,6 +1,8 @@
 //! Real supervisors, agents and MySQL servers on 127.0.0.1, and an operator's end of the session.
 
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, dead_code)]
+
+pub mod cluster;
 
 use std::{
     collections::BTreeMap,
@@ -265,6 +267,8 @@ fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16)
         ])
         .arg("--agent-dir")
         .arg(directory.join("agent"))
+        .arg("--mysql-data-dir")
+        .arg(directory.join("mysql"))
         .arg("--mysql-socket")
         .arg(directory.join("run/mysql.sock"))
         .arg("--supervisor-socket")

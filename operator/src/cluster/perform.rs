@@ -81,7 +81,9 @@ impl Task {
             | Action::Drain { node, .. }
             | Action::Promote { node, .. }
             | Action::Follow { node, .. }
-            | Action::Clone { node, .. } => {
+            | Action::Cut { node, .. }
+            | Action::Clone { node, .. }
+            | Action::Release { node, .. } => {
                 let orders = self.lines.get(node).and_then(|line| line.orders.clone());
                 let Some(command) = commands::command_of(&action, policy.switchover_deadline) else {
                     return;

@@ -163,7 +163,9 @@ fn done_event(action: &Action) -> Option<Told> {
                 ..told("MasterChanges", term.0, note)
             }
         }
-        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } => return None,
+        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } | Action::Release { .. } => {
+            return None;
+        }
         Action::Fence { node, term, .. } => told_of(
             node,
             "Fenced",
@@ -185,6 +187,12 @@ fn done_event(action: &Action) -> Option<Told> {
             "Follows",
             term.0,
             format!("Term {term}: {node} follows {source}."),
+        ),
+        Action::Cut { node, term, .. } => told_of(
+            node,
+            "TailCut",
+            term.0,
+            format!("Term {term}: {node} starts again without what it had written and nobody acknowledged."),
         ),
         Action::Clone {
             node,

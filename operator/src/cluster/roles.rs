@@ -100,6 +100,7 @@ mod tests {
                 followed: None,
                 stopping: false,
                 cloning: None,
+                tail: None,
                 server,
             }),
         }

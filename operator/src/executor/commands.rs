@@ -17,6 +17,9 @@ const PROMOTE_DEADLINE: Millis = 10_000;
 const FOLLOW_DEADLINE: Millis = 15_000;
 /// A clone of a large volume takes its time; progress is in the node's reports.
 const CLONE_DEADLINE: Millis = 6 * 60 * 60 * 1000;
+/// It ends with a boot, crash recovery included.
+const CUT_DEADLINE: Millis = 150_000;
+const LEAVE_DEADLINE: Millis = 1_000;
 /// What a node may take longer than its own deadline before the answer counts as lost.
 const GRACE: Millis = 2_000;
 
@@ -77,6 +80,7 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
             };
             (*term, command, FOLLOW_DEADLINE)
         }
+        Action::Cut { node: _, term, keep } => (*term, Command::Cut { keep: keep.clone() }, CUT_DEADLINE),
         Action::Clone {
             node: _,
             term,
@@ -91,6 +95,7 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
             },
             CLONE_DEADLINE,
         ),
+        Action::Release { node: _, term } => (*term, Command::Leave, LEAVE_DEADLINE),
         Action::Record { .. } | Action::Unlabel { .. } | Action::Route { .. } | Action::Answer { .. } => {
             return None;
         }

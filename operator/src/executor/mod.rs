@@ -48,7 +48,9 @@ impl ActionKey {
             Action::Promote { term, .. } => ("promote", *term),
             Action::Route { term, .. } => ("route", *term),
             Action::Follow { term, .. } => ("follow", *term),
+            Action::Cut { term, .. } => ("cut", *term),
             Action::Clone { term, .. } => ("clone", *term),
+            Action::Release { term, .. } => ("release", *term),
             Action::Answer { .. } => ("answer", Term(0)),
         };
         Self {

@@ -132,6 +132,7 @@ fn report() -> ToOperator {
         followed: None,
         stopping: false,
         cloning: None,
+        tail: None,
         server: Server::Starting,
     };
     ToOperator::Report {

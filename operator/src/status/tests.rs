@@ -34,6 +34,7 @@ fn view(role: Role) -> NodeView {
             followed: None,
             stopping: false,
             cloning: None,
+            tail: None,
             server: Server::Up(Box::new(state)),
         }),
     }

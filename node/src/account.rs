@@ -1,0 +1,116 @@
+//! Keeps the application's account on a master, without ever locking the slaves out for good.
+//!
+//! A statement about accounts holds the list of accounts while it waits for an acknowledgement, and meanwhile nobody
+//! can log in, no slave either: measured, without a connected slave it hangs for ever. So each is begun only while
+//! enough slaves are connected; and should they all be lost in that very moment, the node says that it does not
+//! serve, and the operator replaces it. It must not kill its own server: what waits inside is for the operator to
+//! judge.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{fs, time::sleep};
+use tracing::{info, warn};
+
+use crate::{
+    agent::Agent,
+    clock,
+    mysql::{Error, Lane},
+};
+
+/// MySQL's answer to a wrong password.
+const ACCESS_DENIED: u16 = 1045;
+/// A statement about accounts that waits longer than this is not going to end.
+const STUCK_MS: u64 = 3000;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why the account is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum AccountError {
+    #[error("the account's Secret cannot be read: {0}")]
+    Secret(#[from] std::io::Error),
+    #[error(transparent)]
+    Mysql(#[from] Error),
+}
+
+/// Settles the account; returns when it is as the Secret says. What has begun is seen through even when the caller
+/// goes away, so that it is known for how long it waits.
+pub async fn keep(agent: &Arc<Agent>) {
+    loop {
+        let this = Arc::clone(agent);
+        let settled = tokio::spawn(async move {
+            let _one = this.accounts.lock().await;
+            Box::pin(settle(&this)).await
+        });
+        match settled.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => warn!(%error, "the application account is not settled yet"),
+            Err(stopped) => warn!(error = %stopped, "the application account is not settled yet"),
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn settle(agent: &Agent) -> Result<(), AccountError> {
+    let directory = &agent.settings.account_dir;
+    let user = fs::read_to_string(directory.join("username")).await?;
+    let password = fs::read_to_string(directory.join("password")).await?;
+    let (user, password) = (user.trim(), password.trim());
+    let mut lane = Lane::root(&agent.settings.mysql_socket);
+    if !lane.account_exists(user).await? {
+        watched(agent, Box::pin(lane.create_account(user, password))).await?;
+        watched(agent, Box::pin(lane.grant_use(user))).await?;
+        for schema in ["mysql", "sys", "ddb"] {
+            watched(agent, Box::pin(lane.revoke_system(user, schema))).await?;
+        }
+        watched(agent, Box::pin(lane.grant_list(user))).await?;
+        info!(user, "the application account is made");
+    }
+    let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
+    if application
+        .ping()
+        .await
+        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
+    {
+        watched(agent, Box::pin(lane.set_password(user, password))).await?;
+        info!(user, "the application account has its new password");
+    }
+    application.close().await;
+    lane.close().await;
+    Ok(())
+}
+
+/// Carries out a statement about accounts once enough slaves are connected, and tells the board while it hangs.
+async fn watched(agent: &Agent, statement: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    await_acknowledgers(agent).await;
+    let begun = clock::now();
+    tokio::pin!(statement);
+    loop {
+        tokio::select! {
+            result = &mut statement => {
+                agent.board.locked_out(None);
+                return result;
+            }
+            () = sleep(LOOK) => {
+                if clock::millis_since(begun) >= STUCK_MS {
+                    agent.board.locked_out(Some(begun));
+                }
+            }
+        }
+    }
+}
+
+/// Returns when as many slaves are connected as must acknowledge.
+async fn await_acknowledgers(agent: &Agent) {
+    loop {
+        let wanted = agent
+            .board
+            .status()
+            .map_or(1, |status| if status.source_on { status.acks } else { 0 });
+        let there = agent.mysql.side().await.acknowledgers().await;
+        match there {
+            Ok(there) if there >= wanted => return,
+            _ => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

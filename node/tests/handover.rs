@@ -1,0 +1,248 @@
+//! How long handovers take on the agents' side: switchovers and failovers under load, commanded as the engine commands
+//! them, with the medians of their steps. Nothing acknowledged may be lost and nothing may be refused.
+//!
+//! `DDB_TEST_ROUNDS=30` asks for more rounds than the few that serve as a test.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use api::wire::Command;
+use failover::{Role, Tail, Term};
+use sqlx::raw_sql;
+use support::{
+    cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, signal},
+    is_caught_up, now, up,
+};
+use tokio::time::sleep;
+
+#[expect(clippy::disallowed_methods, reason = "a longer run is asked for from outside")]
+fn rounds() -> u64 {
+    let text = std::env::var("DDB_TEST_ROUNDS").unwrap_or_default();
+    text.parse().unwrap_or(3)
+}
+
+fn ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn switchovers_under_load_are_quick_and_lose_nothing() {
+    let Some(mut cluster) = Cluster::led("handover").await else {
+        return;
+    };
+    let mut steps: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+    let mut written = Vec::new();
+    for round in 0..rounds() {
+        written.extend(switchover(&mut cluster, round, &mut steps).await);
+        assert_holds(&cluster.nodes[0], &written).await;
+    }
+    println!("{} writes acknowledged", written.len());
+    tell(steps);
+    cluster.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failovers_under_load_are_quick_and_lose_nothing() {
+    let Some(mut cluster) = Cluster::led("failover").await else {
+        return;
+    };
+    let mut steps = BTreeMap::new();
+    let mut written = Vec::new();
+    for round in 0..rounds() {
+        written.extend(failover(&mut cluster, round, &mut steps).await);
+        assert_holds(&cluster.nodes[0], &written).await;
+    }
+    println!("{} writes acknowledged", written.len());
+    tell(steps);
+    cluster.end();
+}
+
+fn tell(steps: BTreeMap<&'static str, Vec<u64>>) {
+    for (step, took) in steps {
+        println!(
+            "{step}: median {} ms of {}, worst {}",
+            median(took.clone()),
+            took.len(),
+            took.iter().max().unwrap()
+        );
+    }
+}
+
+/// Node 0 hands over to the better of the others, which is node 0 afterwards.
+async fn switchover(
+    cluster: &mut Cluster,
+    round: u64,
+    steps: &mut BTreeMap<&'static str, Vec<u64>>,
+) -> Vec<u64> {
+    let term = round + 2;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for lane in 0..4 {
+        let first = 1 + (round * 4 + lane) * 1_000_000;
+        writers.push(load(&cluster.nodes[0], first, Arc::clone(&stop)).await);
+    }
+    sleep(Duration::from_millis(500)).await;
+    let mut note = |step, took| steps.entry(step).or_default().push(took);
+    let begun = now();
+    let stopped = cluster.operators[0].send(term, fence(true));
+    cluster.operators[0]
+        .until("fenced", |report| report.fenced == Some(Term(term)))
+        .await;
+    note("1 master fenced", ms(begun));
+    let last = up(&cluster.operators[0].report()).unwrap().executed.clone();
+    let at = now();
+    let fences: Vec<_> = [1, 2]
+        .map(|slave| cluster.operators[slave].send(term, fence(false)))
+        .into();
+    for slave in [1, 2] {
+        cluster.operators[slave]
+            .until("fenced", |report| report.fenced == Some(Term(term)))
+            .await;
+    }
+    note("2 slaves fenced", ms(at));
+    let holds = [1, 2].map(|slave| cluster.operators[slave].state().holds());
+    let target = if holds[0].contains(&holds[1]) { 1 } else { 2 };
+    let requires = holds[target - 1].clone();
+    assert!(
+        requires.contains(&last),
+        "a fenced master's last writes are on a slave"
+    );
+    let at = now();
+    if !cluster.operators[target].state().executed.contains(&requires) {
+        cluster.operators[target]
+            .done("drain", term, Command::Drain { deadline_ms: 3000 })
+            .await;
+    }
+    note("3 drained", ms(at));
+    let at = now();
+    let promote = Command::Promote {
+        acks: 1,
+        requires: requires.clone(),
+    };
+    let promoted = cluster.operators[target].send(term, promote);
+    cluster.operators[target]
+        .until("leads", |report| {
+            up(report)
+                .is_some_and(|state| matches!(state.role, Role::Master { term: t, .. } if t == Term(term)))
+        })
+        .await;
+    note("4 promoted", ms(at));
+    let at = now();
+    let follows: Vec<_> = [0, 3 - target]
+        .map(|slave| {
+            let command = follow(&cluster.nodes[target], &requires);
+            cluster.operators[slave].send(term, command)
+        })
+        .into();
+    let mut app = cluster.nodes[target].app().await.unwrap();
+    let sql = format!("INSERT INTO t.r VALUES ({})", 900_000_000 + round);
+    raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut app).await.unwrap();
+    note("5 first write acknowledged", ms(at));
+    note("6 whole outage", ms(begun));
+    for outcome in fences.into_iter().chain(follows).chain([stopped, promoted]) {
+        assert_eq!(outcome.await.unwrap().1, None);
+    }
+    for slave in [0, 3 - target] {
+        cluster.operators[slave].until("caught up", is_caught_up).await;
+    }
+    note("7 all slaves caught up", ms(begun));
+    stop.store(true, Ordering::Relaxed);
+    let mut written = Vec::new();
+    for writer in writers {
+        written.extend(writer.await.unwrap());
+    }
+    cluster.nodes.swap(0, target);
+    cluster.operators.swap(0, target);
+    written
+}
+
+/// mysqld of node 0 is killed; the better of the others leads and is node 0 afterwards, and the old master follows.
+async fn failover(
+    cluster: &mut Cluster,
+    round: u64,
+    steps: &mut BTreeMap<&'static str, Vec<u64>>,
+) -> Vec<u64> {
+    let term = round + 2;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for lane in 0..4 {
+        let first = 1 + (round * 4 + lane) * 1_000_000;
+        writers.push(load(&cluster.nodes[0], first, Arc::clone(&stop)).await);
+    }
+    sleep(Duration::from_millis(500)).await;
+    let mut note = |step, took| steps.entry(step).or_default().push(took);
+    let begun = now();
+    signal(cluster.nodes[0].mysqld_pid(), "-KILL");
+    cluster.operators[0].until("down", is_down).await;
+    note("1 told", ms(begun));
+    let mut outcomes: Vec<_> = [1, 2]
+        .map(|slave| cluster.operators[slave].send(term, fence(false)))
+        .into();
+    for slave in [1, 2] {
+        cluster.operators[slave]
+            .until("fenced", |report| report.fenced == Some(Term(term)))
+            .await;
+    }
+    note("2 slaves fenced", ms(begun));
+    let holds = [1, 2].map(|slave| cluster.operators[slave].state().holds());
+    let target = if holds[0].contains(&holds[1]) { 1 } else { 2 };
+    let requires = holds[target - 1].clone();
+    if !cluster.operators[target].state().executed.contains(&requires) {
+        cluster.operators[target]
+            .done("drain", term, Command::Drain { deadline_ms: 3000 })
+            .await;
+    }
+    note("3 drained", ms(begun));
+    let promote = Command::Promote {
+        acks: 1,
+        requires: requires.clone(),
+    };
+    outcomes.push(cluster.operators[target].send(term, promote));
+    cluster.operators[target]
+        .until("leads", |report| {
+            up(report)
+                .is_some_and(|state| matches!(state.role, Role::Master { term: t, .. } if t == Term(term)))
+        })
+        .await;
+    note("4 promoted", ms(begun));
+    let command = follow(&cluster.nodes[target], &requires);
+    outcomes.push(cluster.operators[3 - target].send(term, command));
+    let keep = cluster.operators[target].state().executed;
+    let mut app = cluster.nodes[target].app().await.unwrap();
+    let sql = format!("INSERT INTO t.r VALUES ({})", 900_000_000 + round);
+    raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut app).await.unwrap();
+    note("5 first write acknowledged", ms(begun));
+    cluster.operators[0]
+        .until("held", |report| report.tail == Some(Tail::Held))
+        .await;
+    cluster.operators[0]
+        .done("cut", term, Command::Cut { keep })
+        .await;
+    let command = follow(&cluster.nodes[target], &requires);
+    outcomes.push(cluster.operators[0].send(term, command));
+    for slave in [0, 3 - target] {
+        cluster.operators[slave].until("caught up", is_caught_up).await;
+    }
+    note("6 old master follows", ms(begun));
+    for outcome in outcomes {
+        assert_eq!(outcome.await.unwrap().1, None);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut written = Vec::new();
+    for writer in writers {
+        written.extend(writer.await.unwrap());
+    }
+    cluster.nodes.swap(0, target);
+    cluster.operators.swap(0, target);
+    written
+}
