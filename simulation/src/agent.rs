@@ -43,14 +43,13 @@ impl World {
             self.machines[node].disk.memory.term = command.term;
         }
         self.on_remembered(node, before);
-        let waits = self.mutant == Some(Mutant::FenceDoesNotOvertake);
         let agent = &mut self.machines[node].agent;
         let same = agent
             .running
             .as_ref()
             .is_some_and(|job| job.command.term == command.term && job.command.order == command.order);
         let fence = matches!(command.order, Order::Fence { .. });
-        if (fence || command.term > known) && !same && !waits {
+        if (fence || command.term > known) && !same {
             let mut given_up = std::mem::take(&mut agent.queue);
             if overtakes(agent.running.as_ref(), &command.order) {
                 given_up.extend(agent.running.take().map(|job| job.command));
