@@ -386,6 +386,17 @@ fn install(
     state.marks.entry("drained").or_insert(now);
     state.marks.entry("promoted").or_insert(now);
     let mut plan = rejoin::followers(observed, leader, policy, report);
+    if !leader.state.open {
+        // The promotion broke off before its last statement; it is idempotent.
+        report.waiting_for.push(format!("{candidate} to let clients in"));
+        plan.push(Action::Promote {
+            node: candidate.clone(),
+            term,
+            acks: observed.record.acks,
+            requires: requires.clone(),
+        });
+        return plan;
+    }
     let stamped = |view: &crate::NodeView| match &view.pod {
         Pod::Present {
             labelled_master,

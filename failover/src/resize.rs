@@ -11,8 +11,8 @@ use crate::{
     rejoin::Leader,
 };
 
-/// How long more acknowledgements must be in force before the record counts on them, in milliseconds. A command that
-/// lowered them again, of this operator or another, would have arrived by then.
+/// How long more acknowledgements must be in force, and the nodes that are to go be fenced, before the record counts on
+/// it, in milliseconds. A command that undoes it, of this operator or another, would have arrived by then.
 const SETTLED: Millis = 15_000;
 
 /// Nodes that exist but are not asked for any more: the ones with the highest numbers, never the master.
@@ -84,7 +84,7 @@ pub(crate) fn adjust(
     // Fewer nodes come before more acknowledgements: the nodes that are to go would be waited for in vain.
     if is_too_large(observed, policy) {
         state.raise_mark = None;
-        plan.extend(shrink(state, observed, leader, policy, report));
+        plan.extend(shrink(state, observed, leader, policy, now, report));
         return plan;
     }
     state.shrink_mark = None;
@@ -183,6 +183,7 @@ fn shrink(
     observed: &Observed,
     leader: Leader<'_>,
     policy: &Policy,
+    now: Millis,
     report: &mut Report,
 ) -> Plan {
     let removed = removed(observed, policy);
@@ -206,10 +207,18 @@ fn shrink(
             .push("the nodes that are to go to acknowledge nothing more".to_owned());
         return unfenced;
     }
-    let mark = state
+    // A command to follow that was sent before may still end a fence of this term.
+    let (mark, since) = state
         .shrink_mark
-        .get_or_insert_with(|| leader.state.executed.clone())
-        .clone();
+        .get_or_insert_with(|| (leader.state.executed.clone(), now));
+    if now.saturating_sub(*since) < SETTLED {
+        mark.clone_from(&leader.state.executed);
+        report
+            .waiting_for
+            .push("the nodes that are to go to have acknowledged nothing for a while".to_owned());
+        return Vec::new();
+    }
+    let mark = mark.clone();
     if !all_hold(observed, &mark, &removed) {
         report
             .waiting_for

@@ -46,8 +46,8 @@ pub struct State {
     pub(crate) stopping_since: Option<Millis>,
     /// The master's set when more acknowledgements were first in force, and since when they are.
     pub(crate) raise_mark: Option<(GtidSet, Millis)>,
-    /// The master's set when the nodes that are to go had all confirmed their fence.
-    pub(crate) shrink_mark: Option<GtidSet>,
+    /// The master's set when the nodes that are to go had all been fenced for a while, and since when they are.
+    pub(crate) shrink_mark: Option<(GtidSet, Millis)>,
 }
 
 /// Decides what is to be done now.

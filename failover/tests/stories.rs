@@ -575,7 +575,7 @@ fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
     );
     assert!(matches!(world.server("db-0").role, Role::Master { acks: 2, .. }));
     world.policy.nodes = 3;
-    world.run(15);
+    world.run(1600);
     let record = &world.observed.record;
     assert_eq!((record.size, record.acks, record.members.len()), (3, 1, 3));
     assert!(matches!(world.server("db-0").role, Role::Master { acks: 1, .. }));
@@ -703,14 +703,14 @@ fn a_master_with_a_high_number_leaves_the_quorum_once_another_leads() {
     world.ask("db-2");
     world.run(12);
     world.policy.nodes = 2;
-    world.run(20);
+    world.run(1600);
     let members = |world: &World| -> Vec<String> {
         let names = world.observed.record.members.keys();
         names.map(ToString::to_string).collect()
     };
     assert_eq!(members(&world), ["db-0", "db-2"], "the master stays");
     world.ask("db-0");
-    world.run(30);
+    world.run(1600);
     assert_eq!(world.master(), Some("db-0".into()));
     assert_eq!(members(&world), ["db-0", "db-1"], "and then makes room");
 }
@@ -735,4 +735,22 @@ fn more_acknowledgements_count_only_after_they_were_in_force_for_a_while() {
     );
     world.run(1500);
     assert_eq!(world.observed.record.acks, 2);
+}
+
+#[test]
+fn a_promotion_that_broke_off_before_clients_were_let_in_is_finished() {
+    let mut world = World::led(3, 5);
+    world.kill("db-0");
+    world.stuck = vec!["Route"];
+    world.run(10);
+    world.server("db-1").open = false;
+    world.stuck = vec!["Promote"];
+    world.run(5);
+    assert!(labelled(&world).is_empty());
+    assert!(
+        world
+            .report
+            .waiting_for
+            .contains(&"db-1 to let clients in".to_owned())
+    );
 }

@@ -16,7 +16,7 @@ const DOUBTFUL: u64 = 50;
 const ORDERLY: u64 = 5000;
 
 /// What a statement led to.
-enum Next {
+pub(crate) enum Next {
     /// The next one.
     Stage(u8),
     /// The same again later.
@@ -43,14 +43,13 @@ impl World {
             self.machines[node].disk.memory.term = command.term;
         }
         self.on_remembered(node, before);
-        let waits = self.mutant == Some(Mutant::FenceDoesNotOvertake);
         let agent = &mut self.machines[node].agent;
         let same = agent
             .running
             .as_ref()
             .is_some_and(|job| job.command.term == command.term && job.command.order == command.order);
         let fence = matches!(command.order, Order::Fence { .. });
-        if (fence || command.term > known) && !same && !waits {
+        if (fence || command.term > known) && !same {
             let mut given_up = std::mem::take(&mut agent.queue);
             if overtakes(agent.running.as_ref(), &command.order) {
                 given_up.extend(agent.running.take().map(|job| job.command));
@@ -201,7 +200,7 @@ impl World {
         }
     }
 
-    fn stop_receiver(&mut self, node: Node) {
+    pub(crate) fn stop_receiver(&mut self, node: Node) {
         if let Some(server) = &mut self.machines[node].server {
             (server.receiver, server.connected, server.acknowledges) = (false, false, false);
         }
@@ -285,7 +284,7 @@ impl World {
     }
 
     /// Semi-sync as a source goes off, if nothing can wait for it.
-    fn retire_source(&mut self, node: Node) -> bool {
+    pub(crate) fn retire_source(&mut self, node: Node) -> bool {
         let machine = &mut self.machines[node];
         let fenced = machine.disk.memory.fenced.is_some();
         let Some(server) = machine.awake_mut() else {
@@ -359,99 +358,6 @@ impl World {
                 Next::Done
             }
         }
-    }
-
-    /// The data gets its new identity before the first byte is touched; copying goes on beside the queue.
-    fn begin_clone(&mut self, node: Node, job: &Job) -> Next {
-        if !self.retire_source(node) && self.mutant != Some(Mutant::CloneOverLastCopy) {
-            return Next::Refused;
-        }
-        self.volumes += 1;
-        let volume = self.volumes;
-        let machine = &mut self.machines[node];
-        let memory = &mut machine.disk.memory;
-        (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
-        machine.agent.cloning = Some(Job {
-            stage: 1,
-            ..job.clone()
-        });
-        Next::Beside
-    }
-
-    /// The clone goes on by one stage.
-    pub(crate) fn copy(&mut self, node: Node) -> bool {
-        let Some(job) = self.machines[node].agent.cloning.clone() else {
-            return false;
-        };
-        if self.machines[node].agent.frozen {
-            return false;
-        }
-        let Order::Clone { donor, ref requires } = job.command.order else {
-            return false;
-        };
-        let there = self.machines[donor].awake().is_some()
-            && self.reaches(donor, node)
-            && self.reaches(node, donor)
-            && donor != node;
-        // A donor that came back with another volume must not be copied over data that was whole.
-        let unchecked = matches!(
-            self.mutant,
-            Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
-        );
-        let there = there
-            && (unchecked
-                || self
-                    .ledger
-                    .gtids(&self.machines[donor].executed())
-                    .contains(requires));
-        if self.machines[node].awake().is_none() {
-            return self.end_clone(node, &job);
-        }
-        match job.stage {
-            1 => {
-                self.stop_receiver(node);
-                let machine = &mut self.machines[node];
-                if let Some(server) = &mut machine.server {
-                    (server.offline, server.replica_on, server.applier) = (true, false, false);
-                }
-                self.machines[node].agent.cloning = Some(Job {
-                    stage: 2,
-                    ..job.clone()
-                });
-            }
-            2 if there => {
-                self.on_overwrite(node);
-                let disk = &mut self.machines[node].disk;
-                disk.relay.clear();
-                disk.binlog.clear();
-                (disk.channel, disk.received, disk.log, disk.purged) =
-                    (None, Bits::default(), Bits::default(), Bits::default());
-                self.machines[node].agent.cloning = Some(Job {
-                    stage: 3,
-                    ..job.clone()
-                });
-            }
-            3 => {
-                if there {
-                    let (order, set) = self.copy_of(donor);
-                    for txn in &order {
-                        self.ledger.txns[usize::from(*txn)].reached |= 1 << node;
-                    }
-                    let disk = &mut self.machines[node].disk;
-                    (disk.binlog, disk.log, disk.purged) = (order, set, set);
-                }
-                self.crash(node);
-                return self.end_clone(node, &job);
-            }
-            _ => return self.end_clone(node, &job),
-        }
-        true
-    }
-
-    fn end_clone(&mut self, node: Node, job: &Job) -> bool {
-        self.machines[node].agent.cloning = None;
-        self.outcome(node, &job.command);
-        true
     }
 
     /// The agent's process ends; what it kept in memory only is gone.

@@ -22,6 +22,8 @@ pub struct Generator {
     chaos_rate: u32,
     /// The kinds of fault of this run.
     kinds: Vec<usize>,
+    /// Appliers are slow, so that much is received and not executed.
+    lags: bool,
 }
 
 impl Generator {
@@ -33,12 +35,14 @@ impl Generator {
         kinds.truncate(rng.random_range(2..=10));
         let fault_rate = [20, 60, 150, 400][rng.random_range(0..4)];
         let chaos_rate = [0, 100, 1000, 4000][rng.random_range(0..4)];
+        let lags = rng.random_ratio(1, 4);
         Self {
             rng,
             ordinary: Vec::new(),
             fault_rate,
             chaos_rate,
             kinds,
+            lags,
         }
     }
 
@@ -69,7 +73,10 @@ impl Generator {
         if draw < self.fault_rate + self.chaos_rate {
             return self.out_of_order(world);
         }
-        self.ordinary.pop().unwrap_or(Event::Wait { ms: 10 })
+        match self.ordinary.pop() {
+            Some(Event::Apply { .. }) if self.lags && self.rng.random_ratio(9, 10) => Event::Wait { ms: 1 },
+            event => event.unwrap_or(Event::Wait { ms: 10 }),
+        }
     }
 
     fn node(&mut self, world: &World) -> usize {

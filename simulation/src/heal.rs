@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// So many rounds of 25 ms recovery may take.
-const ROUNDS: u32 = 1600;
+const ROUNDS: u32 = 2400;
 
 /// How a recovery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@
 mod agent;
 mod apiserver;
 pub mod bits;
+mod clone;
 pub mod event;
 mod generate;
 mod heal;
@@ -26,6 +27,8 @@ mod mysql;
 mod operator;
 pub mod run;
 pub mod search;
+mod session;
+mod spoil;
 pub mod world;
 
 pub use event::Event;

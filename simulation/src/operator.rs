@@ -104,15 +104,15 @@ impl Operator {
         }
     }
 
-    fn runs(&self, key: Key) -> bool {
+    pub(crate) fn runs(&self, key: Key) -> bool {
         self.flight.iter().any(|(it, _)| *it == key)
     }
 
-    fn end(&mut self, key: Key) {
+    pub(crate) fn end(&mut self, key: Key) {
         self.flight.retain(|(it, _)| *it != key);
     }
 
-    fn broke(&mut self, node: Node, now: Millis) {
+    pub(crate) fn broke(&mut self, node: Node, now: Millis) {
         let link = &mut self.links[node];
         link.alive = false;
         link.inbox.clear();
@@ -158,7 +158,7 @@ fn key_of(action: &Action) -> Key {
     }
 }
 
-fn kind_of(order: &Order) -> &'static str {
+pub(crate) fn kind_of(order: &Order) -> &'static str {
     match order {
         Order::Fence { .. } => "fence",
         Order::Drain => "drain",
@@ -464,232 +464,5 @@ impl World {
             operator.take_record(self.api.record.clone(), self.api.wish, self.api.nodes);
         }
         true
-    }
-
-    /// A session is opened; its first message is a report.
-    pub(crate) fn connect(&mut self, op: Op, node: Node) -> bool {
-        let both = self.sends(self.actor(op), node) && self.sends(node, self.actor(op));
-        let machine = &self.machines[node];
-        let operator = &self.operators[op];
-        let known = operator.pods.as_ref().and_then(|pods| pods[node].as_ref());
-        let there =
-            machine.agent.up && !machine.agent.frozen && known.is_some_and(|pod| pod.uid == machine.pod);
-        if !operator.up || operator.links[node].alive || !both || !there {
-            return false;
-        }
-        let report = machine.report(&self.ledger, self.now);
-        let pod = machine.pod;
-        let link = &mut self.operators[op].links[node];
-        (link.alive, link.pod) = (true, pod);
-        link.inbox.clear();
-        link.inbox.push_back(Message::Report(Box::new(report)));
-        true
-    }
-
-    /// A session breaks, and its operator notices.
-    pub(crate) fn break_session(&mut self, op: Op, node: Node) -> bool {
-        let now = self.now;
-        let was = self.operators[op].links[node].alive;
-        if was {
-            self.operators[op].broke(node, now);
-        }
-        was
-    }
-
-    /// The agent is gone: its sessions end, for an operator that cannot be told only after a while.
-    pub(crate) fn break_sessions(&mut self, node: Node) {
-        for op in 0..self.operators.len() {
-            if self.operators[op].links[node].alive {
-                if self.sends(node, self.actor(op)) {
-                    self.break_session(op, node);
-                } else {
-                    self.operators[op].links[node].alive = false;
-                }
-            }
-        }
-    }
-
-    /// The agent tells all operators how it is.
-    pub(crate) fn tell(&mut self, node: Node) -> bool {
-        let machine = &self.machines[node];
-        if !machine.agent.up || machine.agent.frozen || !self.operators.iter().any(|it| it.links[node].alive)
-        {
-            return false;
-        }
-        let report = machine.report(&self.ledger, self.now);
-        for operator in &mut self.operators {
-            let link = &mut operator.links[node];
-            if link.alive {
-                // A newer heartbeat says all that the one before it said.
-                if let Some(Message::Report(last)) = link.inbox.back_mut()
-                    && link_is_long(&report, last)
-                {
-                    **last = report.clone();
-                } else {
-                    link.inbox.push_back(Message::Report(Box::new(report.clone())));
-                }
-            }
-        }
-        true
-    }
-
-    /// A command has ended; a report that shows its effect goes before the outcome.
-    pub(crate) fn outcome(&mut self, node: Node, command: &Command) {
-        self.tell(node);
-        let (op, life) = command.from;
-        let key = (kind_of(&command.order), node, command.term);
-        let operator = &mut self.operators[op];
-        if operator.life == life && operator.links[node].alive {
-            operator.links[node].inbox.push_back(Message::Outcome(key));
-        }
-    }
-
-    /// The oldest message of a session arrives.
-    pub(crate) fn hear(&mut self, op: Op, node: Node) -> bool {
-        let (now, reaches) = (self.now, self.sends(node, self.actor(op)));
-        let operator = &mut self.operators[op];
-        let link = &mut operator.links[node];
-        if !reaches {
-            return false;
-        }
-        match link.inbox.pop_front() {
-            None => return false,
-            Some(Message::Report(report)) => {
-                link.session = Session::Open { heard: now };
-                link.report = Some(*report);
-            }
-            Some(Message::Outcome(key)) => operator.end(key),
-        }
-        true
-    }
-}
-
-fn link_is_long(new: &NodeReport, old: &NodeReport) -> bool {
-    (new.fenced, new.term, &new.volume) == (old.fenced, old.term, &old.volume)
-}
-
-impl World {
-    /// What a mutant makes of the observation.
-    fn spoil_observation(&self, observed: &mut Observed) {
-        let Some(mutant) = self.mutant else { return };
-        match mutant {
-            Mutant::SkipFenceQuorum => observed.record.acks = observed.record.size.saturating_sub(1),
-            Mutant::LabelBeforeUnlabel => {
-                let term = observed.record.term;
-                for view in observed.nodes.values_mut() {
-                    if let PodView::Present {
-                        labelled_master,
-                        stamp,
-                        ..
-                    } = &mut view.pod
-                        && *stamp < term
-                    {
-                        (*labelled_master, *stamp) = (false, term);
-                    }
-                }
-            }
-            Mutant::VolumeIgnored => {
-                for (node, view) in &mut observed.nodes {
-                    if let (Some(report), Some(volume)) =
-                        (&mut view.report, observed.record.members.get(node))
-                    {
-                        report.volume = volume.clone();
-                    }
-                }
-            }
-            Mutant::ElectAny if observed.record.intent.is_some() => {
-                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
-                    (state.executed, state.received) = Default::default();
-                }
-            }
-            Mutant::FollowErrant if observed.record.intent.is_none() => {
-                let master = observed.record.master.clone().and_then(|master| {
-                    observed
-                        .nodes
-                        .get(&master)?
-                        .server()
-                        .map(|it| it.executed.clone())
-                });
-                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
-                    let extra = master
-                        .as_ref()
-                        .map(|all| state.holds().subtract(all))
-                        .unwrap_or_default();
-                    state.executed = state.executed.subtract(&extra);
-                    state.received = state.received.subtract(&extra);
-                }
-            }
-            Mutant::ShrinkUnfenced if observed.record.intent.is_none() => {
-                let term = observed.record.term;
-                for report in observed
-                    .nodes
-                    .values_mut()
-                    .filter_map(|view| view.report.as_mut())
-                {
-                    report.fenced = Some(term);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What a mutant makes of an action.
-    fn spoil_action(&self, action: Action) -> Action {
-        match (self.mutant, action) {
-            (Some(Mutant::PromoteUndrained), Action::Drain { node, term }) => {
-                let acks = self.api.record.acks;
-                Action::Promote {
-                    node,
-                    term,
-                    acks,
-                    requires: failover::GtidSet::new(),
-                }
-            }
-            (
-                Some(Mutant::CloneOverLastCopy),
-                Action::Clone {
-                    node,
-                    term,
-                    donor,
-                    reason,
-                    ..
-                },
-            ) => Action::Clone {
-                address: address(index(&node)),
-                node: donor,
-                donor: node,
-                term,
-                reason,
-            },
-            (
-                Some(Mutant::AcksRecordedFirst),
-                Action::Promote {
-                    node,
-                    term,
-                    acks,
-                    requires,
-                },
-            ) => {
-                let acks = if self.api.record.intent.is_none() {
-                    self.api.record.acks.saturating_sub(1)
-                } else {
-                    acks
-                };
-                Action::Promote {
-                    node,
-                    term,
-                    acks,
-                    requires,
-                }
-            }
-            (_, action) => action,
-        }
-    }
-}
-
-fn up(view: &mut NodeView) -> Option<&mut failover::ServerState> {
-    match &mut view.report.as_mut()?.server {
-        failover::Server::Up(state) => Some(state),
-        _ => None,
     }
 }

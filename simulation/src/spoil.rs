@@ -1,0 +1,131 @@
+//! What mutants make of the operator's observation and of its actions; without one nothing is changed.
+
+use failover::{Action, NodeView, Observed, Pod as PodView};
+
+use crate::{ledger::index, machine::address, mutant::Mutant, world::World};
+
+impl World {
+    /// What a mutant makes of the observation.
+    pub(crate) fn spoil_observation(&self, observed: &mut Observed) {
+        let Some(mutant) = self.mutant else { return };
+        match mutant {
+            Mutant::SkipFenceQuorum => observed.record.acks = observed.record.size.saturating_sub(1),
+            Mutant::LabelBeforeUnlabel => {
+                let term = observed.record.term;
+                for view in observed.nodes.values_mut() {
+                    if let PodView::Present {
+                        labelled_master,
+                        stamp,
+                        ..
+                    } = &mut view.pod
+                        && *stamp < term
+                    {
+                        (*labelled_master, *stamp) = (false, term);
+                    }
+                }
+            }
+            Mutant::VolumeIgnored => {
+                for (node, view) in &mut observed.nodes {
+                    if let (Some(report), Some(volume)) =
+                        (&mut view.report, observed.record.members.get(node))
+                    {
+                        report.volume = volume.clone();
+                    }
+                }
+            }
+            Mutant::ElectAny if observed.record.intent.is_some() => {
+                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
+                    (state.executed, state.received) = Default::default();
+                }
+            }
+            Mutant::FollowErrant if observed.record.intent.is_none() => {
+                let master = observed.record.master.clone().and_then(|master| {
+                    observed
+                        .nodes
+                        .get(&master)?
+                        .server()
+                        .map(|it| it.executed.clone())
+                });
+                for state in observed.nodes.values_mut().filter_map(|view| up(view)) {
+                    let extra = master
+                        .as_ref()
+                        .map(|all| state.holds().subtract(all))
+                        .unwrap_or_default();
+                    state.executed = state.executed.subtract(&extra);
+                    state.received = state.received.subtract(&extra);
+                }
+            }
+            Mutant::ShrinkUnfenced if observed.record.intent.is_none() => {
+                let term = observed.record.term;
+                for report in observed
+                    .nodes
+                    .values_mut()
+                    .filter_map(|view| view.report.as_mut())
+                {
+                    report.fenced = Some(term);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a mutant makes of an action.
+    pub(crate) fn spoil_action(&self, action: Action) -> Action {
+        match (self.mutant, action) {
+            (Some(Mutant::PromoteUndrained), Action::Drain { node, term }) => {
+                let acks = self.api.record.acks;
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires: failover::GtidSet::new(),
+                }
+            }
+            (
+                Some(Mutant::CloneOverLastCopy),
+                Action::Clone {
+                    node,
+                    term,
+                    donor,
+                    reason,
+                    ..
+                },
+            ) => Action::Clone {
+                address: address(index(&node)),
+                node: donor,
+                donor: node,
+                term,
+                reason,
+            },
+            (
+                Some(Mutant::AcksRecordedFirst),
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires,
+                },
+            ) => {
+                let acks = if self.api.record.intent.is_none() {
+                    self.api.record.acks.saturating_sub(1)
+                } else {
+                    acks
+                };
+                Action::Promote {
+                    node,
+                    term,
+                    acks,
+                    requires,
+                }
+            }
+            (_, action) => action,
+        }
+    }
+}
+
+fn up(view: &mut NodeView) -> Option<&mut failover::ServerState> {
+    match &mut view.report.as_mut()?.server {
+        failover::Server::Up(state) => Some(state),
+        _ => None,
+    }
+}
