@@ -25,7 +25,8 @@ const BOOT: Duration = Duration::from_mins(2);
 /// Fences the server, whatever it does now.
 pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refusal> {
     if job.beside_clone {
-        // A clone is offline and receives nothing, and its end is a boot, which is fenced.
+        // Its end is a boot, which is fenced; until it stopped its receiver itself, that may still acknowledge.
+        stop_receiving_beside_clone(job).await?;
         return store(job).await;
     }
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.
@@ -57,6 +58,38 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         await_boot_or_hold(job).await?;
     }
     store(job).await
+}
+
+/// The clone holds the command's lane, so this takes the other.
+async fn stop_receiving_beside_clone(job: &Job) -> Result<(), Refusal> {
+    let Some(status) = job.agent.look(LOOK).await else {
+        return if job.agent.board.life().is_none() || starting(job) {
+            Ok(())
+        } else {
+            Err(precondition("mysqld does not answer beside its clone"))
+        };
+    };
+    // CLONE itself needs super_read_only off, so only replication tells.
+    let receives = |status: &Status| {
+        status.replica_on
+            || status
+                .channel
+                .as_ref()
+                .is_some_and(|channel| channel.receiver != Service::Off)
+    };
+    if !receives(&status) {
+        return Ok(());
+    }
+    let mut lane = job.agent.mysql.side().await;
+    lane.set_replica_enabled(false).await.or_refuse()?;
+    if status.channel.is_some() {
+        lane.stop_receiver().await.or_refuse()?;
+    }
+    drop(lane);
+    match job.agent.look(LOOK).await {
+        Some(status) if receives(&status) => Err(precondition("the receiver does not stop")),
+        _ => Ok(()),
+    }
 }
 
 fn starting(job: &Job) -> bool {

@@ -38,9 +38,15 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
     );
     guarded.or_refuse()?;
     recorded?;
-    prepared?;
+    let prepared = prepared?;
     let mut lane = job.agent.mysql.command().await;
     job.check()?;
+    if lane.connection() != prepared {
+        // mysqld may have been started anew meanwhile, and then its semi-sync is off.
+        return Err(precondition(
+            "the connection to mysqld was lost while it was prepared",
+        ));
+    }
     lane.read_only_off().await.or_refuse()?;
     job.check()?;
     lane.offline_off().await.or_refuse()
@@ -99,7 +105,8 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
 }
 
 /// The applier ends before semi-sync begins: its commits would wait for slaves that are not there yet.
-async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
+/// Returns the connection that did it.
+async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<Option<u64>, Refusal> {
     if status.channel.is_some() {
         drain::stop_applier(job).await?;
     }
@@ -107,11 +114,13 @@ async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<(), Ref
     job.check()?;
     if acks == 0 {
         lane.set_replica_enabled(false).await.or_refuse()?;
-        return lane.source_off().await.or_refuse();
+        lane.source_off().await.or_refuse()?;
+        return Ok(lane.connection());
     }
     lane.prepare_source(acks).await.or_refuse()?;
     job.check()?;
-    lane.source_on().await.or_refuse()
+    lane.source_on().await.or_refuse()?;
+    Ok(lane.connection())
 }
 
 /// The master of this very term is only told another number of acknowledgements.

@@ -154,6 +154,8 @@ pub struct Lane {
     open: Option<(MySqlConnection, u64)>,
     /// The connection whose statement had no answer in time.
     abandoned: Option<u64>,
+    /// How many connections were made.
+    made: u64,
 }
 
 impl Lane {
@@ -182,12 +184,19 @@ impl Lane {
             options,
             open: None,
             abandoned: None,
+            made: 0,
         }
     }
 
     /// Forgets the connection; the server it led to is gone.
     pub fn forget(&mut self) {
         (self.open, self.abandoned) = (None, None);
+    }
+
+    /// Which connection is open; another number is another connection, perhaps to another life of the server. While
+    /// it stays the same, the next statement goes to the server that answered the last one, or fails.
+    pub fn connection(&self) -> Option<u64> {
+        self.open.is_some().then_some(self.made)
     }
 
     /// Makes sure that there is a live connection.
@@ -239,6 +248,7 @@ impl Lane {
     async fn connect(&mut self, what: &'static str) -> Result<(MySqlConnection, u64), Error> {
         let broken = |error| Error::of(what, error);
         let mut connection = self.options.connect().await.map_err(broken)?;
+        self.made += 1;
         if let Some(late) = self.abandoned {
             kill_and_await_end(&mut connection, late).await.map_err(broken)?;
             self.abandoned = None;

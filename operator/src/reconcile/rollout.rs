@@ -98,6 +98,11 @@ fn surplus(
     };
     pods.iter()
         .filter(|(name, pod)| !pod.deleting && !wanted_names.contains(*name) && !leads(name))
+        .filter(|(name, _)| {
+            !record
+                .members
+                .contains_key(&failover::NodeId::from(name.as_str()))
+        })
         .map(|(name, pod)| end(name, pod, "the spec asks for fewer nodes"))
         .collect()
 }
