@@ -101,7 +101,7 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
 /// The applier ends before semi-sync begins: its commits would wait for slaves that are not there yet.
 async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
     if status.channel.is_some() {
-        drain::stop_applier(job).await?;
+        drain::retire_applier(job).await?;
     }
     let mut lane = job.agent.mysql.command().await;
     job.check()?;
