@@ -108,7 +108,7 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
 /// Returns the connection that did it.
 async fn prepare_source(job: &Job, status: &Status, acks: u32) -> Result<Option<u64>, Refusal> {
     if status.channel.is_some() {
-        drain::stop_applier(job).await?;
+        drain::retire_applier(job).await?;
     }
     let mut lane = job.agent.mysql.command().await;
     job.check()?;

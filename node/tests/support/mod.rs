@@ -258,7 +258,14 @@ fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16)
         .open(directory.join("agent.log"))
         .unwrap();
     Process::new(env!("CARGO_BIN_EXE_ddb-node"))
-        .args(["--node", name, "--cluster", "test"])
+        .args([
+            "--node",
+            name,
+            "--cluster",
+            "test",
+            "--passage-listen",
+            "127.0.0.1:0",
+        ])
         .args([
             "--session-listen",
             &format!("127.0.0.1:{session}"),
