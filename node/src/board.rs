@@ -52,10 +52,15 @@ struct Facts {
     cloning: Option<u8>,
 }
 
+/// An operator is connected.
+#[derive(Debug)]
+pub struct Presence(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+
 /// The facts and those who are told.
 #[derive(Debug)]
 pub struct Board {
     facts: Mutex<(Facts, Arc<NodeReport>)>,
+    operators: Arc<()>,
     urgent: broadcast::Sender<Arc<NodeReport>>,
 }
 
@@ -78,6 +83,7 @@ impl Board {
         let report = Arc::new(report(&facts));
         Self {
             facts: Mutex::new((facts, report)),
+            operators: Arc::new(()),
             urgent: broadcast::channel(64).0,
         }
     }
@@ -124,9 +130,14 @@ impl Board {
         self.lock().0.held.map(clock::millis_since)
     }
 
-    /// How many listen to the urgent reports.
-    pub fn listeners(&self) -> usize {
-        self.urgent.receiver_count()
+    /// To be held by a session for as long as its operator is connected.
+    pub fn presence(&self) -> Presence {
+        Presence(Arc::clone(&self.operators))
+    }
+
+    /// How many operators are connected.
+    pub fn operators(&self) -> usize {
+        Arc::strong_count(&self.operators) - 1
     }
 
     /// A process was started.
@@ -346,6 +357,17 @@ mod tests {
                 Server::Starting
             ]
         ));
+    }
+
+    #[test]
+    fn an_operator_counts_for_as_long_as_its_session_lasts_and_nobody_else_does() {
+        let board = Board::new(memory());
+        let _listener = board.watch();
+        assert_eq!(board.operators(), 0);
+        let present = board.presence();
+        assert_eq!(board.operators(), 1);
+        drop(present);
+        assert_eq!(board.operators(), 0);
     }
 
     #[test]

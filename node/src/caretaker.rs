@@ -60,7 +60,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
         if (rests || wants_settling(&report)) && executor.try_send(Order::Settle).is_err() {
             warn!("the executor takes no orders");
         }
-        let held = agent.board.held_ms().is_some() && agent.board.listeners() > 1;
+        let held = agent.board.held_ms().is_some() && agent.board.operators() > 0;
         let waiting = held.then(|| *held_since.get_or_insert_with(clock::now));
         if waiting.is_none() {
             held_since = None;

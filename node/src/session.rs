@@ -116,6 +116,7 @@ async fn session(
         ToNode::Command { .. } => return Err(SessionError::Elsewhere("?".to_owned(), "?".to_owned())),
     };
     info!(%peer, "session open");
+    let _present = agent.board.presence();
     converse(agent, orders, &mut lines, heartbeat).await
 }
 
