@@ -19,6 +19,9 @@ use crate::{
 
 /// How long executing what was received before may take in one go; the command is repeated.
 const DRAIN: Duration = Duration::from_mins(10);
+/// How long clients may still be led to a former master. While it stops waiting for acknowledgements, which takes up
+/// to a second, its server lets nobody in; before, it refuses at once, and they try again and find the new one.
+const ROUTED: Duration = Duration::from_millis(400);
 /// How long the receiver is helped to connect; afterwards it retries by itself once a second.
 const HELP: Duration = Duration::from_millis(1500);
 
@@ -174,6 +177,9 @@ async fn start(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
         }
     }
     drop(lane);
+    if status.source_on {
+        sleep(ROUTED).await;
+    }
     fence::retire_source(job, &status).await?;
     job.check()?;
     if channel.applier == Service::Off {
