@@ -1,7 +1,7 @@
 //! A change of master, from the recorded term to the routed new master.
 //!
 //! ```text
-//!   record term ─► take labels ┐                        ┌► route (label, Service)
+//!   record term ─► take label ┐                         ┌► lead the Service, then put the label
 //!                  fence ──────┴► elect ─► drain ─► promote               ├─► record master
 //!                                                       └► others follow
 //! ```
@@ -40,6 +40,7 @@ pub(crate) fn carry_through(
     let mut report = Report::of(Decision::Changing);
     report.running_ms = Some(now.saturating_sub(begun));
     let mut plan = unlabel(observed, term, state.candidate.as_ref().map(|(node, _)| node));
+    let stamps = stamp(observed, term);
     if state.candidate.is_none() {
         let fences = fence_and_elect(state, observed, intent, policy, now, &mut report);
         plan.extend(fences);
@@ -74,6 +75,9 @@ pub(crate) fn carry_through(
             now,
             &mut report,
         ));
+        if Leader::of(observed, &candidate, term).is_some() {
+            plan.extend(stamps);
+        }
     }
     (plan, report)
 }
@@ -125,14 +129,28 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
     (vec![take_term(state, observed, intent.clone(), begun)], report)
 }
 
-/// Takes `role=master` from every pod and stamps all, so that no older term can label one any more.
+/// Stamps the pods that carry no label, so that no older term can label one any more. Only the new label waits for
+/// that, so it is left until clients are led to the new master.
+fn stamp(observed: &Observed, term: Term) -> Plan {
+    let stale = observed.nodes.iter().filter(
+        |(_, view)| matches!(&view.pod, Pod::Present { labelled_master: false, stamp, .. } if *stamp < term),
+    );
+    stale
+        .map(|(node, _)| Action::Unlabel {
+            node: node.clone(),
+            term,
+        })
+        .collect()
+}
+
+/// Takes `role=master` from every pod but that of this term's own master, and stamps them.
 fn unlabel(observed: &Observed, term: Term, candidate: Option<&NodeId>) -> Plan {
     let stale = observed.nodes.iter().filter(|(node, view)| match &view.pod {
         Pod::Present {
             labelled_master,
             stamp,
             ..
-        } => *stamp < term || (*labelled_master && candidate != Some(*node)),
+        } => *labelled_master && (*stamp < term || candidate != Some(*node)),
         Pod::Missing => false,
     });
     stale
@@ -410,6 +428,12 @@ fn install(
         .iter()
         .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
     let copies = quorum::holders(observed, candidate, requires);
+    if copies >= observed.record.acks as usize {
+        plan.push(Action::Lead {
+            node: candidate.clone(),
+            term,
+        });
+    }
     match observed.nodes.get(candidate).map(stamped) {
         Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
         Some((false, true)) if others_clear && copies < observed.record.acks as usize => {

@@ -54,8 +54,15 @@ pub enum Action {
         /// What it must hold and have executed; it refuses otherwise.
         requires: GtidSet,
     },
-    /// Put `role=master` on the node's pod (only while its stamp is `term`) and, in the same moment, lead the
-    /// master's Service to it.
+    /// Lead the master's Service to the node, unless a newer term has led it already. What people see, the labels,
+    /// may follow a moment later; clients need not wait for them.
+    Lead {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+    },
+    /// Put `role=master` on the node's pod, only while its stamp is `term` and once the Service leads to it.
     Route {
         /// The node.
         node: NodeId,
@@ -122,6 +129,7 @@ impl Action {
             | Self::Fence { node, .. }
             | Self::Drain { node, .. }
             | Self::Promote { node, .. }
+            | Self::Lead { node, .. }
             | Self::Route { node, .. }
             | Self::Follow { node, .. }
             | Self::Cut { node, .. }

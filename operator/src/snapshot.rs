@@ -55,6 +55,8 @@ pub struct SliceFacts {
     pub addresses: Vec<String>,
     /// Ports by name.
     pub ports: Vec<(String, i32)>,
+    /// The term that wrote it, where it leads to a master.
+    pub term: Option<Term>,
 }
 
 /// All of one database.
@@ -242,6 +244,13 @@ pub fn slice_facts(slice: &EndpointSlice) -> SliceFacts {
                 )
             })
             .collect(),
+        term: slice
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(names::ANNOTATION_TERM))
+            .and_then(|text| text.parse().ok())
+            .map(Term),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Api {
     pub nodes: u32,
     /// The pods.
     pub pods: [Option<Pod>; NODES],
+    /// Where the master's Service leads, and the term that led it there.
+    pub service: Option<(Node, u64)>,
 }
 
 /// A change of a pod's label, conditional on what was observed.
@@ -75,6 +77,15 @@ pub enum Request {
         /// How.
         patch: Patch,
     },
+    /// Lead the master's Service to `node`, if it still leads where it was seen.
+    Lead {
+        /// The node.
+        node: Node,
+        /// The term.
+        term: u64,
+        /// As it was observed.
+        seen: Option<(Node, u64)>,
+    },
     /// Forget the wish, if it is still this one.
     Forget {
         /// The wish.
@@ -102,6 +113,8 @@ pub enum Answer {
     Record(Box<Record>, bool, u64),
     /// The pod is now this, after an attempt to unlabel or to label it.
     Pod(Node, Option<Pod>, Patch),
+    /// The Service now leads there, after an attempt of a term to lead it.
+    Service(Option<(Node, u64)>, Node, u64),
     /// The wish is gone.
     Forgotten,
 }
@@ -121,6 +134,13 @@ impl World {
             Request::Patch { node, patch } => {
                 self.patch(node, &patch);
                 Answer::Pod(node, self.api.pods[node].clone(), patch)
+            }
+            Request::Lead { node, term, seen } => {
+                if self.api.service == seen {
+                    self.api.service = Some((node, term));
+                    self.on_readable(node);
+                }
+                Answer::Service(self.api.service, node, term)
             }
             Request::Forget { wish } => {
                 if self.api.wish == Some(wish) {

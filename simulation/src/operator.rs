@@ -66,6 +66,8 @@ pub struct Operator {
     pub nodes: u32,
     /// The pods as last read; none before.
     pub pods: Option<[Option<Pod>; NODES]>,
+    /// Where the master's Service led when it was last read.
+    pub service: Option<(Node, u64)>,
     /// The sessions.
     pub links: [Link; NODES],
     /// What runs, and until when it is waited for.
@@ -96,6 +98,7 @@ impl Operator {
             wish: None,
             nodes: 0,
             pods: None,
+            service: None,
             links: std::array::from_fn(|_| link.clone()),
             flight: Vec::new(),
             answers: VecDeque::new(),
@@ -120,7 +123,7 @@ impl Operator {
             link.session = Session::Broken { since: now };
         }
         self.flight.retain(|((kind, at, _), _)| {
-            *at != node || matches!(*kind, "unlabel" | "route" | "record" | "answer")
+            *at != node || matches!(*kind, "unlabel" | "lead" | "route" | "record" | "answer")
         });
     }
 
@@ -148,6 +151,7 @@ fn key_of(action: &Action) -> Key {
         Action::Fence { term, .. } => ("fence", node, term.0),
         Action::Drain { term, .. } => ("drain", node, term.0),
         Action::Promote { term, .. } => ("promote", node, term.0),
+        Action::Lead { term, .. } => ("lead", node, term.0),
         Action::Route { term, .. } => ("route", node, term.0),
         Action::Follow { term, .. } => ("follow", node, term.0),
         Action::Clone { term, .. } => ("clone", node, term.0),
@@ -248,12 +252,7 @@ impl World {
             let pod = pod.map_or(PodView::Missing, |pod| PodView::Present {
                 address: Some(address(node)),
                 deleting: pod.deleting,
-                // A route shows only when both of its writes are done.
-                labelled_master: pod.master
-                    && !operator
-                        .flight
-                        .iter()
-                        .any(|((kind, at, _), _)| *kind == "route" && *at == node),
+                labelled_master: pod.master,
                 stamp: Term(pod.stamp),
             });
             nodes.insert(
@@ -299,6 +298,17 @@ impl World {
                         seen: seen.clone(),
                     },
                 }),
+            Action::Lead { node, term } => {
+                let (wanted, seen) = ((index(&node), term.0), operator.service);
+                let due = seen.is_none_or(|(to, by)| (to, by) != wanted && by <= wanted.1);
+                due.then_some(Request::Lead {
+                    node: wanted.0,
+                    term: wanted.1,
+                    seen,
+                })
+            }
+            // The Service first.
+            Action::Route { node, .. } if operator.service.is_none_or(|(to, _)| to != index(&node)) => None,
             Action::Route { node, term } => pods[index(&node)].as_ref().map(|pod| Request::Patch {
                 node: index(&node),
                 patch: Patch::Master {
@@ -436,6 +446,10 @@ impl World {
                     }
                 }
             }
+            Answer::Service(service, node, term) => {
+                operator.end(("lead", node, term));
+                operator.service = service;
+            }
             Answer::Forgotten => {
                 operator.end(ANSWER);
                 operator.wish = None;
@@ -455,6 +469,7 @@ impl World {
                 return false;
             }
             operator.pods = Some(self.api.pods.clone());
+            operator.service = self.api.service;
         } else {
             let same = operator.record.as_ref() == Some(&self.api.record);
             if same && !operator.unclear && operator.wish == self.api.wish && operator.nodes == self.api.nodes

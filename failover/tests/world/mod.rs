@@ -246,6 +246,8 @@ impl World {
                     (*labelled_master, *stamp) = (false, at);
                 }
             }
+            // Where the Service leads is not observed; the label follows.
+            Action::Lead { .. } => {}
             Action::Route { node, term: at } => self.route(&node, at),
             Action::Fence { node, term, .. } => self.fence(node.as_str(), term),
             Action::Drain { node, .. } => {
@@ -467,6 +469,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::Fence { .. } => "Fence",
         Action::Drain { .. } => "Drain",
         Action::Promote { .. } => "Promote",
+        Action::Lead { .. } => "Lead",
         Action::Route { .. } => "Route",
         Action::Follow { .. } => "Follow",
         Action::Cut { .. } => "Cut",

@@ -40,6 +40,23 @@ impl Task {
         now: Millis,
     ) {
         let key = ActionKey::of(&action);
+        let slice = match &action {
+            Action::Lead { node, term } | Action::Route { node, term } => snapshot
+                .pods
+                .get(node)
+                .and_then(|pod| service::to_master(object, node, *term, pod)),
+            _ => None,
+        };
+        let leads = slice
+            .as_ref()
+            .is_some_and(|slice| service::leads_so(snapshot, slice));
+        match &action {
+            Action::Lead { .. } if leads && service::is_of_term(snapshot, slice.as_ref()) => return,
+            // The label moves the pod out of the slaves' Service; that change must not reach kube-proxy first, which
+            // holds a second one back.
+            Action::Route { .. } if !leads => return,
+            _ => {}
+        }
         if !self.in_flight.admit(&key, now) {
             return;
         }
@@ -57,18 +74,13 @@ impl Task {
                 let work = self.label(node, snapshot.pods.get(node).cloned(), Change::Unlabel(*term));
                 self.start(key, Some(action), work);
             }
+            Action::Lead { .. } => {
+                let work = self.lead(snapshot, slice);
+                self.start(key, Some(action), work);
+            }
             Action::Route { node, term } => {
-                let pod = snapshot.pods.get(node).cloned();
-                let slice = pod
-                    .as_ref()
-                    .and_then(|pod| service::to_master(object, node, *term, pod));
-                let label = self.label(node, pod, Change::Master(*term));
-                let swap = self.lead(slice);
-                self.start(key, Some(action), async move {
-                    // The label moves the pod out of the slaves' Service; that change must not reach kube-proxy first.
-                    swap.await?;
-                    label.await
-                });
+                let work = self.label(node, snapshot.pods.get(node).cloned(), Change::Master(*term));
+                self.start(key, Some(action), work);
             }
             Action::Answer { .. } => {
                 let (shared, api) = (Arc::clone(&self.shared), self.databases());
@@ -167,7 +179,7 @@ impl Task {
                 .as_ref()
                 .is_some_and(|slice| !service::leads_so(snapshot, slice));
             if due && self.in_flight.admit(&key, now) {
-                let work = self.lead(slice);
+                let work = self.lead(snapshot, slice);
                 self.start(key, None, work);
             }
         }
@@ -278,10 +290,17 @@ impl Task {
         async move { labels::carry_out(&*shared.lease, &shared.snapshots, &api, &key, &node, pod, change).await }
     }
 
-    fn lead(&self, slice: Option<EndpointSlice>) -> impl Future<Output = Outcome> + Send + 'static {
+    fn lead(
+        &self,
+        snapshot: &Snapshot,
+        slice: Option<EndpointSlice>,
+    ) -> impl Future<Output = Outcome> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         let api: Api<EndpointSlice> = Api::namespaced(shared.client.clone(), &self.key.0);
-        async move { service::carry_out(&*shared.lease, &shared.snapshots, &api, slice).await }
+        let seen = slice
+            .as_ref()
+            .and_then(|slice| snapshot.slices.get(&slice.name_any()).cloned());
+        async move { service::carry_out(&*shared.lease, &shared.snapshots, &api, seen, slice).await }
     }
 
     pub(super) fn databases(&self) -> Api<DistributedDatabase> {

@@ -163,9 +163,11 @@ fn done_event(action: &Action) -> Option<Told> {
                 ..told("MasterChanges", term.0, note)
             }
         }
-        Action::Record { .. } | Action::Unlabel { .. } | Action::Drain { .. } | Action::Release { .. } => {
-            return None;
-        }
+        Action::Record { .. }
+        | Action::Unlabel { .. }
+        | Action::Drain { .. }
+        | Action::Route { .. }
+        | Action::Release { .. } => return None,
         Action::Fence { node, term, .. } => told_of(
             node,
             "Fenced",
@@ -175,7 +177,7 @@ fn done_event(action: &Action) -> Option<Told> {
         Action::Promote { node, term, .. } => {
             told("Promoted", term.0, format!("Term {term}: {node} accepts writes."))
         }
-        Action::Route { node, term } => told(
+        Action::Lead { node, term } => told(
             "Routed",
             term.0,
             format!("Term {term}: the master's Service leads to {node}."),

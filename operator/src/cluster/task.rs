@@ -256,8 +256,7 @@ impl Task {
             return TICK_SLOW;
         }
         let policy = self.policy(&object);
-        let mut observed = observe(&object, policy.nodes, &snapshot, &self.lines);
-        self.hide_half_routes(&mut observed);
+        let observed = observe(&object, policy.nodes, &snapshot, &self.lines);
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
         self.note(&observed, &report);
@@ -271,22 +270,6 @@ impl Task {
             TICK_FAST
         } else {
             TICK_SLOW
-        }
-    }
-
-    /// A route is two writes at once, the label and the Service; it shows only when both are done.
-    fn hide_half_routes(&self, observed: &mut Observed) {
-        let term = observed.record.term;
-        for (node, view) in &mut observed.nodes {
-            let route = ActionKey::of(&Action::Route {
-                node: node.clone(),
-                term,
-            });
-            if let failover::Pod::Present { labelled_master, .. } = &mut view.pod
-                && self.in_flight.is_running(&route)
-            {
-                *labelled_master = false;
-            }
         }
     }
 

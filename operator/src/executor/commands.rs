@@ -96,9 +96,11 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
             CLONE_DEADLINE,
         ),
         Action::Release { node: _, term } => (*term, Command::Leave, LEAVE_DEADLINE),
-        Action::Record { .. } | Action::Unlabel { .. } | Action::Route { .. } | Action::Answer { .. } => {
-            return None;
-        }
+        Action::Record { .. }
+        | Action::Unlabel { .. }
+        | Action::Lead { .. }
+        | Action::Route { .. }
+        | Action::Answer { .. } => return None,
     })
 }
 

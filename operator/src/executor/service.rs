@@ -14,9 +14,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 
-use super::{Effect, Failure, Outcome, written};
+use super::{Effect, Failure, Outcome, has_code, written};
 use crate::handoff::Leadership;
-use crate::snapshot::{MANAGED_BY, PodFacts, Snapshot, Snapshots, slice_name};
+use crate::snapshot::{MANAGED_BY, PodFacts, SliceFacts, Snapshot, Snapshots, slice_name};
 
 /// The label that binds an endpoint slice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -133,19 +133,46 @@ pub fn leads_so(snapshot: &Snapshot, wanted: &EndpointSlice) -> bool {
         .is_some_and(|now| now.addresses == facts.addresses && now.ports == facts.ports)
 }
 
-/// Leads the Service as wanted: one request, whatever the slice was before.
+/// True when the term that wants the slice is the one that wrote it.
+pub fn is_of_term(snapshot: &Snapshot, wanted: Option<&EndpointSlice>) -> bool {
+    wanted.is_some_and(|wanted| {
+        let now = snapshot.slices.get(&wanted.name_any());
+        now.is_some_and(|now| now.term == crate::snapshot::slice_facts(wanted).term)
+    })
+}
+
+/// Leads the Service as wanted, in one request. Where a term wrote the slice before, `seen`, the write is conditional
+/// on that: a late operator of an older term leads nobody.
 pub async fn carry_out(
     leadership: &dyn Leadership,
     snapshots: &Snapshots,
     api: &Api<EndpointSlice>,
+    seen: Option<SliceFacts>,
     wanted: Option<EndpointSlice>,
 ) -> Outcome {
-    let wanted = wanted.ok_or(Failure::NoAddress)?;
+    let mut wanted = wanted.ok_or(Failure::NoAddress)?;
+    let (name, ours) = (wanted.name_any(), crate::snapshot::slice_facts(&wanted).term);
+    if let Some(seen) = seen.filter(|seen| seen.term.is_some()) {
+        if seen.term > ours {
+            return Err(Failure::Changed);
+        }
+        wanted.metadata.resource_version = Some(seen.version);
+    }
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let (name, patch) = (wanted.name_any(), Patch::Apply(&wanted));
-    let slice = written(leadership, api.patch(&name, &params, &patch)).await?;
-    snapshots.apply_slice(&slice);
-    Ok(Effect::Done)
+    match written(leadership, api.patch(&name, &params, &Patch::Apply(&wanted))).await {
+        Ok(slice) => {
+            snapshots.apply_slice(&slice);
+            Ok(Effect::Done)
+        }
+        Err(failure) if has_code(&failure, 409) => {
+            // Take in what is there now and let the next plan decide.
+            if let Some(now) = written(leadership, api.get_opt(&name)).await? {
+                snapshots.apply_slice(&now);
+            }
+            Err(Failure::Changed)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 #[cfg(test)]
