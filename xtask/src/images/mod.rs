@@ -6,7 +6,7 @@
 mod binaries;
 mod builder;
 mod load;
-mod mysql;
+pub mod mysql;
 
 use std::{
     collections::BTreeMap,
