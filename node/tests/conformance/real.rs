@@ -315,7 +315,7 @@ impl<'a> Real<'a> {
 
     async fn kills(&self, node: Node, word: &str) -> Vec<String> {
         let waiting = "SELECT CAST(PROCESSLIST_ID AS CHAR) FROM performance_schema.threads \
-                       WHERE PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%'";
+                       WHERE TYPE = 'FOREGROUND' AND PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%'";
         let found = self.rows(node, waiting).await.concat();
         assert!(!found.is_empty(), "nobody waits");
         found.into_iter().map(|id| format!("{word} {id}")).collect()
