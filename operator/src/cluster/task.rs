@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{DistributedDatabase, names, wire};
-use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Report, Session, State};
+use failover::{Action, Decision, Kind, Millis, NodeId, Observed, Policy, Report, Session, State};
 use kube::{Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -96,12 +96,13 @@ pub struct Task {
     /// Since when a node that carries the slave label does not serve.
     pub(super) unfit: BTreeMap<NodeId, Millis>,
     pub(super) status_at: Millis,
-    pub(super) phase: Option<api::resource::Phase>,
+    /// When the master last reported that it leads.
+    pub(super) led_at: Option<Millis>,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.shared.metrics.phase(self.phase, None);
+        self.shared.metrics.show(&self.key, None);
     }
 }
 
@@ -128,7 +129,7 @@ impl Task {
             answer: None,
             unfit: BTreeMap::new(),
             status_at: 0,
-            phase: None,
+            led_at: None,
         }
     }
 
@@ -261,6 +262,7 @@ impl Task {
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
         self.note(&observed, &report);
+        self.note_detection(&observed, &plan, now);
         for action in plan {
             self.perform(action, &object, &snapshot, &observed, &report, &policy, now);
         }
@@ -299,6 +301,8 @@ impl Task {
                 self.in_flight.clear();
                 self.state = State::default();
                 self.verdict = None;
+                self.led_at = None;
+                self.shared.metrics.show(&self.key, None);
             }
             return false;
         }
@@ -327,6 +331,31 @@ impl Task {
             notes = ?report.notes,
             "decided"
         );
+    }
+
+    /// Measures how long a lost master was not seen to lead before it was decided to replace it.
+    fn note_detection(&mut self, observed: &Observed, plan: &[Action], now: Millis) {
+        let record = &observed.record;
+        let lost = plan.iter().find_map(|action| match action {
+            Action::Record { record, completes: None } => {
+                record.intent.as_ref().filter(|it| it.kind == Kind::Failover)
+            }
+            _ => None,
+        });
+        if let Some(intent) = lost {
+            // The plan says it again until it is written; it was decided once.
+            if let Some(led_at) = self.led_at.take() {
+                let silent = now.saturating_sub(led_at);
+                self.shared.metrics.detected(intent.cause, silent);
+            }
+            return;
+        }
+        let master = record.master.as_ref().and_then(|node| observed.nodes.get(node));
+        if let Some(view) = master.filter(|view| view.leads_in(record.term))
+            && let Session::Open { heard } = view.session
+        {
+            self.led_at = Some(heard);
+        }
     }
 
     /// Gives every node with an address its session, and a new one where pod, address or identity changed.

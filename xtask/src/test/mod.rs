@@ -16,7 +16,7 @@ use clap::Args;
 use crate::{
     cluster::Cluster,
     e2e, generate, host, images,
-    process::{run as run_quietly, succeeds},
+    process::{output, run as run_quietly, succeeds},
 };
 use libtest::Tally;
 
@@ -212,9 +212,34 @@ fn lint_charts(cluster: &Cluster) -> Result<()> {
     {
         run_quietly(cluster.inside("helm").args(["lint", "--strict"]).arg(&chart))?;
         run_quietly(cluster.inside("helm").args(["template", "test"]).arg(&chart))?;
+        if chart.ends_with("ddb-operator") {
+            lint_monitoring(cluster, &chart)?;
+        }
         linted += 1;
     }
     ensure!(linted > 0, "there is no chart in {}", folder.display());
+    Ok(())
+}
+
+/// What is off by default is rendered whole when it is switched on, and not at all otherwise.
+fn lint_monitoring(cluster: &Cluster, chart: &Path) -> Result<()> {
+    let kinds = ["kind: PodMonitor", "kind: PrometheusRule", "grafana_dashboard:"];
+    let render = |on: bool| {
+        let mut helm = cluster.inside("helm");
+        helm.args(["template", "test"]).arg(chart);
+        for part in ["podMonitor", "rules", "dashboard"] {
+            helm.args(["--set", &format!("monitoring.{part}={on}")]);
+        }
+        output(&mut helm)
+    };
+    let (on, off) = (render(true)?, render(false)?);
+    for kind in kinds {
+        ensure!(on.contains(kind), "{}: monitoring renders no `{kind}`", chart.display());
+        ensure!(!off.contains(kind), "{}: `{kind}` is rendered unasked", chart.display());
+    }
+    for sentence in ["alert: DdbDown", "\"uid\": \"ddb-operator\""] {
+        ensure!(on.contains(sentence), "{}: `{sentence}` was not rendered", chart.display());
+    }
     Ok(())
 }
 
