@@ -9,6 +9,39 @@ use crate::e2e::{self, Output, Place};
 pub enum Command {
     /// The outage that a client of the master's Service sees, per fault, and the proof that nothing was lost.
     Failover(Failover),
+    /// What agents and operator cost: processor and memory at rest, MySQL's throughput with and without them, and the
+    /// passage to the master against the direct way.
+    Steady(Steady),
+    /// Masters killed while commits wait: how they come back, how soon, and whether all data is equal. It cuts the
+    /// network between nodes, so it needs the local cluster.
+    Rejoin(Rejoin),
+}
+
+#[derive(Args)]
+pub struct Steady {
+    /// How many turns of each measurement.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// Seconds for which the processes are watched at rest.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+pub struct Rejoin {
+    /// How many kills.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Args)]
@@ -38,22 +71,45 @@ pub struct Failover {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Failover(Failover {
+    match command {
+        Command::Failover(arguments) => failover(arguments),
+        Command::Steady(Steady {
+            turns,
+            idle,
+            output,
+            place,
+        }) => measure(
+            place,
+            *output,
+            "bench-steady",
+            vec![format!("--turns={turns}"), format!("--idle={idle}")],
+        ),
+        Command::Rejoin(Rejoin { runs, output, place }) => {
+            measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
+        }
+    }
+}
+
+fn failover(arguments: &Failover) -> Result<()> {
+    let Failover {
         runs,
         fault,
         writers,
         through,
         output,
         place,
-    }) = command;
-    let words = [
-        "--output".to_owned(),
-        output.word().to_owned(),
-        "bench-failover".to_owned(),
+    } = arguments;
+    let words = vec![
         format!("--runs={runs}"),
         format!("--fault={}", fault.join(",")),
         format!("--writers={writers}"),
         format!("--through={through}"),
     ];
+    measure(place, *output, "bench-failover", words)
+}
+
+fn measure(place: &Place, output: Output, what: &str, more: Vec<String>) -> Result<()> {
+    let mut words = vec!["--output".to_owned(), output.word().to_owned(), what.to_owned()];
+    words.extend(more);
     e2e::run(place, &words)
 }
