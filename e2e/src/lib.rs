@@ -26,6 +26,7 @@ pub mod machines;
 pub mod proof;
 pub mod reader;
 pub mod rejoin;
+pub mod scale;
 pub mod screen;
 pub mod settings;
 pub mod sql;

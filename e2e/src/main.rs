@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
-    demo, rejoin,
+    demo, rejoin, scale,
     screen::Screen,
     settings::Target,
     steady,
@@ -46,6 +46,8 @@ enum Command {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
         idle: u64,
     },
+    /// Many databases with simulated nodes, in a network namespace of its own.
+    BenchScale(scale::Plan),
     /// Masters killed with commits that wait, and how they come back.
     BenchRejoin {
         /// How many.
@@ -98,6 +100,16 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let idle = std::time::Duration::from_secs(*idle);
             let facts = steady::run(&arguments.target, *turns, idle, &screen).await?;
             print(json, &facts)
+        }
+        Command::BenchScale(plan) => {
+            let facts = scale::run(plan, &screen).await?;
+            print(json, &facts)?;
+            ensure!(
+                facts.replaced == facts.killed,
+                "{} masters were not replaced",
+                facts.killed - facts.replaced
+            );
+            Ok(())
         }
         Command::BenchRejoin { runs } => {
             let facts = rejoin::run(&arguments.target, *runs, &screen).await?;

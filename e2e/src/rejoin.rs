@@ -101,9 +101,10 @@ pub async fn run(target: &Target, runs: u32, screen: &Screen) -> Result<Facts> {
         let run = match one(&database, target, number).await {
             Ok(run) => run,
             Err(error) => {
-                let mended = machines::mend_all(target).await;
+                if let Err(left) = machines::mend_all(target).await {
+                    screen.line(&format!("  the network stays cut: {left:#}"));
+                }
                 crate::dump::dump(&client, NAMESPACE, &format!("rejoin {number}")).await;
-                mended?;
                 return Err(error.context(format!("run {number}")));
             }
         };

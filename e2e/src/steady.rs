@@ -103,7 +103,8 @@ pub async fn run(target: &Target, turns: u32, idle: Duration, screen: &Screen) -
     let (leader, standby) = operators(&client).await?;
     screen.heading("At rest");
     sleep(REST).await;
-    let cpu = at_rest(&[&agents[..], &leader[..], &standby[..]], idle).await?;
+    let pids = [&agents, &leader, &standby].map(|group| group.iter().map(|it| it.pid).collect::<Vec<_>>());
+    let cpu = at_rest(&[&pids[0], &pids[1], &pids[2]], idle).await?;
     let most = |group: usize| cpu[group].iter().copied().fold(0.0, f64::max);
     let memory = |group: &[Watched]| -> Result<f64> {
         let all: Result<Vec<f64>> = group.iter().map(|it| resident_mib(it.pid)).collect();
@@ -171,9 +172,9 @@ fn watched(pod: &Pod, name: &str) -> Result<Watched> {
 }
 
 /// Hundredths of a core that each process of each group used in `span`.
-async fn at_rest(groups: &[&[Watched]], span: Duration) -> Result<Vec<Vec<f64>>> {
+pub async fn at_rest(groups: &[&[Pid]], span: Duration) -> Result<Vec<Vec<f64>>> {
     let read = || -> Result<Vec<Vec<u64>>> {
-        let group = |group: &&[Watched]| group.iter().map(|it| ticks(it.pid)).collect::<Result<Vec<u64>>>();
+        let group = |group: &&[Pid]| group.iter().map(|pid| ticks(*pid)).collect::<Result<Vec<u64>>>();
         groups.iter().map(group).collect()
     };
     let (clock, before) = (Clock::start(), read()?);
@@ -199,7 +200,8 @@ fn ticks(pid: Pid) -> Result<u64> {
     Ok(next()? + next()?)
 }
 
-fn resident_mib(pid: Pid) -> Result<f64> {
+/// Resident memory.
+pub fn resident_mib(pid: Pid) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: u32 = line.trim().trim_end_matches("kB").trim().parse().context("an odd VmRSS")?;

@@ -1,9 +1,16 @@
 //! `cargo xtask bench`: measurements on a real cluster.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::e2e::{self, Output, Place};
+use crate::{
+    cluster,
+    e2e::{self, Output, Place},
+    host, images,
+    process::command,
+};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -15,6 +22,28 @@ pub enum Command {
     /// Masters killed while commits wait: how they come back, how soon, and whether all data is equal. It cuts the
     /// network between nodes, so it needs the local cluster.
     Rejoin(Rejoin),
+    /// Many databases with simulated nodes: the operator's memory, its processor time at rest, and how soon masters
+    /// that fail together are replaced. With the real operator, API server and etcd, apart from any cluster.
+    Scale(Scale),
+}
+
+#[derive(Args)]
+pub struct Scale {
+    /// How many databases of three nodes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    databases: u32,
+    /// How many of their masters die within one second.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+    /// Seconds for which the operator is watched at rest.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+    /// Take this operator's program instead of building one.
+    #[arg(long)]
+    operator: Option<PathBuf>,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Args)]
@@ -87,7 +116,48 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Rejoin(Rejoin { runs, output, place }) => {
             measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
         }
+        Command::Scale(arguments) => scale(arguments),
     }
+}
+
+/// Everything that is sent to 10.245.0.0/16 in a new network namespace arrives there: those are the nodes' addresses.
+const OWN_NETWORK: &str = "ip link set lo up && ip route add local 10.245.0.0/16 dev lo && exec \"$@\"";
+
+fn scale(arguments: &Scale) -> Result<()> {
+    let Scale {
+        databases,
+        kills,
+        idle,
+        operator,
+        output,
+    } = arguments;
+    host::ensure_linux_root()?;
+    let cache = host::cache_dir()?;
+    let (etcd, apiserver) = cluster::control_plane_programs(&cache)?;
+    let operator = match operator {
+        Some(operator) => operator.clone(),
+        None => images::operator_program()?,
+    };
+    let program = e2e::build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
+    let folder = cache.join(format!("scale-{}", std::process::id()));
+    let mut run = command(["unshare", "--net", "--", "sh", "-c", OWN_NETWORK, "sh"]);
+    run.arg(program)
+        // Of pods that nobody starts.
+        .args(["--images", r#"{"operator":"none","node":"none","mysql":"none"}"#])
+        .args(["--output", output.word(), "bench-scale"])
+        .args([format!("--databases={databases}"), format!("--kills={kills}"), format!("--idle={idle}")])
+        .arg("--operator")
+        .arg(operator)
+        .args([format!("--etcd={etcd}"), format!("--apiserver={apiserver}")])
+        .arg("--folder")
+        .arg(&folder);
+    let status = run.status().context("`unshare` cannot be started")?;
+    ensure!(
+        status.success(),
+        "it ended with an error, see above; logs are in {}",
+        folder.display()
+    );
+    std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))
 }
 
 fn failover(arguments: &Failover) -> Result<()> {

@@ -121,6 +121,11 @@ pub fn build_and_load(
         .collect())
 }
 
+/// The operator's program as it is in its image.
+pub fn operator_program() -> Result<PathBuf> {
+    Ok(binaries::ensure(&[Name::Operator], None)?.join("ddb-operator"))
+}
+
 /// The archive of the image that holds pods' namespaces.
 pub fn pause(cache: &Path) -> Result<PathBuf> {
     requirements::ensure(requirements::IMAGES)?;
