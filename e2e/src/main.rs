@@ -40,7 +40,7 @@ enum Command {
     /// What agents and operator cost at rest and under load.
     BenchSteady {
         /// How many turns of each measurement.
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         turns: u32,
         /// Seconds for which the processes are watched at rest.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]

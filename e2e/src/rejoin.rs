@@ -230,26 +230,30 @@ async fn metrics(host: &str) -> Result<String> {
 /// By which way the node came back after `term`, by what the operator told.
 async fn how(database: &Database, term: u64, node: &str) -> Result<How> {
     let events = Api::<Event>::namespaced(database.client.clone(), &database.namespace);
-    wait::until("word of how the node came back", Duration::from_secs(15), async || {
-        let told = events.list(&ListParams::default()).await?.items;
-        let about = |reason: &str| {
-            told.iter().any(|event| {
-                let note = event.message.as_deref().unwrap_or_default();
-                let of = note
-                    .strip_prefix("Term ")
-                    .and_then(|rest| rest.split(':').next()?.parse::<u64>().ok());
-                event.reason.as_deref() == Some(reason)
-                    && of.is_some_and(|of| of > term)
-                    && note.contains(&format!(": {node} "))
+    wait::until(
+        "word of how the node came back",
+        Duration::from_secs(15),
+        async || {
+            let told = events.list(&ListParams::default()).await?.items;
+            let about = |reason: &str| {
+                told.iter().any(|event| {
+                    let note = event.message.as_deref().unwrap_or_default();
+                    let of = note
+                        .strip_prefix("Term ")
+                        .and_then(|rest| rest.split(':').next()?.parse::<u64>().ok());
+                    event.reason.as_deref() == Some(reason)
+                        && of.is_some_and(|of| of > term)
+                        && note.contains(&format!(": {node} "))
+                })
+            };
+            Ok(match (about("Cloned"), about("TailCut"), about("Follows")) {
+                (true, _, _) => Seen::Done(How::Cloned),
+                (false, true, _) => Seen::Done(How::Cut),
+                (false, false, true) => Seen::Done(How::AsItWas),
+                (false, false, false) => Seen::NotYet("no event".to_owned()),
             })
-        };
-        Ok(match (about("Cloned"), about("TailCut"), about("Follows")) {
-            (true, _, _) => Seen::Done(How::Cloned),
-            (false, true, _) => Seen::Done(How::Cut),
-            (false, false, true) => Seen::Done(How::AsItWas),
-            (false, false, false) => Seen::NotYet("no event".to_owned()),
-        })
-    })
+        },
+    )
     .await
 }
 

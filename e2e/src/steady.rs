@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use nix::{
@@ -23,7 +23,8 @@ use nix::{
     unistd::Pid,
 };
 use serde::Serialize;
-use tokio::time::sleep;
+use sqlx::mysql::MySqlConnection;
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     bench,
@@ -43,10 +44,10 @@ const NAME: &str = "steady";
 const TABLE: &str = "steady.writes";
 const CLIENTS: u32 = 8;
 const REST: Duration = Duration::from_secs(5);
-/// Shorter than the time after which anybody would miss who stands still, but for the operator's lease.
-const SLICE: Duration = Duration::from_secs(4);
-/// After everybody goes on: the lease is taken again, sessions have caught up.
-const RECOVER: Duration = Duration::from_secs(5);
+/// Shorter than the time after which anybody would miss who stands still: sessions and the operator's lease last longer.
+const SLICE: Duration = Duration::from_millis(1500);
+/// From stopping everybody, or letting them go on, to the beginning of what is counted.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Rows that are read, by their keys.
 const ROWS: u64 = 200;
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -69,8 +70,10 @@ pub struct Facts {
     pub writes_with: u64,
     /// The same while they stand still.
     pub writes_without: u64,
-    /// Median of the turns' own ratios, in hundredths.
+    /// Writes with, all turns together, as hundredths of those without.
     pub writes_percent: f64,
+    /// Median of the turns' own ratios, in hundredths.
+    pub median_turn_percent: f64,
     /// Point selects per second through the passage, as hundredths of those through the master's Service.
     pub passage_percent: f64,
     /// What the passage adds to the median point select of one client, in microseconds.
@@ -113,15 +116,30 @@ pub async fn run(target: &Target, turns: u32, idle: Duration, screen: &Screen) -
     let operators: Vec<&Watched> = leader.iter().chain(&standby).collect();
     let operator_rss_mib = memory(&leader)?.max(memory(&standby)?);
     let agent_rss_mib = memory(&agents)?;
-    screen.fact("agent", &format!("{:.2} % of a core, {agent_rss_mib:.1} MiB", most(0)));
-    screen.fact("operator", &format!("{:.2} % of a core, {operator_rss_mib:.1} MiB", most(1)));
+    screen.fact(
+        "agent",
+        &format!("{:.2} % of a core, {agent_rss_mib:.1} MiB", most(0)),
+    );
+    screen.fact(
+        "operator",
+        &format!("{:.2} % of a core, {operator_rss_mib:.1} MiB", most(1)),
+    );
     screen.fact("standby", &format!("{:.2} % of a core", most(2)));
 
     screen.heading("Writes per second, with agents and operator and without");
     let everybody: Vec<&Watched> = agents.iter().chain(operators).collect();
+    let term = database.status().await?.record.term;
     let address = database.master_address().await?;
     let pairs = writes(&address, &everybody, turns, screen).await?;
-    let ratios: Vec<u64> = pairs.iter().map(|(with, without)| with * 10_000 / without.max(&1)).collect();
+    let ratios: Vec<u64> = pairs
+        .iter()
+        .map(|(with, without)| with * 10_000 / without.max(&1))
+        .collect();
+
+    ensure!(
+        database.wait_healthy(Duration::from_secs(30)).await?.record.term == term,
+        "the master changed while agents and operator stood still"
+    );
 
     screen.heading("Point selects, through the master's Service and through the passage");
     let passage = database.any_address().await?;
@@ -135,12 +153,17 @@ pub async fn run(target: &Target, turns: u32, idle: Duration, screen: &Screen) -
         operator_rss_mib,
         writes_with: percentile(&pairs.iter().map(|pair| pair.0).collect::<Vec<_>>(), 50),
         writes_without: percentile(&pairs.iter().map(|pair| pair.1).collect::<Vec<_>>(), 50),
-        writes_percent: hundredths(percentile(&ratios, 50)),
+        writes_percent: hundredths(sum(&pairs, |pair| pair.0) * 10_000 / sum(&pairs, |pair| pair.1).max(1)),
+        median_turn_percent: hundredths(percentile(&ratios, 50)),
         passage_percent: hundredths(selects.percent),
         passage_added_us: selects.added_us,
         direct_select_us: selects.direct_us,
         turns: pairs,
     })
+}
+
+fn sum(pairs: &[(u64, u64)], of: impl Fn(&(u64, u64)) -> u64) -> u64 {
+    pairs.iter().map(of).sum()
 }
 
 /// From hundredths of a percent.
@@ -156,11 +179,18 @@ async fn agents(database: &Database) -> Result<Vec<Watched>> {
 async fn operators(client: &kube::Client) -> Result<(Vec<Watched>, Vec<Watched>)> {
     let leader = install::leader(client).await?;
     let pods = kube::Api::<Pod>::namespaced(client.clone(), install::NAMESPACE);
-    let pods = pods.list(&ListParams::default().labels(install::SELECTOR)).await?.items;
+    let pods = pods
+        .list(&ListParams::default().labels(install::SELECTOR))
+        .await?
+        .items;
     let (leads, others): (Vec<Pod>, Vec<Pod>) = pods
         .into_iter()
         .partition(|pod| pod.metadata.uid == leader.metadata.uid);
-    let all = |pods: &[Pod]| pods.iter().map(|pod| watched(pod, "ddb-operator")).collect::<Result<Vec<_>>>();
+    let all = |pods: &[Pod]| {
+        pods.iter()
+            .map(|pod| watched(pod, "ddb-operator"))
+            .collect::<Result<Vec<_>>>()
+    };
     Ok((all(&leads)?, all(&others)?))
 }
 
@@ -185,7 +215,11 @@ pub async fn at_rest(groups: &[&[Pid]], span: Duration) -> Result<Vec<Vec<f64>>>
         f64::from(ticks) / TICKS_PER_SECOND / took * 100.0
     };
     let of_group = |(before, after): (&Vec<u64>, &Vec<u64>)| {
-        before.iter().zip(after).map(|(before, after)| used(*before, *after)).collect()
+        before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| used(*before, *after))
+            .collect()
     };
     Ok(before.iter().zip(&after).map(of_group).collect())
 }
@@ -196,15 +230,29 @@ fn ticks(pid: Pid) -> Result<u64> {
     let (_, rest) = stat.rsplit_once(')').context("a process without a name")?;
     // After the name comes field 3; user and system time are fields 14 and 15.
     let mut fields = rest.split_ascii_whitespace().skip(11);
-    let mut next = || fields.next().and_then(|it| it.parse::<u64>().ok()).context("no times in /proc");
+    let mut next = || {
+        fields
+            .next()
+            .and_then(|it| it.parse::<u64>().ok())
+            .context("no times in /proc")
+    };
     Ok(next()? + next()?)
 }
 
 /// Resident memory.
 pub fn resident_mib(pid: Pid) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u32 = line.trim().trim_end_matches("kB").trim().parse().context("an odd VmRSS")?;
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: u32 = line
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .context("an odd VmRSS")?;
     Ok(f64::from(kib) / 1024.0)
 }
 
@@ -230,29 +278,32 @@ impl Drop for Standstill<'_> {
     }
 }
 
-/// Turns of writes with and without; the order changes from turn to turn.
+/// Turns of writes with and without, under one load that never ends; the order changes from turn to turn.
 async fn writes(
     address: &Address,
     everybody: &[&Watched],
     turns: u32,
     screen: &Screen,
 ) -> Result<Vec<(u64, u64)>> {
+    let load = Load::begin(address, Work::Write, CLIENTS).await?;
     let mut pairs = Vec::new();
     for turn in 1..=turns {
         let (mut with, mut without) = (0, 0);
         for half in 0..2 {
             if (turn + half) % 2 == 0 {
-                with = rate(address, Work::Write, CLIENTS, SLICE).await?.0;
+                with = load.rate(SLICE).await;
             } else {
                 let still = Standstill::begin(everybody)?;
-                without = rate(address, Work::Write, CLIENTS, SLICE).await?.0;
+                without = load.rate(SLICE).await;
                 drop(still);
             }
-            sleep(RECOVER).await;
         }
-        screen.line(&format!("  turn {turn:>2}  {with:>6} with  {without:>6} without"));
+        screen.line(&format!(
+            "  turn {turn:>2}  {with:>6} with  {without:>6} without"
+        ));
         pairs.push((with, without));
     }
+    load.end().await?;
     Ok(pairs)
 }
 
@@ -266,12 +317,12 @@ async fn selects(direct: &Address, passage: &Address, turns: u32, screen: &Scree
     let (mut ratios, mut one_direct, mut one_passage) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 1..=turns {
         let many = [
-            rate(direct, Work::Read, CLIENTS, SLICE / 2).await?.0,
-            rate(passage, Work::Read, CLIENTS, SLICE / 2).await?.0,
+            rate(direct, Work::Read, CLIENTS, SLICE).await?.0,
+            rate(passage, Work::Read, CLIENTS, SLICE).await?.0,
         ];
         let alone = [
-            rate(direct, Work::Read, 1, SLICE / 4).await?.1,
-            rate(passage, Work::Read, 1, SLICE / 4).await?.1,
+            rate(direct, Work::Read, 1, SLICE).await?.1,
+            rate(passage, Work::Read, 1, SLICE).await?.1,
         ];
         screen.line(&format!(
             "  turn {turn:>2}  {:>6}/s direct  {:>6}/s passage   alone {} µs direct, {} µs passage",
@@ -296,39 +347,79 @@ enum Work {
     Read,
 }
 
+/// Clients at work.
+struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<Result<Vec<u64>>>>,
+}
+
+impl Load {
+    async fn begin(address: &Address, work: Work, clients: u32) -> Result<Self> {
+        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = Vec::new();
+        for client in 0..clients {
+            let connection = sql::connect(address, Duration::from_secs(5)).await?;
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            tasks.push(tokio::spawn(one_client(
+                connection,
+                work,
+                u64::from(client),
+                stop,
+                done,
+            )));
+        }
+        Ok(Self {
+            stop,
+            done,
+            clients: tasks,
+        })
+    }
+
+    /// Statements per second from a moment from now on.
+    async fn rate(&self, span: Duration) -> u64 {
+        sleep(SETTLE).await;
+        let (clock, before) = (Clock::start(), self.done.load(Ordering::Relaxed));
+        sleep(span).await;
+        let count = self.done.load(Ordering::Relaxed) - before;
+        count * 1000 / millis(clock.at()).max(1)
+    }
+
+    /// The microseconds of every statement.
+    async fn end(self) -> Result<Vec<u64>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut spans = Vec::new();
+        for client in self.clients {
+            spans.extend(client.await??);
+        }
+        Ok(spans)
+    }
+}
+
+async fn one_client(
+    mut connection: MySqlConnection,
+    work: Work,
+    mut key: u64,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+) -> Result<Vec<u64>> {
+    let mut spans = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        key = key % ROWS + 1;
+        let clock = Clock::start();
+        match work {
+            Work::Write => sql::insert_write(&mut connection, TABLE, 0).await?,
+            Work::Read => sql::read_by_key(&mut connection, TABLE, key).await?,
+        }
+        spans.push(u64::try_from(clock.at().as_micros())?);
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(spans)
+}
+
 /// Statements per second of so many clients, and the median statement in microseconds.
 async fn rate(address: &Address, work: Work, clients: u32, span: Duration) -> Result<(u64, u64)> {
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = Vec::new();
-    for client in 0..clients {
-        let mut connection = sql::connect(address, Duration::from_secs(5)).await?;
-        let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-        tasks.push(tokio::spawn(async move {
-            let mut spans = Vec::new();
-            let mut key = u64::from(client);
-            while !stop.load(Ordering::Relaxed) {
-                key = key % ROWS + 1;
-                let clock = Clock::start();
-                match work {
-                    Work::Write => sql::insert_write(&mut connection, TABLE, 0).await?,
-                    Work::Read => sql::read_by_key(&mut connection, TABLE, key).await?,
-                }
-                spans.push(u64::try_from(clock.at().as_micros())?);
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            anyhow::Ok(spans)
-        }));
-    }
-    // The first statements warm up.
-    sleep(span / 8).await;
-    let (clock, before) = (Clock::start(), done.load(Ordering::Relaxed));
-    sleep(span).await;
-    let count = done.load(Ordering::Relaxed) - before;
-    let took = millis(clock.at()).max(1);
-    stop.store(true, Ordering::Relaxed);
-    let mut spans = Vec::new();
-    for task in tasks {
-        spans.extend(task.await??);
-    }
-    Ok((count * 1000 / took, percentile(&spans, 50)))
+    let load = Load::begin(address, work, clients).await?;
+    let rate = load.rate(span).await;
+    Ok((rate, percentile(&load.end().await?, 50)))
 }

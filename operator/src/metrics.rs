@@ -286,9 +286,7 @@ impl Metrics {
                 };
                 nodes.get_or_create(&labels).set(*count);
             }
-            phases
-                .get_or_create(&PhaseLabels { phase: phase.clone() })
-                .inc();
+            phases.get_or_create(&PhaseLabels { phase: phase.clone() }).inc();
             let labels = DatabasePhaseLabels {
                 namespace,
                 database,
@@ -297,8 +295,16 @@ impl Metrics {
             phase_of.get_or_create(&labels).set(1);
         }
         let mut registry = Registry::with_prefix("ddb_operator");
-        registry.register("databases", "Databases that this operator leads, by phase", phases);
-        registry.register("database_phase", "1 for the phase that a database is in", phase_of);
+        registry.register(
+            "databases",
+            "Databases that this operator leads, by phase",
+            phases,
+        );
+        registry.register(
+            "database_phase",
+            "1 for the phase that a database is in",
+            phase_of,
+        );
         registry.register(
             "database_safe_to_lose",
             "How many nodes may fail now without losing writes or acknowledged data",
@@ -314,11 +320,7 @@ fn seconds(millis: failover::Millis) -> f64 {
     std::time::Duration::from_millis(millis).as_secs_f64()
 }
 
-fn observe(
-    family: &Family<StepLabels, Histogram, fn() -> Histogram>,
-    step: &str,
-    millis: failover::Millis,
-) {
+fn observe(family: &Family<StepLabels, Histogram, fn() -> Histogram>, step: &str, millis: failover::Millis) {
     let labels = StepLabels {
         step: step.to_owned(),
     };
@@ -333,7 +335,12 @@ mod tests {
     use super::*;
 
     fn failed_over() -> Change {
-        let steps = [("recorded", 10), ("fenced", 60), ("promoted", 100), ("routed", 130)];
+        let steps = [
+            ("recorded", 10),
+            ("fenced", 60),
+            ("promoted", 100),
+            ("routed", 130),
+        ];
         Change {
             term: Term(2),
             intent: Intent {
@@ -390,12 +397,23 @@ mod tests {
         for result in ["done", "begun-anew"] {
             has(
                 &text,
-                &format!(r#"ddb_operator_failovers_total{{kind="Failover",cause="ServerDied",result="{result}"}} 1"#),
+                &format!(
+                    r#"ddb_operator_failovers_total{{kind="Failover",cause="ServerDied",result="{result}"}} 1"#
+                ),
             );
         }
-        has(&text, r#"ddb_operator_failover_step_seconds_sum{step="promoted"} 0.1"#);
-        has(&text, r#"ddb_operator_failover_phase_seconds_sum{step="promoted"} 0.04"#);
-        has(&text, r#"ddb_operator_detection_seconds_sum{cause="Unreachable"} 1.1"#);
+        has(
+            &text,
+            r#"ddb_operator_failover_step_seconds_sum{step="promoted"} 0.1"#,
+        );
+        has(
+            &text,
+            r#"ddb_operator_failover_phase_seconds_sum{step="promoted"} 0.04"#,
+        );
+        has(
+            &text,
+            r#"ddb_operator_detection_seconds_sum{cause="Unreachable"} 1.1"#,
+        );
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 

@@ -49,7 +49,7 @@ pub struct Scale {
 #[derive(Args)]
 pub struct Steady {
     /// How many turns of each measurement.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     turns: u32,
     /// Seconds for which the processes are watched at rest.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
@@ -145,7 +145,11 @@ fn scale(arguments: &Scale) -> Result<()> {
         // Of pods that nobody starts.
         .args(["--images", r#"{"operator":"none","node":"none","mysql":"none"}"#])
         .args(["--output", output.word(), "bench-scale"])
-        .args([format!("--databases={databases}"), format!("--kills={kills}"), format!("--idle={idle}")])
+        .args([
+            format!("--databases={databases}"),
+            format!("--kills={kills}"),
+            format!("--idle={idle}"),
+        ])
         .arg("--operator")
         .arg(operator)
         .args([format!("--etcd={etcd}"), format!("--apiserver={apiserver}")])

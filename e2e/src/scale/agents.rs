@@ -14,9 +14,7 @@ use api::{
     names,
     wire::{Command, MAX_LINE, Refusal, SESSION_PORT, ToNode, ToOperator},
 };
-use failover::{
-    Applier, Followed, GtidSet, NodeReport, Receiver, Role, Server, ServerState, Term,
-};
+use failover::{Applier, Followed, GtidSet, NodeReport, Receiver, Role, Server, ServerState, Term};
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -104,13 +102,15 @@ impl Agents {
 
     /// The node that leads the database, by its own word, and in which term.
     pub fn master(&self, database: usize) -> Option<(usize, Term)> {
-        (0..NODES).find_map(|node| match &self.nodes[database * NODES + node].borrow().server {
-            Server::Up(state) => match state.role {
-                Role::Master { term, .. } => Some((node, term)),
+        (0..NODES).find_map(
+            |node| match &self.nodes[database * NODES + node].borrow().server {
+                Server::Up(state) => match state.role {
+                    Role::Master { term, .. } => Some((node, term)),
+                    _ => None,
+                },
                 _ => None,
             },
-            _ => None,
-        })
+        )
     }
 
     /// mysqld of this node dies, its slaves notice, and some time later it is back.
@@ -151,7 +151,11 @@ impl Agents {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), NAMESPACE);
         let secret = secrets.get(&names::node_tls_secret(&name_of(database))).await?;
         let data = secret.data.unwrap_or_default();
-        let file = |name: &str| data.get(name).map(|bytes| bytes.0.as_slice()).context("an incomplete Secret");
+        let file = |name: &str| {
+            data.get(name)
+                .map(|bytes| bytes.0.as_slice())
+                .context("an incomplete Secret")
+        };
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(file("ca.crt")?)?)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -253,7 +257,11 @@ fn obey(report: &mut NodeReport, term: Term, command: Command) -> Result<(), Ref
             (report.fenced, report.followed) = (None, None);
             Ok(())
         }
-        Command::Follow { source, address, until } => {
+        Command::Follow {
+            source,
+            address,
+            until,
+        } => {
             state.executed = state.executed.union(&until);
             state.role = Role::Slave {
                 term,
@@ -298,6 +306,9 @@ mod tests {
         assert!(obey(&mut report, Term(1), promote()).is_err());
         assert_eq!(obey(&mut report, Term(2), fence), Ok(()));
         assert_eq!(obey(&mut report, Term(2), promote()), Ok(()));
-        assert!(matches!(obey(&mut report, Term(1), promote()), Err(Refusal::StaleTerm { .. })));
+        assert!(matches!(
+            obey(&mut report, Term(1), promote()),
+            Err(Refusal::StaleTerm { .. })
+        ));
     }
 }

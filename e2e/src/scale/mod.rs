@@ -7,13 +7,7 @@
 mod agents;
 mod control_plane;
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use api::{DistributedDatabase, resource::Phase};
@@ -34,8 +28,7 @@ use crate::{
     clock::{Clock, millis},
     gaps::percentile,
     screen::Screen,
-    steady,
-    world,
+    steady, world,
 };
 use agents::{Agents, address_of};
 use control_plane::ControlPlane;
@@ -127,7 +120,10 @@ pub async fn run(plan: &Plan, screen: &Screen) -> Result<Facts> {
     screen.heading("Many databases");
     let clock = Clock::start();
     create(&client, databases).await?;
-    screen.line(&format!("  {databases} resources after {} s", clock.at().as_secs()));
+    screen.line(&format!(
+        "  {databases} resources after {} s",
+        clock.at().as_secs()
+    ));
     all_healthy(&client, databases, screen, clock).await?;
     let built = clock.at();
     screen.line(&format!("  all healthy after {} s", built.as_secs()));
@@ -136,7 +132,10 @@ pub async fn run(plan: &Plan, screen: &Screen) -> Result<Facts> {
     let used = steady::at_rest(&[&[pid]], Duration::from_secs(plan.idle)).await?;
     let operator_cpu_percent = used.concat().first().copied().unwrap_or_default();
     let operator_rss_mib = steady::resident_mib(pid)?;
-    screen.fact("operator at rest", &format!("{operator_cpu_percent:.1} % of a core, {operator_rss_mib:.1} MiB"));
+    screen.fact(
+        "operator at rest",
+        &format!("{operator_cpu_percent:.1} % of a core, {operator_rss_mib:.1} MiB"),
+    );
 
     let killed = (plan.kills as usize).min(databases);
     let times = storm(&client, &agents, databases, killed).await?;
@@ -172,7 +171,10 @@ async fn create(client: &Client, databases: usize) -> Result<()> {
         let (api, wanted) = (api.clone(), world::small(&name_of(database), NAMESPACE));
         async move { api.create(&PostParams::default(), &wanted).await.map(drop) }
     });
-    stream::iter(all).buffer_unordered(HANDS).try_collect::<()>().await?;
+    stream::iter(all)
+        .buffer_unordered(HANDS)
+        .try_collect::<()>()
+        .await?;
     Ok(())
 }
 
@@ -196,7 +198,8 @@ async fn give_addresses(client: Client) -> Result<()> {
                 "podIPs": [{"ip": address}],
                 "conditions": [{"type": "Ready", "status": "True"}],
             }});
-            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+                .await?;
             anyhow::Ok(())
         }
     });
@@ -239,7 +242,9 @@ async fn all_healthy(client: &Client, databases: usize, screen: &Screen, clock: 
 /// Kills masters spread over a second; gives the milliseconds until the record names each one's successor.
 async fn storm(client: &Client, agents: &Arc<Agents>, databases: usize, kills: usize) -> Result<Vec<u64>> {
     let api = Api::<DistributedDatabase>::namespaced(client.clone(), NAMESPACE);
-    let mut seen = watcher::watcher(api, watcher::Config::default()).applied_objects().boxed();
+    let mut seen = watcher::watcher(api, watcher::Config::default())
+        .applied_objects()
+        .boxed();
     // The watch begins with everything as it is.
     for _ in 0..databases {
         seen.try_next().await?.context("the watch of databases ended")?;

@@ -119,7 +119,11 @@ async fn mysql_is_as_the_table_says() {
     for scenario in chosen() {
         let begun = support::now();
         let outcome = against_mysql(&ground, scenario).await;
-        let word = if outcome.is_ok() { "as in the model" } else { "DIFFERS" };
+        let word = if outcome.is_ok() {
+            "as in the model"
+        } else {
+            "DIFFERS"
+        };
         println!("{:>6} ms  {word}: {}", begun.elapsed().as_millis(), scenario.name);
         failed.extend(outcome.err());
     }

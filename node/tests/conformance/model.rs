@@ -98,9 +98,8 @@ impl Model {
     }
 
     fn client(&self, txn: Txn) -> &'static str {
-        let waits = |server: &simulation::machine::Server| {
-            server.waiting.iter().any(|it| it.txn == txn && it.heard)
-        };
+        let waits =
+            |server: &simulation::machine::Server| server.waiting.iter().any(|it| it.txn == txn && it.heard);
         if self.world.ledger.acknowledged.has(txn) {
             "ok"
         } else if self.world.machines[A].server.as_ref().is_some_and(waits) {

@@ -58,7 +58,11 @@ impl Ground {
         fs::write(&init, format!("{}\n{CLIENT_SQL}", supervisor::INIT_SQL)).unwrap();
         let made = ground
             .mysqld(&directory)
-            .args(["--initialize-insecure", "--super-read-only=OFF", "--read-only=OFF"])
+            .args([
+                "--initialize-insecure",
+                "--super-read-only=OFF",
+                "--read-only=OFF",
+            ])
             .args(["--offline-mode=OFF", "--skip-log-bin"])
             .arg(format!("--init-file={}", init.display()))
             .status()
@@ -245,14 +249,17 @@ impl<'a> Real<'a> {
             let outcome = raw_sql("INSERT INTO t.r VALUES ()").execute(&mut client).await;
             *told.lock().unwrap() = if outcome.is_ok() { "ok" } else { "error" };
         });
-        let sql = format!("SELECT PROCESSLIST_STATE FROM performance_schema.threads WHERE PROCESSLIST_ID = {id}");
+        let sql =
+            format!("SELECT PROCESSLIST_STATE FROM performance_schema.threads WHERE PROCESSLIST_ID = {id}");
         let deadline = now() + SOON;
         loop {
             if *answer.lock().unwrap() != "waits" {
                 return;
             }
             let state = self.rows(A, &sql).await.concat().concat().to_lowercase();
-            if state.starts_with("waiting for semi-sync ack") || state.starts_with("waiting for handler commit") {
+            if state.starts_with("waiting for semi-sync ack")
+                || state.starts_with("waiting for handler commit")
+            {
                 return;
             }
             assert!(now() < deadline, "the insert does not come to wait: {state:?}");
@@ -264,7 +271,9 @@ impl<'a> Real<'a> {
         if statement == Statement::ReadOnlyOn {
             let mut root = self.try_connect(node, "root").await.unwrap();
             self.servers[node].closing = Some(tokio::spawn(async move {
-                let _ = raw_sql("SET GLOBAL super_read_only = ON").execute(&mut root).await;
+                let _ = raw_sql("SET GLOBAL super_read_only = ON")
+                    .execute(&mut root)
+                    .await;
             }));
             return;
         }
@@ -324,7 +333,8 @@ impl<'a> Real<'a> {
     async fn purge(&self, node: Node) {
         self.rows(node, "FLUSH BINARY LOGS").await;
         let last = self.rows(node, "SHOW BINARY LOGS").await.pop().unwrap();
-        self.rows(node, &format!("PURGE BINARY LOGS TO '{}'", last[0])).await;
+        self.rows(node, &format!("PURGE BINARY LOGS TO '{}'", last[0]))
+            .await;
     }
 
     async fn see(&self, wanted: &str) -> String {
@@ -346,7 +356,11 @@ impl<'a> Real<'a> {
         let clients: Vec<&str> = self.clients.iter().map(|it| *it.lock().unwrap()).collect();
         let mut line = clients.join(", ");
         for node in 0..self.servers.len() {
-            line.push_str(&format!(" | {} {}", ["a", "b", "c"][node], self.server(node).await));
+            line.push_str(&format!(
+                " | {} {}",
+                ["a", "b", "c"][node],
+                self.server(node).await
+            ));
         }
         line
     }
@@ -364,7 +378,8 @@ impl<'a> Real<'a> {
             let closing = server.closing.as_ref().is_some_and(|it| !it.is_finished());
             return format!("{}{}", executed.count(), if closing { " closing" } else { "" });
         }
-        let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
+        let received =
+            "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
         let received = set(self.rows(node, received).await);
         let link = "SELECT SERVICE_STATE, CAST(LAST_ERROR_NUMBER AS CHAR) FROM performance_schema.replication_connection_status";
         let link = self.rows(node, link).await.pop().unwrap_or_default();

@@ -269,13 +269,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     row(
         "a slave that restarts receives and acknowledges nothing by itself",
-        &[
-            Kill(B),
-            Write,
-            See("waits | a 0 | b -"),
-            Boot(B),
-            See(HUNG),
-        ],
+        &[Kill(B), Write, See("waits | a 0 | b -"), Boot(B), See(HUNG)],
     ),
     with(
         Setting::ReplicaStartsAtBoot,

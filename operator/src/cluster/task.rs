@@ -12,6 +12,7 @@ use failover::{Action, Decision, Kind, Millis, NodeId, Observed, Policy, Report,
 use kube::{Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
@@ -136,23 +137,27 @@ impl Task {
     /// Runs until the register forgets the database, or until it turns out to be gone.
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         let mut leadership = self.shared.lease.subscribe();
-        let mut tick = TICK_FAST;
+        let mut due = Instant::now();
         loop {
             tokio::select! {
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    self.take(event);
+                    let mut news = self.take(event);
                     for _ in 0..BURST {
                         let Ok(event) = events.try_recv() else { break };
-                        self.take(event);
+                        news |= self.take(event);
+                    }
+                    // Thousands of nodes say ten times a second that nothing changed.
+                    if !news && Instant::now() < due {
+                        continue;
                     }
                 }
                 // The senders live as long as the program; an error could only mean its end.
                 _ = self.snapshot.changed() => {}
                 _ = leadership.changed() => {}
-                () = tokio::time::sleep(tick) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
-            tick = self.look(clock::now());
+            due = Instant::now() + self.look(clock::now());
             if self.standing == Standing::Gone {
                 tracing::info!("the resource is gone; its task ends");
                 return;
@@ -160,7 +165,8 @@ impl Task {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    /// Takes an event in; true when it asks for a look at once.
+    fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Put(desired) => self.put(desired),
             Event::Session {
@@ -175,8 +181,9 @@ impl Task {
                         Happened::Opened { .. } => tracing::info!(%node, "a session opened"),
                         Happened::Reported { .. } => {}
                     }
-                    line.take(happened);
+                    return line.take(happened);
                 }
+                return false;
             }
             Event::Ended {
                 key,
@@ -185,6 +192,7 @@ impl Task {
                 took,
             } => self.ended(&key, action, outcome, took),
         }
+        true
     }
 
     fn put(&mut self, desired: Desired) {
@@ -337,9 +345,10 @@ impl Task {
     fn note_detection(&mut self, observed: &Observed, plan: &[Action], now: Millis) {
         let record = &observed.record;
         let lost = plan.iter().find_map(|action| match action {
-            Action::Record { record, completes: None } => {
-                record.intent.as_ref().filter(|it| it.kind == Kind::Failover)
-            }
+            Action::Record {
+                record,
+                completes: None,
+            } => record.intent.as_ref().filter(|it| it.kind == Kind::Failover),
             _ => None,
         });
         if let Some(intent) = lost {

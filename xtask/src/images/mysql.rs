@@ -88,7 +88,10 @@ fn wrapper(root: &Path) -> Result<String> {
     let loader = loaders
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
+        })
         .context("the system with MySQL has no program loader")?;
     let (root, loader) = (root.display(), loader.display());
     Ok(format!(

@@ -56,9 +56,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         || "cargo test --workspace".to_owned(),
         |path| format!("DDB_TEST_MYSQLD={} cargo test --workspace", path.display()),
     );
-    report.tests("unit and snapshot tests, tests on real servers", &again, |tally| {
-        unit_tests(filter, mysqld.as_deref(), tally)
-    });
+    report.tests(
+        "unit and snapshot tests, tests on real servers",
+        &again,
+        |tally| unit_tests(filter, mysqld.as_deref(), tally),
+    );
     if !arguments.no_cluster {
         end_to_end(&mut report, filter);
     }
@@ -234,11 +236,23 @@ fn lint_monitoring(cluster: &Cluster, chart: &Path) -> Result<()> {
     };
     let (on, off) = (render(true)?, render(false)?);
     for kind in kinds {
-        ensure!(on.contains(kind), "{}: monitoring renders no `{kind}`", chart.display());
-        ensure!(!off.contains(kind), "{}: `{kind}` is rendered unasked", chart.display());
+        ensure!(
+            on.contains(kind),
+            "{}: monitoring renders no `{kind}`",
+            chart.display()
+        );
+        ensure!(
+            !off.contains(kind),
+            "{}: `{kind}` is rendered unasked",
+            chart.display()
+        );
     }
     for sentence in ["alert: DdbDown", "\"uid\": \"ddb-operator\""] {
-        ensure!(on.contains(sentence), "{}: `{sentence}` was not rendered", chart.display());
+        ensure!(
+            on.contains(sentence),
+            "{}: `{sentence}` was not rendered",
+            chart.display()
+        );
     }
     Ok(())
 }
