@@ -97,9 +97,9 @@ struct Run {
 /// Measures on a database of its own, which is removed afterwards.
 pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchFacts> {
     let client = world::client(target).await?;
-    fresh_namespace(&client).await?;
+    fresh_namespace(&client, NAMESPACE).await?;
     install::install(&client, target, &[]).await?;
-    let database = create(&client).await?;
+    let database = create(&client, NAMESPACE, NAME).await?;
     let mut faults = BTreeMap::new();
     for fault in &plan.faults {
         screen.heading(fault.name());
@@ -127,19 +127,21 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<BenchF
     Ok(facts)
 }
 
-async fn fresh_namespace(client: &kube::Client) -> Result<()> {
-    world::remove_namespace(client, NAMESPACE).await?;
+/// A namespace of this name without anything in it.
+pub async fn fresh_namespace(client: &kube::Client, name: &str) -> Result<()> {
+    world::remove_namespace(client, name).await?;
     let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
-    namespace.metadata.name = Some(NAMESPACE.to_owned());
+    namespace.metadata.name = Some(name.to_owned());
     kube::Api::all(client.clone())
         .create(&kube::api::PostParams::default(), &namespace)
         .await?;
     Ok(())
 }
 
-async fn create(client: &kube::Client) -> Result<Database> {
-    let database = Database::new(client, NAMESPACE, NAME);
-    database.apply(&world::small(NAME, NAMESPACE)).await?;
+/// A healthy database of three nodes.
+pub async fn create(client: &kube::Client, namespace: &str, name: &str) -> Result<Database> {
+    let database = Database::new(client, namespace, name);
+    database.apply(&world::small(name, namespace)).await?;
     database.wait_healthy(Duration::from_mins(3)).await?;
     Ok(database)
 }

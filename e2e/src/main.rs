@@ -8,9 +8,10 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
-    demo,
+    demo, rejoin, scale,
     screen::Screen,
     settings::Target,
+    steady,
 };
 use serde::Serialize;
 
@@ -36,6 +37,23 @@ enum Output {
 enum Command {
     /// Install, create, load, kill the master, prove.
     Demo,
+    /// What agents and operator cost at rest and under load.
+    BenchSteady {
+        /// How many turns of each measurement.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        turns: u32,
+        /// Seconds for which the processes are watched at rest.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+        idle: u64,
+    },
+    /// Many databases with simulated nodes, in a network namespace of its own.
+    BenchScale(scale::Plan),
+    /// Masters killed with commits that wait, and how they come back.
+    BenchRejoin {
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
     /// The same fault many times.
     BenchFailover {
         /// How often each fault.
@@ -75,6 +93,32 @@ async fn run(arguments: &Arguments) -> Result<()> {
             ensure!(
                 facts.lost == 0 && facts.checksums_equal,
                 "the proof failed, see above"
+            );
+            Ok(())
+        }
+        Command::BenchSteady { turns, idle } => {
+            let idle = std::time::Duration::from_secs(*idle);
+            let facts = steady::run(&arguments.target, *turns, idle, &screen).await?;
+            print(json, &facts)
+        }
+        Command::BenchScale(plan) => {
+            let facts = scale::run(plan, &screen).await?;
+            print(json, &facts)?;
+            ensure!(
+                facts.replaced == facts.killed,
+                "{} masters were not replaced",
+                facts.killed - facts.replaced
+            );
+            Ok(())
+        }
+        Command::BenchRejoin { runs } => {
+            let facts = rejoin::run(&arguments.target, *runs, &screen).await?;
+            print(json, &facts)?;
+            ensure!(
+                facts.lost == 0 && facts.failed_proofs == 0,
+                "{} proofs failed; {} acknowledged writes were lost",
+                facts.failed_proofs,
+                facts.lost
             );
             Ok(())
         }

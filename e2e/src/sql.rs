@@ -77,6 +77,13 @@ pub async fn insert_write(connection: &mut MySqlConnection, table: &str, id: i64
     raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
+/// The row with this key, which must be there.
+pub async fn read_by_key(connection: &mut MySqlConnection, table: &str, key: u64) -> Result<()> {
+    let sql = format!("SELECT note FROM {table} WHERE pk = {key}");
+    raw_sql(AssertSqlSafe(sql)).fetch_one(connection).await?;
+    Ok(())
+}
+
 /// Removes a table.
 pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result<()> {
     execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await

@@ -3,10 +3,10 @@
 use failover::GtidSet;
 
 use crate::{
-    bits::Bits,
     event::Node,
     machine::{Command, Followed, Job, Order, Promoted},
     mutant::Mutant,
+    statement::Statement,
     world::World,
 };
 
@@ -164,27 +164,26 @@ impl World {
                 Next::Stage(1)
             }
             0 if !server.read_only => {
-                server.offline = true;
-                self.drop_slaves_of(node);
+                self.say(node, Statement::OfflineOn);
                 Next::Stage(2)
             }
             0 if server.source_on && !already => self.kill(node),
             0 => {
-                server.replica_on = false;
+                self.say(node, Statement::ReplicaEnabled(false));
                 Next::Stage(5)
             }
             1 if server.waiting.is_empty() => {
-                (server.read_only, server.closing, server.offline) = (true, false, true);
-                self.drop_slaves_of(node);
+                self.say(node, Statement::ReadOnlyOn);
+                self.say(node, Statement::OfflineOn);
                 Next::Stage(3)
             }
             1 if over => {
-                (server.closing, server.offline) = (false, true);
-                self.drop_slaves_of(node);
+                server.closing = false;
+                self.say(node, Statement::OfflineOn);
                 Next::Stage(2)
             }
             2 if server.waiting.is_empty() => {
-                server.read_only = true;
+                self.say(node, Statement::ReadOnlyOn);
                 Next::Stage(3)
             }
             2 if over => self.kill(node),
@@ -200,12 +199,6 @@ impl World {
         }
     }
 
-    pub(crate) fn stop_receiver(&mut self, node: Node) {
-        if let Some(server) = &mut self.machines[node].server {
-            (server.receiver, server.connected, server.acknowledges) = (false, false, false);
-        }
-    }
-
     fn drain(&mut self, node: Node) -> Next {
         let machine = &mut self.machines[node];
         let empty = machine.disk.relay.is_empty();
@@ -218,7 +211,7 @@ impl World {
         if server.applier {
             return Next::Again;
         }
-        server.applier = true;
+        self.say(node, Statement::StartApplier);
         Next::Stage(1)
     }
 
@@ -252,7 +245,7 @@ impl World {
                 Next::Stage(1)
             }
             1 => {
-                server.applier = false;
+                self.say(node, Statement::StopApplier);
                 Next::Stage(2)
             }
             2 => {
@@ -265,18 +258,18 @@ impl World {
                 Next::Stage(if late_source { 4 } else { 3 })
             }
             3 => {
-                machine.disk.relay.clear();
-                (machine.disk.channel, machine.disk.received) = (None, Bits::default());
-                (server.replica_on, server.acks, server.source_on) = (false, acks, acks > 0);
+                self.say(node, Statement::ResetReplica);
+                self.say(node, Statement::ReplicaEnabled(false));
+                self.say(node, Statement::SourceOn { acks });
                 if late_source { Next::Done } else { Next::Stage(4) }
             }
             4 => {
-                server.read_only = false;
+                self.say(node, Statement::ReadOnlyOff);
                 self.on_opened(node);
                 Next::Stage(5)
             }
             _ => {
-                server.offline = false;
+                self.say(node, Statement::OfflineOff);
                 self.on_readable(node);
                 if late_source { Next::Stage(3) } else { Next::Done }
             }
@@ -293,8 +286,7 @@ impl World {
         if !server.read_only || (server.source_on && (!fenced || !server.waiting.is_empty())) {
             return false;
         }
-        server.source_on = false;
-        true
+        self.say(node, Statement::SourceOff)
     }
 
     fn follow(&mut self, node: Node, job: &Job, source: Node, until: &GtidSet) -> Next {
@@ -324,21 +316,20 @@ impl World {
         };
         match job.stage {
             1 => {
-                server.replica_on = false;
+                self.say(node, Statement::ReplicaEnabled(false));
                 Next::Stage(2)
             }
             2 if machine.disk.relay.is_empty() || throws_away => {
-                server.applier = false;
-                machine.disk.relay.clear();
-                (machine.disk.channel, machine.disk.received) = (Some(source), Bits::default());
+                self.say(node, Statement::StopApplier);
+                self.say(node, Statement::ChangeSource { source });
                 Next::Stage(3)
             }
             2 => {
-                server.applier = true;
+                self.say(node, Statement::StartApplier);
                 Next::Again
             }
             3 => {
-                server.replica_on = true;
+                self.say(node, Statement::ReplicaEnabled(true));
                 Next::Stage(4)
             }
             4 => {
@@ -353,7 +344,8 @@ impl World {
                 Next::Stage(5)
             }
             _ => {
-                (server.receiver, server.applier, server.receiver_failed) = (true, true, false);
+                self.say(node, Statement::StartReceiver);
+                self.say(node, Statement::StartApplier);
                 self.on_follow(node, source, job.command.term);
                 Next::Done
             }
@@ -414,10 +406,7 @@ impl World {
         if !ready || !self.ledger.gtids(&executed).contains(&followed.until) {
             return false;
         }
-        if let Some(server) = &mut self.machines[node].server {
-            server.offline = false;
-        }
-        true
+        self.say(node, Statement::OfflineOff)
     }
 }
 

@@ -29,9 +29,11 @@ pub mod run;
 pub mod search;
 mod session;
 mod spoil;
+pub mod statement;
 pub mod world;
 
 pub use event::Event;
 pub use invariant::{Invariant, Violation};
 pub use mutant::Mutant;
+pub use statement::Statement;
 pub use world::World;

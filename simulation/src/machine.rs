@@ -93,6 +93,8 @@ pub struct Waiting {
     pub txn: Txn,
     /// The slaves that acknowledged it, a bit each.
     pub by: u8,
+    /// Its client is still connected and hears of its end.
+    pub heard: bool,
 }
 
 /// A running mysqld.

@@ -14,7 +14,7 @@ const NET_TIMEOUT: u64 = 1000;
 
 impl World {
     /// mysqld of `node` ends at once. What waited comes back as committed: it is in the binary log.
-    pub(crate) fn crash(&mut self, node: Node) -> bool {
+    pub fn crash(&mut self, node: Node) -> bool {
         let machine = &mut self.machines[node];
         if machine.server.take().is_none() {
             return false;
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// mysqld of `node` starts, fenced: read-only, offline, receiving nothing.
-    pub(crate) fn boot(&mut self, node: Node) -> bool {
+    pub fn boot(&mut self, node: Node) -> bool {
         self.lives += 1;
         let (life, mutant, now) = (self.lives, self.mutant, self.now);
         let machine = &mut self.machines[node];
@@ -217,8 +217,7 @@ impl World {
             let Some(done) = server.waiting.pop_front() else {
                 return;
             };
-            let told = !server.offline;
-            if told {
+            if done.heard {
                 self.on_acknowledged(node, done.txn);
             }
             self.on_readable(node);
@@ -241,6 +240,7 @@ impl World {
             server.waiting.push_back(Waiting {
                 txn,
                 by: if asynchronous { u8::MAX } else { 0 },
+                heard: true,
             });
         }
         self.settle(node);
@@ -286,14 +286,14 @@ impl World {
     }
 
     /// The server is asked to end: everything that waits is told OK.
-    pub(crate) fn sigterm(&mut self, node: Node) {
+    pub fn sigterm(&mut self, node: Node) {
         let Some(server) = &mut self.machines[node].server else {
             return;
         };
         server.frozen = None;
-        let told: Vec<Txn> = server.waiting.drain(..).map(|it| it.txn).collect();
-        for txn in told {
-            self.on_acknowledged(node, txn);
+        let ended: Vec<Waiting> = server.waiting.drain(..).collect();
+        for it in ended.iter().filter(|it| it.heard) {
+            self.on_acknowledged(node, it.txn);
         }
         self.crash(node);
     }

@@ -1,14 +1,76 @@
 //! `cargo xtask bench`: measurements on a real cluster.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::e2e::{self, Output, Place};
+use crate::{
+    cluster,
+    e2e::{self, Output, Place},
+    host, images,
+    process::command,
+};
 
 #[derive(Subcommand)]
 pub enum Command {
     /// The outage that a client of the master's Service sees, per fault, and the proof that nothing was lost.
     Failover(Failover),
+    /// What agents and operator cost: processor and memory at rest, MySQL's throughput with and without them, and the
+    /// passage to the master against the direct way.
+    Steady(Steady),
+    /// Masters killed while commits wait: how they come back, how soon, and whether all data is equal. It cuts the
+    /// network between nodes, so it needs the local cluster.
+    Rejoin(Rejoin),
+    /// Many databases with simulated nodes: the operator's memory, its processor time at rest, and how soon masters
+    /// that fail together are replaced. With the real operator, API server and etcd, apart from any cluster.
+    Scale(Scale),
+}
+
+#[derive(Args)]
+pub struct Scale {
+    /// How many databases of three nodes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    databases: u32,
+    /// How many of their masters die within one second.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+    /// Seconds for which the operator is watched at rest.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+    /// Take this operator's program instead of building one.
+    #[arg(long)]
+    operator: Option<PathBuf>,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Steady {
+    /// How many turns of each measurement.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// Seconds for which the processes are watched at rest.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+pub struct Rejoin {
+    /// How many kills.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Args)]
@@ -38,22 +100,90 @@ pub struct Failover {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Failover(Failover {
+    match command {
+        Command::Failover(arguments) => failover(arguments),
+        Command::Steady(Steady {
+            turns,
+            idle,
+            output,
+            place,
+        }) => measure(
+            place,
+            *output,
+            "bench-steady",
+            vec![format!("--turns={turns}"), format!("--idle={idle}")],
+        ),
+        Command::Rejoin(Rejoin { runs, output, place }) => {
+            measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
+        }
+        Command::Scale(arguments) => scale(arguments),
+    }
+}
+
+/// Everything that is sent to 10.245.0.0/16 in a new network namespace arrives there: those are the nodes' addresses.
+const OWN_NETWORK: &str = "ip link set lo up && ip route add local 10.245.0.0/16 dev lo && exec \"$@\"";
+
+fn scale(arguments: &Scale) -> Result<()> {
+    let Scale {
+        databases,
+        kills,
+        idle,
+        operator,
+        output,
+    } = arguments;
+    host::ensure_linux_root()?;
+    let cache = host::cache_dir()?;
+    let (etcd, apiserver) = cluster::control_plane_programs(&cache)?;
+    let operator = match operator {
+        Some(operator) => operator.clone(),
+        None => images::operator_program()?,
+    };
+    let program = e2e::build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
+    let folder = cache.join(format!("scale-{}", std::process::id()));
+    let mut run = command(["unshare", "--net", "--", "sh", "-c", OWN_NETWORK, "sh"]);
+    run.arg(program)
+        // Of pods that nobody starts.
+        .args(["--images", r#"{"operator":"none","node":"none","mysql":"none"}"#])
+        .args(["--output", output.word(), "bench-scale"])
+        .args([
+            format!("--databases={databases}"),
+            format!("--kills={kills}"),
+            format!("--idle={idle}"),
+        ])
+        .arg("--operator")
+        .arg(operator)
+        .args([format!("--etcd={etcd}"), format!("--apiserver={apiserver}")])
+        .arg("--folder")
+        .arg(&folder);
+    let status = run.status().context("`unshare` cannot be started")?;
+    ensure!(
+        status.success(),
+        "it ended with an error, see above; logs are in {}",
+        folder.display()
+    );
+    std::fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))
+}
+
+fn failover(arguments: &Failover) -> Result<()> {
+    let Failover {
         runs,
         fault,
         writers,
         through,
         output,
         place,
-    }) = command;
-    let words = [
-        "--output".to_owned(),
-        output.word().to_owned(),
-        "bench-failover".to_owned(),
+    } = arguments;
+    let words = vec![
         format!("--runs={runs}"),
         format!("--fault={}", fault.join(",")),
         format!("--writers={writers}"),
         format!("--through={through}"),
     ];
+    measure(place, *output, "bench-failover", words)
+}
+
+fn measure(place: &Place, output: Output, what: &str, more: Vec<String>) -> Result<()> {
+    let mut words = vec!["--output".to_owned(), output.word().to_owned(), what.to_owned()];
+    words.extend(more);
     e2e::run(place, &words)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::{DistributedDatabase, names};
-use failover::{Millis, NodeId, NodeReport, NodeView, Observed, Pod, Session, Switchover};
+use failover::{
+    Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Session, Switchover,
+};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
@@ -36,13 +38,19 @@ pub struct Line {
 
 impl Line {
     /// Takes in what happened to the session. True when the engine should look at once.
-    pub fn take(&mut self, happened: Happened) {
+    pub fn take(&mut self, happened: Happened) -> bool {
         match happened {
             Happened::Opened { orders } => self.orders = Some(orders),
             Happened::Reported { report, heard } => {
+                let same = matches!(self.state, Session::Open { .. })
+                    && self
+                        .report
+                        .as_mut()
+                        .is_some_and(|known| says_the_same(known, &report));
                 self.state = Session::Open { heard };
                 self.report = Some(*report);
                 self.trouble = None;
+                return !same;
             }
             Happened::Broke { since, why } => {
                 self.orders = None;
@@ -54,7 +62,21 @@ impl Line {
             }
             Happened::Unreachable { why } => self.trouble = Some(why),
         }
+        true
     }
+}
+
+/// True when `new` is a heartbeat: nothing but the age of a slave's last word from its master differs from `known`,
+/// which is not needed any more. Ages count at the next look of the clock.
+fn says_the_same(known: &mut NodeReport, new: &NodeReport) -> bool {
+    if let (Server::Up(before), Server::Up(now)) = (&mut known.server, &new.server)
+        && let (Role::Slave { receiver: before, .. }, Role::Slave { receiver: now, .. }) =
+            (&mut before.role, &now.role)
+        && let (Receiver::Receiving { age_ms: before }, Receiver::Receiving { age_ms: now }) = (before, now)
+    {
+        *before = *now;
+    }
+    known == new
 }
 
 /// Everything one decision is made from.
@@ -168,6 +190,53 @@ mod tests {
         let observed = observe(&object, 3, &Snapshot::default(), &BTreeMap::new());
         assert_eq!(observed.nodes.len(), 3);
         assert!(observed.nodes.values().all(|view| view.pod == Pod::Missing));
+    }
+
+    #[test]
+    fn a_heartbeat_asks_for_no_look_and_everything_else_does() {
+        let report = |age_ms, caught_up| {
+            let role = Role::Slave {
+                term: Term(1),
+                source: "db-0".into(),
+                address: "10.0.0.1".to_owned(),
+                receiver: Receiver::Receiving { age_ms },
+                applier: failover::Applier::Running,
+                caught_up,
+            };
+            let state = failover::ServerState {
+                uuid: String::new(),
+                version: String::new(),
+                role,
+                executed: failover::GtidSet::new(),
+                received: failover::GtidSet::new(),
+                purged: failover::GtidSet::new(),
+                open: true,
+            };
+            Box::new(NodeReport {
+                volume: "v".into(),
+                term: Term(1),
+                fenced: None,
+                followed: None,
+                stopping: false,
+                cloning: None,
+                tail: None,
+                server: Server::Up(Box::new(state)),
+            })
+        };
+        let mut line = line("u", Session::Never);
+        let mut told = |heard, report| line.take(Happened::Reported { report, heard });
+        assert!(told(1, report(10, false)), "the first one");
+        assert!(!told(2, report(110, false)), "only older");
+        assert!(told(3, report(110, true)), "caught up");
+        assert!(line.take(Happened::Broke {
+            since: 4,
+            why: String::new()
+        }));
+        let again = Happened::Reported {
+            report: report(110, true),
+            heard: 5,
+        };
+        assert!(line.take(again), "the session is open again");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{DistributedDatabase, names};
-use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Report, State};
+use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Record, Report, State};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt};
@@ -262,20 +262,24 @@ impl Task {
         let (Some(object), Some(action)) = (&self.object, action) else {
             return;
         };
-        if let (
-            Action::Record {
-                completes: Some(change),
-                ..
-            },
-            Ok(Effect::Wrote(_)),
-        ) = (action, outcome)
-        {
-            self.shared.metrics.changed(change);
+        if let (Action::Record { record, completes }, Ok(Effect::Wrote(_))) = (action, outcome) {
+            match completes {
+                Some(change) => self.shared.metrics.changed(change),
+                None => self.count_abandoned(object, record),
+            }
         }
         if let Some(told) = ended_event(action, outcome, failures) {
             self.shared
                 .events
                 .tell(&kube::Resource::object_ref(&**object, &()), told);
+        }
+    }
+
+    /// A new term for a change of master that is recorded already: the one before came to nothing.
+    fn count_abandoned(&self, before: &DistributedDatabase, record: &Record) {
+        let before = record_of(before);
+        if let (Some(intent), true) = (&before.intent, record.term > before.term) {
+            self.shared.metrics.begun_anew(intent);
         }
     }
 

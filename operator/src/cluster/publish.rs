@@ -93,8 +93,7 @@ impl Task {
             return;
         }
         let status = self.status_now(object, observed, None, report, policy, now);
-        self.shared.metrics.phase(self.phase, Some(status.phase));
-        self.phase = Some(status.phase);
+        self.shared.metrics.show(&self.key, Some(&status));
         let before = object.status.clone().unwrap_or_default();
         let due = differs_materially(&before, &status)
             || (now >= self.status_at + REFRESH_EVERY && before != status);

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{DistributedDatabase, names, wire};
-use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Report, Session, State};
+use failover::{Action, Decision, Kind, Millis, NodeId, Observed, Policy, Report, Session, State};
 use kube::{Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
@@ -96,12 +97,13 @@ pub struct Task {
     /// Since when a node that carries the slave label does not serve.
     pub(super) unfit: BTreeMap<NodeId, Millis>,
     pub(super) status_at: Millis,
-    pub(super) phase: Option<api::resource::Phase>,
+    /// When the master last reported that it leads.
+    pub(super) led_at: Option<Millis>,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.shared.metrics.phase(self.phase, None);
+        self.shared.metrics.show(&self.key, None);
     }
 }
 
@@ -128,30 +130,34 @@ impl Task {
             answer: None,
             unfit: BTreeMap::new(),
             status_at: 0,
-            phase: None,
+            led_at: None,
         }
     }
 
     /// Runs until the register forgets the database, or until it turns out to be gone.
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         let mut leadership = self.shared.lease.subscribe();
-        let mut tick = TICK_FAST;
+        let mut due = Instant::now();
         loop {
             tokio::select! {
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    self.take(event);
+                    let mut news = self.take(event);
                     for _ in 0..BURST {
                         let Ok(event) = events.try_recv() else { break };
-                        self.take(event);
+                        news |= self.take(event);
+                    }
+                    // Thousands of nodes say ten times a second that nothing changed.
+                    if !news && Instant::now() < due {
+                        continue;
                     }
                 }
                 // The senders live as long as the program; an error could only mean its end.
                 _ = self.snapshot.changed() => {}
                 _ = leadership.changed() => {}
-                () = tokio::time::sleep(tick) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
-            tick = self.look(clock::now());
+            due = Instant::now() + self.look(clock::now());
             if self.standing == Standing::Gone {
                 tracing::info!("the resource is gone; its task ends");
                 return;
@@ -159,7 +165,8 @@ impl Task {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    /// Takes an event in; true when it asks for a look at once.
+    fn take(&mut self, event: Event) -> bool {
         match event {
             Event::Put(desired) => self.put(desired),
             Event::Session {
@@ -174,8 +181,9 @@ impl Task {
                         Happened::Opened { .. } => tracing::info!(%node, "a session opened"),
                         Happened::Reported { .. } => {}
                     }
-                    line.take(happened);
+                    return line.take(happened);
                 }
+                return false;
             }
             Event::Ended {
                 key,
@@ -184,6 +192,7 @@ impl Task {
                 took,
             } => self.ended(&key, action, outcome, took),
         }
+        true
     }
 
     fn put(&mut self, desired: Desired) {
@@ -260,6 +269,7 @@ impl Task {
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
         self.note(&observed, &report);
+        self.note_detection(&observed, &plan, now);
         for action in plan {
             self.perform(action, &object, &snapshot, &observed, &report, &policy, now);
         }
@@ -282,6 +292,8 @@ impl Task {
                 self.in_flight.clear();
                 self.state = State::default();
                 self.verdict = None;
+                self.led_at = None;
+                self.shared.metrics.show(&self.key, None);
             }
             return false;
         }
@@ -310,6 +322,32 @@ impl Task {
             notes = ?report.notes,
             "decided"
         );
+    }
+
+    /// Measures how long a lost master was not seen to lead before it was decided to replace it.
+    fn note_detection(&mut self, observed: &Observed, plan: &[Action], now: Millis) {
+        let record = &observed.record;
+        let lost = plan.iter().find_map(|action| match action {
+            Action::Record {
+                record,
+                completes: None,
+            } => record.intent.as_ref().filter(|it| it.kind == Kind::Failover),
+            _ => None,
+        });
+        if let Some(intent) = lost {
+            // The plan says it again until it is written; it was decided once.
+            if let Some(led_at) = self.led_at.take() {
+                let silent = now.saturating_sub(led_at);
+                self.shared.metrics.detected(intent.cause, silent);
+            }
+            return;
+        }
+        let master = record.master.as_ref().and_then(|node| observed.nodes.get(node));
+        if let Some(view) = master.filter(|view| view.leads_in(record.term))
+            && let Session::Open { heard } = view.session
+        {
+            self.led_at = Some(heard);
+        }
     }
 
     /// Gives every node with an address its session, and a new one where pod, address or identity changed.

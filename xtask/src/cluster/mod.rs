@@ -165,6 +165,12 @@ impl Cluster {
     }
 }
 
+/// The paths of etcd and of the API server, built where they are missing; for a control plane of one's own.
+pub fn control_plane_programs(cache: &Path) -> Result<(String, String)> {
+    let tools = Tools::ensure(cache)?;
+    Ok((tools.path("etcd"), tools.path("kube-apiserver")))
+}
+
 /// Held while the cluster or its images are changed, so that two commands do not undo each other's work.
 pub fn lock(cache: &Path) -> Result<File> {
     lock_named(cache, "lock")

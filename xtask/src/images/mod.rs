@@ -6,7 +6,7 @@
 mod binaries;
 mod builder;
 mod load;
-mod mysql;
+pub mod mysql;
 
 use std::{
     collections::BTreeMap,
@@ -119,6 +119,11 @@ pub fn build_and_load(
         .zip(&images)
         .map(|(name, image)| (name.word(), image.content_reference()))
         .collect())
+}
+
+/// The operator's program as it is in its image.
+pub fn operator_program() -> Result<PathBuf> {
+    Ok(binaries::ensure(&[Name::Operator], None)?.join("ddb-operator"))
 }
 
 /// The archive of the image that holds pods' namespaces.

@@ -2,7 +2,11 @@
 //!
 //! The base is made here only because no registry is at hand; `images/mysql/Dockerfile` takes any base with mysqld.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,8 +30,7 @@ const PACKAGES: &str = "mysql-server-core,mysql-client-core,ca-certificates";
 pub fn prepare(builder: &Builder, cache: &Path) -> Result<Image> {
     let recipe = recipe_folder("mysql");
     let init = init_sql(cache)?;
-    let base_key = Key::default().text("packages", PACKAGES).text("series", SERIES);
-    let base_key = base_key.folder(&recipe_folder("mysql-base"))?.short();
+    let base_key = base_key()?;
     let base = format!("localhost/ddb-mysql-base:{base_key}");
     let key = builder::key()
         .text("base", &base_key)
@@ -42,8 +45,70 @@ pub fn prepare(builder: &Builder, cache: &Path) -> Result<Image> {
     Ok(image)
 }
 
+fn base_key() -> Result<String> {
+    let key = Key::default().text("packages", PACKAGES).text("series", SERIES);
+    Ok(key.folder(&recipe_folder("mysql-base"))?.short())
+}
+
+/// A program that runs the image's mysqld on this machine, for tests without a cluster. With `make` it downloads what
+/// is missing; otherwise there may be none.
+pub fn server(cache: &Path, make: bool) -> Result<Option<PathBuf>> {
+    let key = base_key()?;
+    let folder = cache.join("images").join(format!("mysql-base-{key}"));
+    let (system, root) = (folder.join("rootfs.tar"), folder.join("root"));
+    if !system.is_file() {
+        if !make {
+            return Ok(None);
+        }
+        requirements::ensure(requirements::MYSQL_IMAGE)?;
+        host::ensure_disk_space(cache)?;
+        fs::create_dir_all(&folder)?;
+        let _step = Step::begin("downloading a Debian system with MySQL 9.7");
+        bootstrap(&folder, &system)?;
+    }
+    if !root.is_dir() {
+        let _step = Step::begin("unpacking MySQL 9.7 for tests on this machine");
+        let work = folder.join(format!("root.tmp{}", std::process::id()));
+        fs::create_dir_all(&work)?;
+        let mut unpack = command(["tar", "--extract", "--exclude=./dev/*"]);
+        unpack.arg("--file").arg(&system).arg("--directory").arg(&work);
+        run(&mut unpack).context("unpacking the system with MySQL")?;
+        fs::rename(&work, &root).with_context(|| format!("{} cannot be written", root.display()))?;
+    }
+    let program = folder.join("mysqld");
+    write_atomically(&program, wrapper(&root)?.as_bytes())?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    Ok(Some(program))
+}
+
+/// A script that runs mysqld with the libraries and files beside it, not with those of this machine.
+fn wrapper(root: &Path) -> Result<String> {
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let loaders = fs::read_dir(root.join("usr/lib").join(&triple))?;
+    let loader = loaders
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
+        })
+        .context("the system with MySQL has no program loader")?;
+    let (root, loader) = (root.display(), loader.display());
+    Ok(format!(
+        r#"#!/bin/sh
+# mysqld insists on some words coming first.
+first=
+case "$1" in --defaults-file=*|--version) first=$1; shift;; esac
+r='{root}'
+exec '{loader}' --library-path "$r/usr/lib/{triple}:$r/usr/lib/mysql/private" "$r/usr/sbin/mysqld" $first \
+  --basedir="$r/usr" --plugin-dir="$r/usr/lib/mysql/plugin" --lc-messages-dir="$r/usr/share/mysql" \
+  --character-sets-dir="$r/usr/share/mysql/charsets" --user=root "$@"
+"#
+    ))
+}
+
 /// The statements that prepare the data folder; a stand-in without any while the workspace has none.
-fn init_sql(cache: &Path) -> Result<std::path::PathBuf> {
+fn init_sql(cache: &Path) -> Result<PathBuf> {
     let ours = host::repository().join("supervisor/src/init.sql");
     if ours.is_file() {
         return Ok(ours);

@@ -5,15 +5,18 @@
 
 mod libtest;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
     cluster::Cluster,
-    e2e, generate, host,
-    process::{run as run_quietly, succeeds},
+    e2e, generate, host, images,
+    process::{output, run as run_quietly, succeeds},
 };
 use libtest::Tally;
 
@@ -31,6 +34,8 @@ pub struct Arguments {
 }
 
 const E2E_TESTS: &str = "cluster";
+/// Names the mysqld to tests on real servers.
+const MYSQLD: &str = "DDB_TEST_MYSQLD";
 
 /// What happened so far.
 #[derive(Default)]
@@ -46,9 +51,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         checks(&mut report, arguments.full);
     }
     let filter = arguments.only.as_deref();
-    report.tests("unit and snapshot tests", "cargo test --workspace", |tally| {
-        unit_tests(filter, tally)
-    });
+    let mysqld = server(&mut report, !arguments.no_cluster);
+    let again = mysqld.as_ref().map_or_else(
+        || "cargo test --workspace".to_owned(),
+        |path| format!("DDB_TEST_MYSQLD={} cargo test --workspace", path.display()),
+    );
+    report.tests(
+        "unit and snapshot tests, tests on real servers",
+        &again,
+        |tally| unit_tests(filter, mysqld.as_deref(), tally),
+    );
     if !arguments.no_cluster {
         end_to_end(&mut report, filter);
     }
@@ -102,12 +114,37 @@ fn deny(full: bool) -> Result<()> {
     loudly(e2e::cargo().args(["deny", "check", "bans", "licenses", "sources"]))
 }
 
-fn unit_tests(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+/// The mysqld for tests on real servers: the one named in the environment, else the one of the MySQL image.
+fn server(report: &mut Report, make: bool) -> Option<PathBuf> {
+    if let Some(named) = host::environment(MYSQLD) {
+        return Some(named.into());
+    }
+    let mut found = None;
+    report.stage("a MySQL server for tests", &format!("{MYSQLD}=PATH cargo xtask test"), || {
+        found = images::mysql::server(&host::cache_dir()?, make)?;
+        if found.is_none() {
+            println!("    left out: tests on real servers; name a mysqld in {MYSQLD}, or leave --no-cluster away");
+        }
+        Ok(())
+    });
+    found
+}
+
+fn unit_tests(filter: Option<&str>, mysqld: Option<&Path>, tally: &mut Tally) -> Result<()> {
+    if let Some(mysqld) = mysqld {
+        // The nodes' tests run the program itself, which no test depends on.
+        run_quietly(e2e::cargo().args(["build", "--quiet", "--package", "supervisor"]))?;
+        return libtest::run(workspace_tests(filter).env(MYSQLD, mysqld), tally);
+    }
+    libtest::run(&mut workspace_tests(filter), tally)
+}
+
+fn workspace_tests(filter: Option<&str>) -> Command {
     let mut cargo = e2e::cargo();
     cargo
         .args(["test", "--workspace", "--quiet", "--no-fail-fast", "--"])
         .args(filter);
-    libtest::run(&mut cargo, tally)
+    cargo
 }
 
 fn end_to_end(report: &mut Report, filter: Option<&str>) {
@@ -177,9 +214,46 @@ fn lint_charts(cluster: &Cluster) -> Result<()> {
     {
         run_quietly(cluster.inside("helm").args(["lint", "--strict"]).arg(&chart))?;
         run_quietly(cluster.inside("helm").args(["template", "test"]).arg(&chart))?;
+        if chart.ends_with("ddb-operator") {
+            lint_monitoring(cluster, &chart)?;
+        }
         linted += 1;
     }
     ensure!(linted > 0, "there is no chart in {}", folder.display());
+    Ok(())
+}
+
+/// What is off by default is rendered whole when it is switched on, and not at all otherwise.
+fn lint_monitoring(cluster: &Cluster, chart: &Path) -> Result<()> {
+    let kinds = ["kind: PodMonitor", "kind: PrometheusRule", "grafana_dashboard:"];
+    let render = |on: bool| {
+        let mut helm = cluster.inside("helm");
+        helm.args(["template", "test"]).arg(chart);
+        for part in ["podMonitor", "rules", "dashboard"] {
+            helm.args(["--set", &format!("monitoring.{part}={on}")]);
+        }
+        output(&mut helm)
+    };
+    let (on, off) = (render(true)?, render(false)?);
+    for kind in kinds {
+        ensure!(
+            on.contains(kind),
+            "{}: monitoring renders no `{kind}`",
+            chart.display()
+        );
+        ensure!(
+            !off.contains(kind),
+            "{}: `{kind}` is rendered unasked",
+            chart.display()
+        );
+    }
+    for sentence in ["alert: DdbDown", "\"uid\": \"ddb-operator\""] {
+        ensure!(
+            on.contains(sentence),
+            "{}: `{sentence}` was not rendered",
+            chart.display()
+        );
+    }
     Ok(())
 }
 
@@ -188,7 +262,7 @@ fn is_chart(path: &Path) -> bool {
 }
 
 /// Runs with its output where ours goes.
-fn loudly(command: &mut std::process::Command) -> Result<()> {
+fn loudly(command: &mut Command) -> Result<()> {
     let status = command.status().context("cannot be started")?;
     if !status.success() {
         bail!("failed ({status}), see above");
