@@ -26,6 +26,8 @@ pub struct Generator {
     lags: bool,
     /// What people do, where they do anything; drawn apart, so that the other runs stay as they were.
     people: Option<ChaCha8Rng>,
+    /// What is still to happen of a disaster, or of its end.
+    disaster: Vec<Event>,
 }
 
 impl Generator {
@@ -48,6 +50,7 @@ impl Generator {
             kinds,
             lags,
             people,
+            disaster: Vec::new(),
         }
     }
 
@@ -102,6 +105,9 @@ impl Generator {
 
     /// What somebody commands; mostly of use where the engine waits for a person.
     fn command(&mut self, world: &World) -> Option<Event> {
+        if let Some(next) = self.disaster.pop() {
+            return Some(next);
+        }
         let people = self.people.as_mut()?;
         world
             .api
@@ -124,6 +130,9 @@ impl Generator {
             };
             let typed = [term, term, term, term + 1, term.saturating_sub(1)][people.random_range(0..5)];
             return Some(Event::Force { node, typed });
+        }
+        if people.random_ratio(1, 400) {
+            self.disaster = disaster(world);
         }
         if !people.random_ratio(1, 150) {
             return None;
@@ -216,6 +225,25 @@ impl Generator {
             _ => Event::Detach { node },
         }
     }
+}
+
+/// So many nodes stand still at once, the master among them, that the rest is no quorum; or, if any does, they go on.
+fn disaster(world: &World) -> Vec<Event> {
+    let still = |node: &usize| world.machines[*node].agent.frozen;
+    if (0..NODES).any(|node| still(&node)) {
+        let nodes = (0..NODES).filter(still);
+        return nodes
+            .flat_map(|node| [Event::Thaw { node }, Event::ThawAgent { node }])
+            .collect();
+    }
+    let record = &world.api.record;
+    let master = record.master.as_ref().map(crate::ledger::index);
+    let members = record.members.keys().map(crate::ledger::index);
+    let others = members.filter(|node| Some(*node) != master);
+    let lost = (record.size as usize + 1).saturating_sub(record.fence_quorum());
+    let lost = master.into_iter().chain(others).take(lost);
+    lost.flat_map(|node| [Event::Freeze { node }, Event::FreezeAgent { node }])
+        .collect()
 }
 
 /// Everything that carries the system on from here.

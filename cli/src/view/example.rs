@@ -90,6 +90,7 @@ fn status() -> DistributedDatabaseStatus {
             size: 3,
             acks: 1,
             members: members.collect(),
+            forced: None,
         },
         phase: Phase::Healthy,
         observed_generation: Some(1),
@@ -121,6 +122,7 @@ fn status() -> DistributedDatabaseStatus {
         last_failovers: Vec::new(),
         explanation: vec!["The master leads; nothing is to be decided.".to_owned()],
         last_request: None,
+        last_resort: None,
     }
 }
 
