@@ -122,7 +122,7 @@ impl Generator {
             .find(|verdict| verdict.decision == failover::Decision::Blocked);
         let term = world.api.record.term.0;
         if let Some(last) = blocked.and_then(|verdict| verdict.last_resort.as_ref())
-            && people.random_ratio(1, 200)
+            && people.random_ratio(1, 15)
         {
             let node = match &last.candidate {
                 Some(node) if people.random_ratio(4, 5) => crate::ledger::index(node),
@@ -131,7 +131,7 @@ impl Generator {
             let typed = [term, term, term, term + 1, term.saturating_sub(1)][people.random_range(0..5)];
             return Some(Event::Force { node, typed });
         }
-        if people.random_ratio(1, 400) {
+        if people.random_ratio(1, 200) {
             self.disaster = disaster(world);
         }
         if !people.random_ratio(1, 150) {
@@ -242,7 +242,11 @@ fn disaster(world: &World) -> Vec<Event> {
     let others = members.filter(|node| Some(*node) != master);
     let lost = (record.size as usize + 1).saturating_sub(record.fence_quorum());
     let lost = master.into_iter().chain(others).take(lost);
-    lost.flat_map(|node| [Event::Freeze { node }, Event::FreezeAgent { node }])
+    let stop = lost.flat_map(|node| [Event::Freeze { node }, Event::FreezeAgent { node }]);
+    // Taken from the end: so long after it that silence has become evidence.
+    [Event::Wait { ms: 2600 }, Event::Wait { ms: 1200 }]
+        .into_iter()
+        .chain(stop)
         .collect()
 }
 
