@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use api::names;
 
-use super::request::{self, Written};
+use super::request::{self, Becomes, Written};
 use super::say;
 use crate::arguments::{Named, Nodes};
 use crate::connect::Cluster;
@@ -18,7 +18,7 @@ fn listed(value: Option<&str>) -> BTreeSet<String> {
 }
 
 /// The list with `pods` added or taken away; `None` where that changes nothing.
-fn next(value: Option<&str>, pods: &[String], fence: bool) -> Option<Option<String>> {
+fn next(value: Option<&str>, pods: &[String], fence: bool) -> Option<Becomes> {
     let before = listed(value);
     let mut after = before.clone();
     for pod in pods {
@@ -32,7 +32,7 @@ fn next(value: Option<&str>, pods: &[String], fence: bool) -> Option<Option<Stri
         return None;
     }
     let all: Vec<String> = after.into_iter().collect();
-    Some((!all.is_empty()).then(|| all.join(",")))
+    Some(Becomes((!all.is_empty()).then(|| all.join(","))))
 }
 
 /// Has nodes kept closed, or no longer.
@@ -96,13 +96,14 @@ mod tests {
     #[test]
     fn nodes_are_added_to_the_list_and_taken_from_it() {
         let pods = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
-        assert_eq!(
-            next(None, &pods(&["shop-2"]), true),
-            Some(Some("shop-2".to_owned()))
-        );
+        let becomes = |value: &str| Some(Becomes(Some(value.to_owned())));
+        assert_eq!(next(None, &pods(&["shop-2"]), true), becomes("shop-2"));
         let both = next(Some("shop-2"), &pods(&["shop-1"]), true);
-        assert_eq!(both, Some(Some("shop-1,shop-2".to_owned())));
+        assert_eq!(both, becomes("shop-1,shop-2"));
         assert_eq!(next(Some("shop-1, shop-2"), &pods(&["shop-2"]), true), None);
-        assert_eq!(next(Some("shop-2"), &pods(&["shop-2"]), false), Some(None));
+        assert_eq!(
+            next(Some("shop-2"), &pods(&["shop-2"]), false),
+            Some(Becomes(None))
+        );
     }
 }

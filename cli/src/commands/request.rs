@@ -95,22 +95,26 @@ pub enum Written {
 
 /// Asks.
 pub async fn put(cluster: &Cluster, name: &str, wish: &Ask) -> Result<Written, fetch::Error> {
-    let change = |before: Option<&str>| before.is_none().then(|| Some(wish.value.clone()));
+    let change = |before: Option<&str>| before.is_none().then(|| Becomes(Some(wish.value.clone())));
     self::change(cluster, name, wish.annotation, change).await
 }
 
 /// Withdraws the wish; another one stays.
 pub async fn withdraw(cluster: &Cluster, name: &str, wish: &Ask) -> Result<Written, fetch::Error> {
-    let change = |before: Option<&str>| (before == Some(&wish.value)).then_some(None);
+    let change = |before: Option<&str>| (before == Some(&wish.value)).then_some(Becomes(None));
     self::change(cluster, name, wish.annotation, change).await
 }
+
+/// The next value of an annotation; `None` takes it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Becomes(pub Option<String>);
 
 /// Gives an annotation the value that `next` makes of the one it has; `None` leaves it alone.
 pub async fn change(
     cluster: &Cluster,
     name: &str,
     annotation: &'static str,
-    next: impl Fn(Option<&str>) -> Option<Option<String>>,
+    next: impl Fn(Option<&str>) -> Option<Becomes>,
 ) -> Result<Written, fetch::Error> {
     let api = databases(cluster);
     let mut tries = 0;
@@ -118,7 +122,7 @@ pub async fn change(
         tries += 1;
         let object = fetch::database(cluster, name).await?;
         let before = annotation_of(&object, annotation);
-        let Some(value) = next(before) else {
+        let Some(Becomes(value)) = next(before) else {
             return Ok(Written::Other(before.unwrap_or_default().to_owned()));
         };
         let wish = Wish {

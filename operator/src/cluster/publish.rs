@@ -1,6 +1,7 @@
 //! What people get to see: when status is written, and which ends of actions become Events.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use api::{DistributedDatabase, DistributedDatabaseStatus};
@@ -238,7 +239,7 @@ fn changed_event(change: &Change) -> Told {
         .unwrap_or_default();
     let mut note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");
     if let Some(loss) = may_be_lost {
-        note.push_str(&format!(" By force: {loss}."));
+        let _ = write!(note, " By force: {loss}.");
     }
     Told {
         warning: may_be_lost.is_some(),
