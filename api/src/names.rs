@@ -18,8 +18,16 @@ pub const ROLE_MASTER: &str = "master";
 pub const ROLE_SLAVE: &str = "slave";
 /// Annotation on pods: the newest term that took or gave the role label. Label writes are conditional on it.
 pub const ANNOTATION_TERM: &str = "ddb-operator.io/term";
-/// Annotation on the resource: `<pod>` asks for a switchover to that pod.
+/// Annotation on the resource: `<pod>` asks for a switchover to that pod, [`PROMOTE_ANY`] to whichever can lead.
 pub const ANNOTATION_PROMOTE: &str = "ddb-operator.io/promote";
+/// Value of [`ANNOTATION_PROMOTE`] that leaves the choice to the operator.
+pub const PROMOTE_ANY: &str = "any";
+/// Annotation on the resource: `<pod>@<current term>` makes the pod the master without a quorum.
+pub const ANNOTATION_FORCE: &str = "ddb-operator.io/force-promote";
+/// Annotation on the resource: `<pod>[,<pod>…]` are kept closed for as long as it stands.
+pub const ANNOTATION_FENCE: &str = "ddb-operator.io/fence";
+/// Annotation on the resource: `<pod>` has that slave cloned again.
+pub const ANNOTATION_RESYNC: &str = "ddb-operator.io/resync";
 
 /// Name of the init container that copies the supervisor into the MySQL container's reach.
 pub const CONTAINER_INSTALL: &str = "install";

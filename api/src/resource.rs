@@ -63,6 +63,12 @@ pub struct DistributedDatabaseSpec {
     /// How masters are replaced.
     #[serde(default)]
     pub failover: FailoverSpec,
+    /// What happens to writes while slaves are missing.
+    #[serde(default)]
+    pub durability: Durability,
+    /// Maintenance: no failover, no change of master, no clone, no rollout, no change of size, until it is false again.
+    #[serde(default)]
+    pub paused: bool,
     /// Settings of the node agent beside each MySQL server.
     #[serde(default)]
     pub agent: AgentSpec,
@@ -159,6 +165,17 @@ pub struct FailoverSpec {
     pub errant_policy: ErrantPolicy,
 }
 
+/// What happens to writes while slaves are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Durability {
+    /// They wait until ⌊nodes/2⌋ slaves hold them.
+    #[default]
+    Strict,
+    /// They go on with fewer slaves after some seconds; a failover then needs more nodes, and status says what may be
+    /// lost.
+    Available,
+}
+
 /// What happens to a node with transactions that the master lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ErrantPolicy {
@@ -212,9 +229,23 @@ pub struct DistributedDatabaseStatus {
     /// What the failover engine makes of the situation: what it chose, rejected and waits for.
     #[serde(default)]
     pub explanation: Vec<String>,
-    /// What came of the last switchover that was asked for.
+    /// What came of the last request made by annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_request: Option<RequestStatus>,
+    /// Only where a change of master is needed and too few nodes answer: who is missing, and what could be forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_resort: Option<LastResortStatus>,
+}
+
+/// What a person can still do where nothing can be done safely.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastResortStatus {
+    /// Who is missing, each with the reason.
+    pub missing: Vec<String>,
+    /// The command that gives up what only the missing hold; absent where no node that answers could lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// The state of a database in one word.
@@ -233,6 +264,8 @@ pub enum Phase {
     FailingOver,
     /// There is no master and none can be made safely.
     Down,
+    /// A master leads and `spec.paused` is set: a failed master would not be replaced.
+    Paused,
     /// The spec was refused; what ran before runs on.
     Invalid,
 }
@@ -375,6 +408,11 @@ impl DistributedDatabase {
         } = &self.spec.failover;
         failover::Policy {
             automatic: *automatic,
+            paused: self.spec.paused,
+            durability: match self.spec.durability {
+                Durability::Strict => failover::Durability::Strict,
+                Durability::Available => failover::Durability::Available,
+            },
             detect_after: Millis::from(detect_after_milliseconds.unsigned_abs()),
             switchover_deadline: Millis::from(switchover_deadline_milliseconds.unsigned_abs()),
             nodes: self.spec.nodes.unsigned_abs(),

@@ -47,6 +47,9 @@ impl DistributedDatabaseSpec {
                     switchover_deadline_milliseconds,
                     errant_policy: _,
                 },
+            // An enum and a boolean: the schema leaves nothing to check.
+            durability: _,
+            paused: _,
             agent: AgentSpec {
                 resources: agent_resources,
             },

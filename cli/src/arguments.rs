@@ -46,6 +46,20 @@ pub enum Command {
     Explain(Named),
     /// Make another node the master, in order, and follow it live
     Switchover(Switchover),
+    /// Make any other node the master now, also where the present one does not answer, and follow it live
+    Failover(Failover),
+    /// Make a node the master though too few nodes answer: what only the missing hold is given up
+    ForcePromote(ForcePromote),
+    /// Keep nodes closed and out of the Services; a master hands over first
+    Fence(Nodes),
+    /// Let nodes that were fenced come back
+    Unfence(Nodes),
+    /// Throw a slave's data away and copy another node's
+    Resync(Resync),
+    /// Maintenance: no failover, no change of master, no clone, no rollout
+    Pause(Named),
+    /// End the maintenance
+    Resume(Named),
     /// The last changes of master, with the milliseconds of each step
     History(History),
     /// The logs of operator, agents and MySQL servers, merged by time
@@ -106,6 +120,47 @@ pub struct Switchover {
 }
 
 #[derive(Debug, Args)]
+pub struct Failover {
+    /// The database
+    pub name: String,
+    /// How long to wait before the request is withdrawn
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct ForcePromote {
+    /// The database
+    pub name: String,
+    /// The node and, as confirmation, the current term; `status` and `explain` print both
+    #[arg(value_name = "POD@TERM", value_parser = typed)]
+    pub typed: String,
+    /// How long to wait before the request is withdrawn
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Nodes {
+    /// The database
+    pub name: String,
+    /// The nodes
+    #[arg(value_name = "POD", required = true)]
+    pub pods: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resync {
+    /// The database
+    pub name: String,
+    /// The slave
+    pub pod: String,
+    /// How long to wait before the request is withdrawn
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
 pub struct Logs {
     /// The database
     pub name: String,
@@ -130,6 +185,16 @@ pub struct Sql {
     /// Further arguments of the `mysql` client
     #[arg(last = true)]
     pub mysql: Vec<String>,
+}
+
+/// Reads `<pod>@<term>`.
+fn typed(text: &str) -> Result<String, String> {
+    let right = text
+        .split_once('@')
+        .is_some_and(|(pod, term)| !pod.is_empty() && term.parse::<u64>().is_ok());
+    right
+        .then(|| text.to_owned())
+        .ok_or_else(|| "write the node and the current term, such as shop-1@5".to_owned())
 }
 
 /// Reads `90`, `90s`, `10m` or `2h`.
@@ -171,6 +236,14 @@ mod tests {
             (place.namespace.as_deref(), place.context.as_deref()),
             (Some("x"), Some("c"))
         );
+    }
+
+    #[test]
+    fn force_wants_a_node_and_a_term() {
+        assert_eq!(typed("shop-1@5"), Ok("shop-1@5".to_owned()));
+        for wrong in ["shop-1", "shop-1@", "@5", "shop-1@five"] {
+            assert!(typed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

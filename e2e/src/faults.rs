@@ -39,6 +39,14 @@ pub fn signal_process(pod: &Pod, name: &str, signal: Signal) -> Result<()> {
     kill(pid, signal).with_context(|| format!("sending {signal} to {name} of {}", pod.name_any()))
 }
 
+/// Stops everything of a node in its tracks, or lets it go on: neither its agent nor its MySQL answers.
+pub fn freeze_node(pod: &Pod, stop: bool) -> Result<()> {
+    let signal = if stop { Signal::SIGSTOP } else { Signal::SIGCONT };
+    // The agent first: it would report the other.
+    signal_process(pod, "ddb-node", signal)?;
+    signal_process(pod, "mysqld", signal)
+}
+
 /// The number of a pod's process here.
 pub fn process_of(pod: &Pod, name: &str) -> Result<Pid> {
     let uid = pod.metadata.uid.as_deref().context("a pod without UID")?;
@@ -117,8 +125,26 @@ pub async fn delete_pod_and_volumes(client: &Client, pod: &Pod) -> Result<()> {
 
 /// Asks for a switchover, as `kubectl annotate` does.
 pub async fn ask_to_promote(client: &Client, namespace: &str, database: &str, pod: &str) -> Result<()> {
+    annotate(
+        client,
+        namespace,
+        database,
+        api::names::ANNOTATION_PROMOTE,
+        Some(pod),
+    )
+    .await
+}
+
+/// Sets an annotation of a database, or takes it away, as `kubectl annotate` does.
+pub async fn annotate(
+    client: &Client,
+    namespace: &str,
+    database: &str,
+    annotation: &str,
+    value: Option<&str>,
+) -> Result<()> {
     let databases = Api::<api::DistributedDatabase>::namespaced(client.clone(), namespace);
-    let annotations = std::collections::BTreeMap::from([(api::names::ANNOTATION_PROMOTE, pod)]);
+    let annotations = std::collections::BTreeMap::from([(annotation, value)]);
     let metadata = std::collections::BTreeMap::from([("annotations", annotations)]);
     let patch = Patch::Merge(std::collections::BTreeMap::from([("metadata", metadata)]));
     databases

@@ -10,9 +10,9 @@
 
 use crate::{
     Action, Change, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
-    Report, State, Term,
+    Report, State, Term, Wish, commanded,
     elect::{self, Wishes},
-    quorum,
+    force, quorum,
     rejoin::{self, Leader},
     step::{bootstrap, take_term},
 };
@@ -39,6 +39,12 @@ pub(crate) fn carry_through(
     state.marks.entry("recorded").or_insert(now);
     let mut report = Report::of(Decision::Changing);
     report.running_ms = Some(now.saturating_sub(begun));
+    if state.candidate.is_none()
+        && let Some(action) = force::falls_back(state, observed, intent)
+            .or_else(|| commanded::released(state, observed, intent, policy))
+    {
+        return (vec![action], report);
+    }
     let mut plan = unlabel(observed, term, state.candidate.as_ref().map(|(node, _)| node));
     let stamps = stamp(observed, term);
     if state.candidate.is_none() {
@@ -57,11 +63,13 @@ pub(crate) fn carry_through(
             // A first master must hold what all members hold, however often it is begun.
             let kind = match intent.kind {
                 Kind::Bootstrap => Kind::Bootstrap,
-                Kind::Failover | Kind::Switchover => Kind::Failover,
+                // A person's permission was for that node and that term.
+                Kind::Failover | Kind::Switchover | Kind::Forced => Kind::Failover,
             };
+            let to = intent.to.clone().filter(|_| intent.is_return());
             let intent = Intent {
                 kind,
-                to: None,
+                to,
                 ..intent.clone()
             };
             return (vec![take_term(state, observed, intent, begun)], report);
@@ -114,6 +122,11 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
         report.notes.push(format!(
             "{leader} was promoted by an operator that ended since; completing term {term}"
         ));
+        return (Vec::new(), report);
+    }
+    if intent.kind == Kind::Forced {
+        // The record names the one candidate of the term, so whoever carries it on asks no other.
+        state.own_term = Some(term);
         return (Vec::new(), report);
     }
     let reachable = quorum::fenceable(observed);
@@ -175,6 +188,9 @@ fn fence_and_elect(
         return plan;
     }
     let open = fences(observed, term);
+    if let Some(to) = intent.to.as_ref().filter(|_| intent.kind == Kind::Forced) {
+        return force::choose(state, observed, to, open, report);
+    }
     let fenced = quorum::fenced(observed, term);
     let everybody = intent.kind == Kind::Bootstrap && fenced.have.len() < observed.record.size as usize;
     if everybody || !fenced.is_met() {
@@ -202,11 +218,8 @@ fn fence_and_elect(
     } else {
         fenced.needed
     };
-    match elect::elect(
-        &quorum::fenced_states(observed, term),
-        contained,
-        &wishes(observed, intent),
-    ) {
+    let wishes = wishes(observed, intent);
+    match elect::elect(&quorum::fenced_states(observed, term), contained, &wishes) {
         Ok(election) => {
             state.candidate = Some((election.chosen, election.requires));
             state.election = Some((election.because, election.rejected));
@@ -224,6 +237,10 @@ fn fence_and_elect(
                 contained,
                 lacks.join(", ")
             ));
+            let barred = wishes.barred.iter();
+            report
+                .notes
+                .extend(barred.map(|(node, why)| format!("{node} may not lead: {why}")));
         }
     }
     open
@@ -315,7 +332,22 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
             avoid.insert(node.clone(), why.to_owned());
         }
     }
-    if let (Some(from), Kind::Failover | Kind::Switchover) = (&intent.from, intent.kind) {
+    let mut barred = std::collections::BTreeMap::new();
+    if let Some(master) = intent.to.as_ref().filter(|_| intent.is_return()) {
+        for node in observed.nodes.keys().filter(|node| *node != master) {
+            barred.insert(node.clone(), "nobody asked for another master".to_owned());
+        }
+    }
+    for node in &observed.asked.fence {
+        // A master that was to hand over in order may take the lead back.
+        if intent.kind != Kind::Switchover || intent.from.as_ref() != Some(node) {
+            let why = "is fenced by hand (ddb-operator.io/fence)".to_owned();
+            barred.insert(node.clone(), why);
+        }
+    }
+    if let (Some(from), Kind::Failover | Kind::Switchover) = (&intent.from, intent.kind)
+        && !intent.is_return()
+    {
         avoid
             .entry(from.clone())
             .or_insert_with(|| "is the master that is replaced".to_owned());
@@ -323,6 +355,7 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
     Wishes {
         preferred: intent.to.clone(),
         avoid,
+        barred,
     }
 }
 
@@ -370,6 +403,8 @@ fn install(
     report: &mut Report,
 ) -> Plan {
     let term = observed.record.term;
+    // Who would have to hold what it shows is lost.
+    let is_forced = intent.kind == Kind::Forced;
     let executed = observed
         .nodes
         .get(candidate)
@@ -384,7 +419,8 @@ fn install(
                 .push(format!("{candidate} to execute what it received"));
             return vec![Action::Drain { node, term }];
         }
-        if is_shown(observed, candidate, term)
+        if !is_forced
+            && is_shown(observed, candidate, term)
             && quorum::holders(observed, candidate, requires) < observed.record.acks as usize
         {
             report
@@ -436,7 +472,7 @@ fn install(
     }
     match observed.nodes.get(candidate).map(stamped) {
         Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
-        Some((false, true)) if others_clear && copies < observed.record.acks as usize => {
+        Some((false, true)) if others_clear && copies < observed.record.acks as usize && !is_forced => {
             report.waiting_for.push(format!(
                 "{} slaves to hold all that {candidate} shows ({copies} do)",
                 observed.record.acks
@@ -478,7 +514,9 @@ fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &No
             .map(|(step, at)| ((*step).to_owned(), at.saturating_sub(begun)))
             .collect(),
         total: now.saturating_sub(begun),
+        may_be_lost: force::loss(observed, intent, master),
     };
+    let loss = change.may_be_lost.clone();
     let record = Record {
         master: Some(master.clone()),
         intent: None,
@@ -488,19 +526,30 @@ fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &No
         record,
         completes: Some(change),
     }];
+    let leads = format!("{master} leads in term {}", observed.record.term);
     if let Some(wish) = &observed.switchover {
-        let (done, message) = if wish.to == *master {
-            (true, format!("{master} leads in term {}", observed.record.term))
-        } else {
-            (
-                false,
-                format!(
-                    "{} could not take over in time; {master} leads in term {}",
-                    wish.to, observed.record.term
-                ),
-            )
+        let done = match &wish.to {
+            Some(to) => to == master,
+            None => intent.from.as_ref() != Some(master),
         };
-        plan.push(Action::Answer { done, message });
+        let who = wish.to.as_ref().map_or("no other node", NodeId::as_str);
+        let message = if done {
+            leads.clone()
+        } else {
+            format!("{who} could not take over in time; {leads}")
+        };
+        plan.push(Action::Answer {
+            wish: Wish::Promote,
+            done,
+            message,
+        });
+    }
+    if let (Some(_), Some(loss)) = (&observed.asked.force, loss) {
+        plan.push(Action::Answer {
+            wish: Wish::Force,
+            done: true,
+            message: format!("{leads}; {loss}"),
+        });
     }
     plan
 }

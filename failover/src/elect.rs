@@ -16,6 +16,8 @@ pub struct Wishes {
     pub preferred: Option<NodeId>,
     /// Nodes that lead only when no other can, with the reason: the failed master, pods that are going away.
     pub avoid: BTreeMap<NodeId, String>,
+    /// Nodes that may not lead at all, with the reason. Their sets count all the same.
+    pub barred: BTreeMap<NodeId, String>,
 }
 
 /// The outcome of an election.
@@ -59,7 +61,7 @@ pub fn elect(
     let contained = |holds: &GtidSet| holdings.values().filter(|other| holds.contains(other)).count();
     let safe = holdings
         .iter()
-        .filter(|(_, holds)| contained(holds) >= needed.max(1));
+        .filter(|(node, holds)| !wishes.barred.contains_key(**node) && contained(holds) >= needed.max(1));
     let rank = |node: &NodeId, holds: &GtidSet| {
         let backlog = fenced
             .get(node)
@@ -97,7 +99,8 @@ pub fn elect(
         .map(|(node, theirs)| {
             let missing = requires.subtract(theirs).count();
             let extra = theirs.subtract(requires).count();
-            let why = match (missing, extra, wishes.avoid.get(*node)) {
+            let barred = wishes.barred.get(*node);
+            let why = match (missing, extra, barred.or_else(|| wishes.avoid.get(*node))) {
                 (0, 0, Some(why)) => why.clone(),
                 (0, 0, None) => format!("holds the same as {chosen}, which came first"),
                 (0, extra, why) => format!(
@@ -159,7 +162,7 @@ mod tests {
         let (less, more) = (state(upto(8), GtidSet::new()), state(upto(9), GtidSet::new()));
         let wishes = Wishes {
             preferred: Some("b".into()),
-            avoid: BTreeMap::new(),
+            ..Wishes::default()
         };
         let equal = BTreeMap::from([("a".into(), &more), ("b".into(), &more)]);
         assert_eq!(elect(&equal, 2, &wishes).unwrap().chosen, "b".into());
@@ -171,8 +174,8 @@ mod tests {
     fn a_node_to_avoid_leads_when_only_it_is_complete() {
         let (less, more) = (state(upto(8), GtidSet::new()), state(upto(9), GtidSet::new()));
         let wishes = Wishes {
-            preferred: None,
             avoid: BTreeMap::from([("a".into(), "it failed".into())]),
+            ..Wishes::default()
         };
         assert_eq!(
             elect(
@@ -228,8 +231,8 @@ mod tests {
         let rest = state(upto(8), GtidSet::new());
         let fenced = BTreeMap::from([("a".into(), &tail), ("b".into(), &rest), ("c".into(), &rest)]);
         let wishes = Wishes {
-            preferred: None,
             avoid: BTreeMap::from([("a".into(), "it failed".into())]),
+            ..Wishes::default()
         };
         let election = elect(&fenced, 2, &wishes).unwrap();
         assert_eq!((election.chosen, election.requires), ("b".into(), upto(8)));

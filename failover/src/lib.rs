@@ -24,8 +24,10 @@
 //!    cut off while its server is down, else the node is cloned ([`rejoin`]).
 
 mod change;
+mod commanded;
 pub mod elect;
 pub mod evidence;
+mod force;
 pub mod gtid;
 pub mod ids;
 pub mod observed;
@@ -39,11 +41,11 @@ mod step;
 pub use gtid::GtidSet;
 pub use ids::{Millis, NodeId, Term, VolumeId};
 pub use observed::{
-    Applier, Followed, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, ServerState, Session,
-    Switchover, Tail,
+    Applier, Asked, Followed, Force, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server,
+    ServerState, Session, Switchover, Tail,
 };
-pub use plan::{Action, Decision, Plan, Report};
-pub use record::{Cause, Change, Intent, Kind, Record};
+pub use plan::{Action, Decision, LastResort, Plan, Report, Wish};
+pub use record::{Cause, Change, Forced, Intent, Kind, Record};
 pub use step::{State, step};
 
 /// What the user decided about failing over.
@@ -51,6 +53,10 @@ pub use step::{State, step};
 pub struct Policy {
     /// Whether a dead master is replaced without being asked.
     pub automatic: bool,
+    /// Whether the database rests: no change of master, no clone, no change of size, asked for or not.
+    pub paused: bool,
+    /// What happens to acknowledgements while slaves are missing.
+    pub durability: Durability,
     /// How long a node may be silent before it counts as unreachable, in milliseconds.
     pub detect_after: Millis,
     /// How long a planned switchover may take before it returns to the old master, in milliseconds.
@@ -59,6 +65,22 @@ pub struct Policy {
     pub nodes: u32,
     /// What happens to a node with transactions that the master lacks.
     pub errant: ErrantPolicy,
+}
+
+/// What happens to acknowledgements while slaves are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A write waits for ⌊N/2⌋ slaves, however long that takes.
+    Strict,
+    /// A write waits for as many of them as can be had; a failover then needs more nodes.
+    Available,
+}
+
+impl Policy {
+    /// Whether a master may be replaced by another node without being asked.
+    pub fn fails_over(&self) -> bool {
+        self.automatic && !self.paused
+    }
 }
 
 /// What happens to a node that holds transactions which the master lacks.

@@ -2,7 +2,7 @@
 //!
 //! "Not answered" is a value of its own everywhere; nothing here reads silence as "no".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,13 +18,51 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeView>,
     /// A switchover that somebody asked for and that has no outcome yet.
     pub switchover: Option<Switchover>,
+    /// What else people ask for.
+    pub asked: Asked,
+}
+
+/// What people ask for beside a switchover.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// A promotion without a quorum.
+    pub force: Option<Force>,
+    /// A node that is to be cloned again.
+    pub resync: Option<NodeId>,
+    /// Nodes that are to be kept closed for as long as they stand here.
+    pub fence: BTreeSet<NodeId>,
+}
+
+/// A promotion that gives up what the lost majority may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Force {
+    /// The node that is to lead.
+    pub to: NodeId,
+    /// The term that was typed as confirmation; `None` where nothing readable was.
+    pub term: Option<Term>,
+}
+
+impl Force {
+    /// Reads `<pod>@<term>`.
+    pub fn parse(text: &str) -> Self {
+        match text.trim().split_once('@') {
+            Some((to, term)) => Self {
+                to: to.trim().into(),
+                term: term.trim().parse().ok().map(Term),
+            },
+            None => Self {
+                to: text.trim().into(),
+                term: None,
+            },
+        }
+    }
 }
 
 /// A wish for another master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switchover {
-    /// The node that is to lead.
-    pub to: NodeId,
+    /// The node that is to lead; `None` where any other than the master is right.
+    pub to: Option<NodeId>,
 }
 
 /// One node as this operator sees it.

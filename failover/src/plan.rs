@@ -111,13 +111,37 @@ pub enum Action {
         /// The term.
         term: Term,
     },
-    /// Tell whoever asked for a switchover what came of it, and forget the wish.
+    /// Tell whoever asked for something what came of it, and forget the wish.
     Answer {
+        /// What was asked for.
+        wish: Wish,
         /// The wish was carried out.
         done: bool,
         /// What happened, in a sentence.
         message: String,
     },
+}
+
+/// What people ask for once and get an answer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wish {
+    /// Another master, in order.
+    Promote,
+    /// A master without a quorum.
+    Force,
+    /// A node cloned again.
+    Resync,
+}
+
+/// What a person can still do where nothing can be done safely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastResort {
+    /// The node that answers and holds most; none where no node could lead even by force.
+    pub candidate: Option<NodeId>,
+    /// The term that has to be typed.
+    pub term: Term,
+    /// Who is missing, each with the reason.
+    pub missing: BTreeMap<NodeId, String>,
 }
 
 impl Action {
@@ -168,6 +192,8 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Milliseconds since the first evidence of the change under way.
     pub running_ms: Option<Millis>,
+    /// What could be forced, where a change of master is needed and too few nodes answer.
+    pub last_resort: Option<LastResort>,
 }
 
 impl Report {
@@ -180,6 +206,7 @@ impl Report {
             waiting_for: Vec::new(),
             notes: Vec::new(),
             running_ms: None,
+            last_resort: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is remembered durably: who leads, in which term, and what was begun. Kept in the resource's status and
 //! changed only by compare-and-swap, so that two operators can never both own a term.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,20 @@ pub struct Record {
     /// life of the volume for which that is true. Only these count towards a fence quorum.
     #[serde(default)]
     pub members: BTreeMap<NodeId, VolumeId>,
+    /// The newest promotion that was forced without a quorum, until every node has been judged since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+}
+
+/// A promotion without a quorum: what only the nodes hold that were not asked was given up by a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forced {
+    /// Its term.
+    pub term: Term,
+    /// The members that may still hold acknowledged writes which the forced master lacks. What such a node has beyond
+    /// the master's set is never cut off as unacknowledged. A node leaves the list once it follows.
+    pub unjudged: BTreeSet<NodeId>,
 }
 
 /// A change of master that was begun.
@@ -58,6 +72,8 @@ pub enum Kind {
     Failover,
     /// The master lives and hands over in order.
     Switchover,
+    /// Too few nodes answer for a failover, and a person named the node that is to lead all the same.
+    Forced,
 }
 
 /// Why the master changes.
@@ -112,6 +128,17 @@ pub struct Change {
     pub steps: BTreeMap<String, Millis>,
     /// Milliseconds from the first evidence to the end of the last step.
     pub total: Millis,
+    /// After a forced promotion: what it may have given up, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_be_lost: Option<String>,
+}
+
+impl Intent {
+    /// True where a master that came back is to lead again and no other node may: nobody fails over without being
+    /// asked.
+    pub fn is_return(&self) -> bool {
+        self.from.is_some() && self.from == self.to
+    }
 }
 
 impl Record {

@@ -3,7 +3,7 @@
 
 use crate::{
     Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
-    Role, ServerState, Session, Tail, Term, resize,
+    Role, ServerState, Session, Tail, Term, commanded, resize,
 };
 
 /// The master that nodes are to follow.
@@ -51,7 +51,13 @@ pub fn followers(
         .iter()
         .filter(|(node, _)| *node != leader.node && counts(node));
     others
-        .filter_map(|(node, view)| follower(observed, node, view, leader, policy, report))
+        .filter_map(|(node, view)| {
+            if observed.asked.fence.contains(node) {
+                commanded::keep_closed(node, view, leader, report)
+            } else {
+                follower(observed, node, view, leader, policy, report)
+            }
+        })
         .collect()
 }
 
@@ -81,14 +87,16 @@ fn follower(
             .push(format!("{node}: is being cloned, {percent} % done"));
         return None;
     }
-    if let Some(cut) = cut(live, leader, node) {
+    if let Some(cut) = cut(observed, live, leader, node) {
         return Some(cut);
     }
     let state = view.server()?;
     if live.stopping || live.term > leader.term {
         return None;
     }
-    if follows_well(state, leader, node, report)
+    let resync = commanded::wants_resync(observed, node, leader, policy);
+    if !resync
+        && follows_well(state, leader, node, report)
         && !matches!(gap(observed, live, state, leader), Gap::Errant(_))
     {
         return None;
@@ -106,6 +114,16 @@ fn follower(
             orderly: false,
         });
     }
+    if resync {
+        return clone(
+            observed,
+            node,
+            leader,
+            policy,
+            "it was asked for".to_owned(),
+            report,
+        );
+    }
     match gap(observed, live, state, leader) {
         Gap::None => Some(Action::Follow {
             node: node.clone(),
@@ -116,7 +134,8 @@ fn follower(
         }),
         Gap::Errant(extra) if policy.errant == ErrantPolicy::Quarantine => {
             report.notes.push(format!(
-                "{node}: held, because it has transactions that the master lacks: {extra}"
+                "{node}: held, because it has transactions that the master lacks: {extra}; annotate the resource with \
+                 ddb-operator.io/resync={node} to throw them away and clone it"
             ));
             None
         }
@@ -133,8 +152,12 @@ fn follower(
 
 /// A killed master is not started before it was told what to keep: started, it would commit what nobody acknowledged.
 /// Where it refuses, it starts as it is and is judged by its set.
-fn cut(live: &NodeReport, leader: Leader<'_>, node: &NodeId) -> Option<Action> {
-    let may = live.tail == Some(Tail::Held) && !live.stopping && live.term <= leader.term;
+///
+/// After a forced promotion what the master lacks may have been acknowledged, so a node of that time is not cut.
+fn cut(observed: &Observed, live: &NodeReport, leader: Leader<'_>, node: &NodeId) -> Option<Action> {
+    let forced = observed.record.forced.as_ref();
+    let doubtful = forced.is_some_and(|forced| forced.unjudged.contains(node));
+    let may = live.tail == Some(Tail::Held) && !live.stopping && live.term <= leader.term && !doubtful;
     may.then(|| Action::Cut {
         node: node.clone(),
         term: leader.term,
@@ -242,6 +265,12 @@ fn clone(
     reason: String,
     report: &mut Report,
 ) -> Option<Action> {
+    if policy.paused {
+        report.notes.push(format!(
+            "{node}: is not cloned while the database is paused; {reason}"
+        ));
+        return None;
+    }
     if let Some(other) = incomplete(observed, node, leader, policy) {
         report.notes.push(format!(
             "{node}: is cloned when {other} is complete, because {reason}"
@@ -282,7 +311,7 @@ fn incomplete<'a>(
     others.find(|other| *other != node && !removed.contains(*other) && intact(other) == Some(false))
 }
 
-fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {
+pub(crate) fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {
     matches!(
         view.server().map(|state| &state.role),
         Some(Role::Slave { term, source, caught_up: true, .. }) if *term == leader.term && source == leader.node

@@ -7,13 +7,17 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Action, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, record::acks_for,
-    rejoin::Leader,
+    Action, Durability, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId,
+    commanded, force,
+    record::acks_for,
+    rejoin::{self, Leader},
 };
 
 /// How long more acknowledgements must be in force, and the nodes that are to go be fenced, before the record counts on
 /// it, in milliseconds. A command that undoes it, of this operator or another, would have arrived by then.
 const SETTLED: Millis = 15_000;
+/// How long slaves must be missing before fewer acknowledgements are asked for, in milliseconds.
+const LACKING: Millis = 5_000;
 
 /// Nodes that exist but are not asked for any more: the ones with the highest numbers, never the master.
 pub(crate) fn removed(observed: &Observed, policy: &Policy) -> BTreeSet<NodeId> {
@@ -66,7 +70,14 @@ pub(crate) fn adjust(
             ..record.clone()
         });
     }
-    let wanted = acks_for(policy.nodes);
+    let caught_up = |node: &NodeId| {
+        let view = observed.nodes.get(node);
+        view.is_some_and(|view| rejoin::has_caught_up(view, leader))
+    };
+    if let Some(record) = force::judged(observed, caught_up) {
+        return write(record);
+    }
+    let wanted = wanted_acks(state, observed, leader, policy, now, report);
     let Role::Master { acks: in_force, .. } = leader.state.role else {
         return Vec::new();
     };
@@ -92,7 +103,49 @@ pub(crate) fn adjust(
         state.raise_mark = None;
         return plan;
     }
-    raise(state, observed, leader, (in_force, wanted), now, report)
+    raise(state, observed, leader, (in_force, wanted), policy, now, report)
+}
+
+/// How many slaves are to acknowledge. Where writes may not wait, as many as serve: fewer only when that lasts, and
+/// the record has the lower number before the master does, so that every failover counts on it.
+fn wanted_acks(
+    state: &mut State,
+    observed: &Observed,
+    leader: Leader<'_>,
+    policy: &Policy,
+    now: Millis,
+    report: &mut Report,
+) -> u32 {
+    let full = acks_for(policy.nodes);
+    let recorded = observed.record.acks.min(full);
+    if policy.durability == Durability::Strict {
+        state.lacking_since = None;
+        return full;
+    }
+    let removed = removed(observed, policy);
+    let serving = observed.nodes.iter().filter(|(node, view)| {
+        let volume = view.live_report().map(|live| &live.volume);
+        let counts = volume.is_some() && observed.record.members.get(*node) == volume;
+        counts && !removed.contains(*node) && commanded::stands_well(view, leader)
+    });
+    let serving = u32::try_from(serving.count()).unwrap_or(full).min(full);
+    if recorded < full {
+        report.notes.push(format!(
+            "durability is lowered: writes are acknowledged by {recorded} slaves instead of {full}; those written since \
+             may be lost if {} is",
+            leader.node
+        ));
+    }
+    if serving >= recorded {
+        state.lacking_since = None;
+        return serving;
+    }
+    let since = *state.lacking_since.get_or_insert(now);
+    if now.saturating_sub(since) < LACKING {
+        recorded
+    } else {
+        serving
+    }
 }
 
 /// True while nodes are to go: the resource asks for fewer, or a master with a high number, which stayed when the
@@ -137,6 +190,7 @@ fn raise(
     observed: &Observed,
     leader: Leader<'_>,
     (in_force, wanted): (u32, u32),
+    policy: &Policy,
     now: Millis,
     report: &mut Report,
 ) -> Plan {
@@ -161,7 +215,10 @@ fn raise(
             .push("more acknowledgements to have been in force for a while".to_owned());
         return Vec::new();
     }
-    if !all_hold(observed, &mark, &BTreeSet::new()) {
+    // Any N − W members then share one with the W + 1 that hold it.
+    let copies = u32::try_from(holders(observed, &mark)).unwrap_or(u32::MAX);
+    let enough = policy.durability == Durability::Available && copies > wanted;
+    if !enough && !all_hold(observed, &mark, &BTreeSet::new()) {
         report
             .waiting_for
             .push("every slave to hold what was acknowledged by fewer".to_owned());
@@ -237,6 +294,17 @@ fn shrink(
         record,
         completes: None,
     }]
+}
+
+/// How many members hold `mark`.
+fn holders(observed: &Observed, mark: &crate::GtidSet) -> usize {
+    let holds = |(node, volume): &(&NodeId, &VolumeId)| {
+        observed.nodes.get(*node).is_some_and(|view| {
+            view.live_report().is_some_and(|live| live.volume == **volume)
+                && view.server().is_some_and(|state| state.holds().contains(mark))
+        })
+    };
+    observed.record.members.iter().filter(holds).count()
 }
 
 /// True when every member but `except` holds `mark`.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     Action, Cause, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
-    Report, Role, ServerState, Term, change,
+    Report, Role, ServerState, Term, Wish, change, commanded,
     evidence::{self, Health},
-    quorum,
+    force, quorum,
     record::acks_for,
     rejoin::{self, Leader},
     resize,
@@ -48,6 +48,10 @@ pub struct State {
     pub(crate) raise_mark: Option<(GtidSet, Millis)>,
     /// The master's set when the nodes that are to go had all been fenced for a while, and since when they are.
     pub(crate) shrink_mark: Option<(GtidSet, Millis)>,
+    /// When a master that is to be kept closed was last told to hand over.
+    pub(crate) aside_tried: Option<Millis>,
+    /// Since when fewer slaves serve than must acknowledge.
+    pub(crate) lacking_since: Option<Millis>,
 }
 
 /// Decides what is to be done now.
@@ -57,11 +61,12 @@ pub struct State {
 /// that won and a default `state`.
 pub fn step(mut state: State, observed: &Observed, policy: &Policy, now: Millis) -> (State, Plan, Report) {
     let watched_since = *state.watched_since.get_or_insert(now);
-    let (plan, report) = match (&observed.record.intent, &observed.record.master) {
+    let (mut plan, mut report) = match (&observed.record.intent, &observed.record.master) {
         (Some(intent), _) => change::carry_through(&mut state, observed, intent, policy, now),
         (None, Some(master)) => steady(&mut state, observed, master, policy, watched_since, now),
         (None, None) => bootstrap(&mut state, observed, policy, now),
     };
+    force::consider(&mut state, observed, policy, &mut plan, &mut report);
     (state, plan, report)
 }
 
@@ -82,6 +87,7 @@ pub(crate) fn take_term(state: &mut State, observed: &Observed, intent: Intent, 
     };
     *state = State {
         watched_since: state.watched_since,
+        aside_tried: state.aside_tried,
         own_term: Some(next.term),
         begun: Some(begun),
         ..State::default()
@@ -164,6 +170,12 @@ fn steady(
             return let_agent_restart(state, observed, master, policy, now);
         }
         Health::Lost { kind, cause } => return replace(state, observed, master, (kind, cause), policy, now),
+        Health::Doubtful(note) if commanded::replaces_doubtful(observed, master, policy) => {
+            let how = (Kind::Failover, Cause::Requested);
+            let (plan, mut report) = replace(state, observed, master, how, policy, now);
+            report.notes.push(note);
+            return (plan, report);
+        }
         Health::Doubtful(note) => {
             state.begun.get_or_insert(now);
             let mut report = Report::of(Decision::Steady);
@@ -174,10 +186,14 @@ fn steady(
         Health::Leads => state.begun = None,
     }
     let mut report = Report::of(Decision::Steady);
-    let mut plan = match requested(state, observed, master, now) {
+    let mut plan = match requested(state, observed, master, policy, now) {
         Some(action @ Action::Record { .. }) => return (vec![action], report),
         answer => Vec::from_iter(answer),
     };
+    if let Some(action) = commanded::step_aside(state, observed, master, policy, now, &mut report) {
+        return (vec![action], report);
+    }
+    plan.extend(commanded::answer_resync(observed, master, policy));
     plan.extend(keep(state, observed, master, policy, now, &mut report));
     (plan, report)
 }
@@ -227,15 +243,9 @@ fn replace(
     report
         .notes
         .push(format!("{master} has to be replaced: {}", cause.sentence()));
-    if !policy.automatic {
-        report.waiting_for.push(
-            "automatic failover is switched off (spec.failover.automatic); annotate the resource with \
-             ddb-operator.io/promote=<pod> to choose a master"
-                .to_owned(),
-        );
-        if observed.switchover.is_none() {
-            return (Vec::new(), report);
-        }
+    let wish = commanded::switchover(observed, policy);
+    if !policy.fails_over() && wish.is_none() {
+        return commanded::hold(state, observed, master, (kind, cause), policy, report);
     }
     let reachable = quorum::fenceable(observed);
     if let Some(reason) = reachable.unsafe_because() {
@@ -246,7 +256,7 @@ fn replace(
         report.waiting_for.push("no other node could lead".to_owned());
         return (Vec::new(), report);
     }
-    let to = observed.switchover.as_ref().map(|wish| wish.to.clone());
+    let to = wish.and_then(|wish| wish.to.clone());
     let intent = Intent {
         kind,
         cause,
@@ -258,9 +268,33 @@ fn replace(
 }
 
 /// A wish for another master: a new term, or an answer that says why not.
-fn requested(state: &mut State, observed: &Observed, master: &NodeId, now: Millis) -> Option<Action> {
-    let to = &observed.switchover.as_ref()?.to;
-    let answer = |done, message| Some(Action::Answer { done, message });
+fn requested(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    policy: &Policy,
+    now: Millis,
+) -> Option<Action> {
+    let wish = observed.switchover.as_ref()?;
+    let answer = |done, message| {
+        Some(Action::Answer {
+            wish: Wish::Promote,
+            done,
+            message,
+        })
+    };
+    if policy.paused {
+        return answer(false, commanded::PAUSED.to_owned());
+    }
+    let to = match wish
+        .to
+        .clone()
+        .map_or_else(|| commanded::heir(observed, master), Ok)
+    {
+        Ok(to) => to,
+        Err(why) => return answer(false, why),
+    };
+    let to = &to;
     if to == master {
         return answer(true, format!("{to} leads in term {}", observed.record.term));
     }
@@ -271,6 +305,12 @@ fn requested(state: &mut State, observed: &Observed, master: &NodeId, now: Milli
             format!("there is no node {to}; the nodes are {}", names.join(", ")),
         );
     };
+    if observed.asked.fence.contains(to) {
+        return answer(
+            false,
+            format!("{to} is fenced by hand; take it out of the annotation ddb-operator.io/fence first"),
+        );
+    }
     let Some(target) = view.server() else {
         return answer(false, format!("{to} cannot lead: it {}", quorum::silence(view)));
     };
@@ -303,7 +343,7 @@ fn requested(state: &mut State, observed: &Observed, master: &NodeId, now: Milli
     Some(take_term(state, observed, intent, now))
 }
 
-fn follows(target: &ServerState, master: &NodeId) -> Result<(), String> {
+pub(crate) fn follows(target: &ServerState, master: &NodeId) -> Result<(), String> {
     match &target.role {
         Role::Slave { source, .. } if source != master => Err(format!("it still follows {source}")),
         Role::Slave { caught_up: false, .. } => Err("it has not caught up with the master yet".to_owned()),
@@ -338,6 +378,13 @@ fn keep(
             .into_iter()
             .filter(|action| action.node().is_none_or(wanted)),
     );
+    if policy.paused {
+        report.notes.push(
+            "the database is paused: no failover, no change of master, no clone, no change of size"
+                .to_owned(),
+        );
+        return plan;
+    }
     plan.extend(resize::adjust(state, observed, leader, policy, now, report));
     plan
 }

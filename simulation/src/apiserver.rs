@@ -26,6 +26,30 @@ pub struct Pod {
     pub version: u32,
 }
 
+/// What people ask for beside another master.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// This node by force, with the term that was typed.
+    pub force: Option<(Node, u64)>,
+    /// This node cloned again.
+    pub resync: Option<Node>,
+    /// These nodes kept closed, a bit each.
+    pub fence: u8,
+    /// Nothing changed at all.
+    pub paused: bool,
+}
+
+/// A wish that gets an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wished {
+    /// Another master.
+    Promote(Node),
+    /// A master by force.
+    Force((Node, u64)),
+    /// A node cloned again.
+    Resync(Node),
+}
+
 /// What is stored.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Api {
@@ -33,6 +57,8 @@ pub struct Api {
     pub record: Record,
     /// The wish for a master.
     pub wish: Option<Node>,
+    /// What else people ask for.
+    pub asked: Asked,
     /// `spec.nodes`.
     pub nodes: u32,
     /// The pods.
@@ -89,7 +115,7 @@ pub enum Request {
     /// Forget the wish, if it is still this one.
     Forget {
         /// The wish.
-        wish: Node,
+        wish: Wished,
     },
 }
 
@@ -116,7 +142,7 @@ pub enum Answer {
     /// The Service now leads there, after an attempt of a term to lead it.
     Service(Option<(Node, u64)>, Node, u64),
     /// The wish is gone.
-    Forgotten,
+    Forgotten(Wished),
 }
 
 impl World {
@@ -143,10 +169,14 @@ impl World {
                 Answer::Service(self.api.service, node, term)
             }
             Request::Forget { wish } => {
-                if self.api.wish == Some(wish) {
-                    self.api.wish = None;
+                let api = &mut self.api;
+                match wish {
+                    Wished::Promote(node) if api.wish == Some(node) => api.wish = None,
+                    Wished::Force(typed) if api.asked.force == Some(typed) => api.asked.force = None,
+                    Wished::Resync(node) if api.asked.resync == Some(node) => api.asked.resync = None,
+                    _ => {}
                 }
-                Answer::Forgotten
+                Answer::Forgotten(wish)
             }
         };
         if self.operators[it.op].life == it.life {
@@ -164,6 +194,13 @@ impl World {
         self.require(new >= old, Invariant::TermsOnlyRise, |_| {
             format!("the record goes from term {old} back to {new}")
         });
+        if let Some((node, typed)) = forced_by(&to).map(|node| (node, old.0)).filter(|_| new > old) {
+            let known = self.ledger.typed.contains(&(node, typed));
+            self.require(known, Invariant::ForcedAsTyped, |_| {
+                format!("db-{node} is forced after term {typed}, which nobody typed for it")
+            });
+            self.ledger.forced.insert(new.0, node);
+        }
         self.api.record = to;
         self.ledger
             .records
@@ -277,6 +314,16 @@ impl World {
         self.machines[node].pod = 0;
         self.wires.retain(|wire| wire.node != node);
     }
+}
+
+/// The node that a record's intent forces.
+pub(crate) fn forced_by(record: &Record) -> Option<Node> {
+    let intent = record.intent.as_ref()?;
+    let to = intent
+        .to
+        .as_ref()
+        .filter(|_| intent.kind == failover::Kind::Forced)?;
+    Some(crate::ledger::index(to))
 }
 
 fn object_is(object: Option<&Pod>, uid: u32) -> bool {

@@ -92,6 +92,14 @@ pub enum Event {
     StartOperator { op: Op },
     /// Somebody asks for this master.
     Wish { node: Node },
+    /// Somebody gives the missing majority up for this node, and types a term.
+    Force { node: Node, typed: u64 },
+    /// Somebody wants the node cloned again.
+    Resync { node: Node },
+    /// Somebody wants the node kept closed, or no longer.
+    Fence { node: Node },
+    /// Somebody pauses the database, or no longer.
+    Pause,
     /// The resource asks for so many nodes.
     Resize { nodes: u32 },
     /// The node's pod is deleted in order.

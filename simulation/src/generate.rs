@@ -24,6 +24,10 @@ pub struct Generator {
     kinds: Vec<usize>,
     /// Appliers are slow, so that much is received and not executed.
     lags: bool,
+    /// What people do, where they do anything; drawn apart, so that the other runs stay as they were.
+    people: Option<ChaCha8Rng>,
+    /// What is still to happen of a disaster, or of its end.
+    disaster: Vec<Event>,
 }
 
 impl Generator {
@@ -36,6 +40,8 @@ impl Generator {
         let fault_rate = [20, 60, 150, 400][rng.random_range(0..4)];
         let chaos_rate = [0, 100, 1000, 4000][rng.random_range(0..4)];
         let lags = rng.random_ratio(1, 4);
+        let mut people = ChaCha8Rng::seed_from_u64(!seed);
+        let people = people.random_ratio(1, 4).then_some(people);
         Self {
             rng,
             ordinary: Vec::new(),
@@ -43,6 +49,8 @@ impl Generator {
             chaos_rate,
             kinds,
             lags,
+            people,
+            disaster: Vec::new(),
         }
     }
 
@@ -52,11 +60,18 @@ impl Generator {
             nodes: [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)],
             quarantine: self.rng.random_ratio(1, 8),
             kept: self.rng.random_ratio(1, 8),
+            available: self
+                .people
+                .as_mut()
+                .is_some_and(|people| people.random_ratio(1, 2)),
         }
     }
 
     /// The next event.
     pub fn next(&mut self, world: &World) -> Event {
+        if let Some(command) = self.command(world) {
+            return command;
+        }
         let draw = self.rng.random_range(0..10_000);
         // The database is given time to begin before it is attacked.
         let begun = world.api.record.master.is_some() || self.rng.random_ratio(1, 3);
@@ -86,6 +101,54 @@ impl Generator {
             Some(master) if self.rng.random_ratio(2, 5) => master,
             _ => self.rng.random_range(0..NODES.min(world.api.nodes as usize + 1)),
         }
+    }
+
+    /// What somebody commands; mostly of use where the engine waits for a person.
+    fn command(&mut self, world: &World) -> Option<Event> {
+        if let Some(next) = self.disaster.pop() {
+            return Some(next);
+        }
+        let people = self.people.as_mut()?;
+        world
+            .api
+            .record
+            .master
+            .as_ref()
+            .or(world.api.record.intent.as_ref()?.from.as_ref())?;
+        let blocked = world
+            .verdicts
+            .iter()
+            .flatten()
+            .find(|verdict| verdict.decision == failover::Decision::Blocked);
+        let term = world.api.record.term.0;
+        if let Some(last) = blocked.and_then(|verdict| verdict.last_resort.as_ref())
+            && people.random_ratio(1, 15)
+        {
+            let node = match &last.candidate {
+                Some(node) if people.random_ratio(4, 5) => crate::ledger::index(node),
+                _ => people.random_range(0..NODES),
+            };
+            let typed = [term, term, term, term + 1, term.saturating_sub(1)][people.random_range(0..5)];
+            return Some(Event::Force { node, typed });
+        }
+        if people.random_ratio(1, 200) {
+            self.disaster = disaster(world);
+        }
+        if !people.random_ratio(1, 150) {
+            return None;
+        }
+        let node = people.random_range(0..NODES.min(world.api.nodes as usize));
+        Some(match people.random_range(0..8) {
+            0 | 1 => Event::Resync { node },
+            2 | 3 => Event::Fence { node },
+            4 => Event::Pause,
+            5 => Event::Force { node, typed: term },
+            // Most of the time a database is neither paused nor fenced.
+            _ if world.api.asked.paused => Event::Pause,
+            _ => (0..NODES)
+                .find(|node| world.api.asked.fence & (1 << node) != 0)
+                .map_or(Event::Resync { node }, |node| Event::Fence { node }),
+        })
     }
 
     fn out_of_order(&mut self, world: &World) -> Event {
@@ -162,6 +225,29 @@ impl Generator {
             _ => Event::Detach { node },
         }
     }
+}
+
+/// So many nodes stand still at once, the master among them, that the rest is no quorum; or, if any does, they go on.
+fn disaster(world: &World) -> Vec<Event> {
+    let still = |node: &usize| world.machines[*node].agent.frozen;
+    if (0..NODES).any(|node| still(&node)) {
+        let nodes = (0..NODES).filter(still);
+        return nodes
+            .flat_map(|node| [Event::Thaw { node }, Event::ThawAgent { node }])
+            .collect();
+    }
+    let record = &world.api.record;
+    let master = record.master.as_ref().map(crate::ledger::index);
+    let members = record.members.keys().map(crate::ledger::index);
+    let others = members.filter(|node| Some(*node) != master);
+    let lost = (record.size as usize + 1).saturating_sub(record.fence_quorum());
+    let lost = master.into_iter().chain(others).take(lost);
+    let stop = lost.flat_map(|node| [Event::Freeze { node }, Event::FreezeAgent { node }]);
+    // Taken from the end: so long after it that silence has become evidence.
+    [Event::Wait { ms: 2600 }, Event::Wait { ms: 1200 }]
+        .into_iter()
+        .chain(stop)
+        .collect()
 }
 
 /// Everything that carries the system on from here.

@@ -62,6 +62,7 @@ impl World {
 
     fn heal(&mut self) {
         self.cut = Default::default();
+        (self.api.asked.fence, self.api.asked.paused) = (0, false);
         for node in 0..NODES {
             self.apply(Event::Thaw { node });
             self.apply(Event::ThawAgent { node });
@@ -99,13 +100,21 @@ impl World {
         let master = self.master()?;
         let record = &self.api.record;
         let wanted = self.api.nodes;
-        if record.size != wanted || record.acks != acks_for(wanted) || self.api.wish.is_some() {
+        if record.size != wanted
+            || record.acks != acks_for(wanted)
+            || self.api.wish.is_some()
+            || self.is_asked()
+        {
             return None;
         }
         let members = (0..NODES).filter(|node| record.members.contains_key(&name(*node)));
         let ready = |node: Node| node == master || self.is_held(node, master) || self.follows(node, master);
         let whole = self.intact_members().len() == wanted as usize || self.quarantine;
         (whole && members.into_iter().all(ready) && self.is_member(master)).then_some(master)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.api.asked.force.is_some() || self.api.asked.resync.is_some()
     }
 
     fn is_member(&self, node: Node) -> bool {
@@ -162,7 +171,7 @@ impl World {
             .is_some_and(|report| report.decision == Decision::Blocked);
         // With no member to spare a single tail may be one acknowledged write or none: nobody can tell.
         let spare = self.intact_members().len() > self.api.record.fence_quorum();
-        let odd = !spare || !self.ledger.errant.is_empty();
+        let odd = !spare || !self.ledger.errant.is_empty() || self.ledger.given_up > 0;
         self.intact_members().len() < self.api.record.fence_quorum() || (odd && blocked) || self.quarantine
     }
 

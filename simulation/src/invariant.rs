@@ -39,6 +39,9 @@ pub enum Invariant {
     ExactRejoin,
     /// One pod at most carries the label `role=master`.
     OneMasterLabel,
+    /// A promotion without a quorum only of the node and after the term that a person typed, and only once all that
+    /// answer are fenced.
+    ForcedAsTyped,
     /// After all faults are healed the database can be written again within a bound.
     WritableAgain,
     /// After all faults are healed every node becomes ready, with the same set.
@@ -80,6 +83,10 @@ impl World {
             .promoted
             .as_ref()
             .map_or(0, |it| it.term);
+        if term < self.ledger.given_up {
+            // A person gave this term up while nobody could end it; that is the price of force.
+            return;
+        }
         let opened = self.ledger.opened;
         self.require(term >= opened, Invariant::NoDoubleAcknowledgement, |_| {
             format!("db-{node} acknowledges {txn} in term {term} though term {opened} has an open master")
@@ -114,6 +121,11 @@ impl World {
                 format!("db-{node} is promoted in term {term}, which was never recorded")
             });
         };
+        if let Some(named) = self.ledger.forced.get(&term).copied() {
+            return self.require(named == node, Invariant::ForcedAsTyped, |_| {
+                format!("db-{node} is promoted in term {term}, which was forced for db-{named}")
+            });
+        }
         let confirmed = |(member, volume): &&(Node, String)| {
             self.ledger
                 .fences
@@ -149,6 +161,9 @@ impl World {
             Invariant::EmptyIsNotNew,
             |_| format!("db-{node} is empty and leads in term {term}"),
         );
+        if self.ledger.forced.contains_key(&term) && self.ledger.given_up < term {
+            return self.on_forced(node, term);
+        }
         self.require(
             executed.contains(&acknowledged),
             Invariant::AcknowledgedWritesSurvive,
@@ -168,6 +183,46 @@ impl World {
         self.on_readable(node);
     }
 
+    /// `node` was opened by force: durability is given up for what it lacks, there and nowhere else.
+    fn on_forced(&mut self, node: Node, term: u64) {
+        let executed = self.machines[node].executed();
+        self.ledger.unsure = self.ledger.unsure | executed.without(self.ledger.acknowledged);
+        self.ledger.acknowledged = self.ledger.acknowledged & executed;
+        self.ledger.readable = self.ledger.readable & executed;
+        self.ledger.given_up = term;
+    }
+
+    /// Operator `op` has `node` promoted. By force that may be only when all members that answer it are fenced.
+    pub(crate) fn on_promotion_asked(&mut self, op: usize, node: Node, term: u64) {
+        if self.ledger.forced.get(&term) != Some(&node) {
+            return;
+        }
+        let Some(record) = self.operators[op].record.clone() else {
+            return;
+        };
+        for (member, volume) in &record.members {
+            let at = crate::ledger::index(member);
+            let link = &self.operators[op].links[at];
+            let open = matches!(link.session, failover::Session::Open { .. });
+            let Some(report) = link
+                .report
+                .as_ref()
+                .filter(|report| open && report.volume == *volume)
+            else {
+                continue;
+            };
+            if !matches!(report.server, failover::Server::Up(_)) {
+                continue;
+            }
+            let fenced = self.ledger.fences.iter().any(|(who, life, fence)| {
+                *who == at && *fence >= term && volume_text(*life) == volume.as_str()
+            });
+            self.require(fenced, Invariant::ForcedAsTyped, |_| {
+                format!("db-{node} is forced in term {term} while db-{at} answers and is not fenced")
+            });
+        }
+    }
+
     /// What `node` has executed can be read there, if it is an open master.
     pub(crate) fn on_readable(&mut self, node: Node) {
         let machine = &self.machines[node];
@@ -177,13 +232,16 @@ impl World {
             .memory
             .promoted
             .as_ref()
-            .is_some_and(|it| it.server == server.life);
+            .is_some_and(|it| it.server == server.life && it.term >= self.ledger.given_up);
         // What somebody wrote beside the replication is no promise of ours. Clients are led to a master by the Service
         // or its label; nobody reads at one that is not routed yet.
         let routed = self.api.pods[node].as_ref().is_some_and(|pod| pod.master)
             || self.api.service.is_some_and(|(to, _)| to == node);
         if leads && routed && !server.read_only && !server.offline {
-            self.ledger.readable = self.ledger.readable | machine.executed().without(self.ledger.errant);
+            self.ledger.readable = self.ledger.readable
+                | machine
+                    .executed()
+                    .without(self.ledger.errant | self.ledger.unsure);
         }
     }
 

@@ -46,6 +46,14 @@ pub struct Ledger {
     pub promoted: BTreeMap<u64, Node>,
     /// The highest term in which a node was opened for writes.
     pub opened: u64,
+    /// What people typed to force a promotion.
+    pub typed: Vec<(Node, u64)>,
+    /// The terms that were taken by force, with the node that was named.
+    pub forced: BTreeMap<u64, Node>,
+    /// The highest of them in which the node was opened: what older terms still acknowledge is given up.
+    pub given_up: u64,
+    /// What forced masters showed though too few others hold it.
+    pub unsure: Bits,
 }
 
 /// What matters of a record.

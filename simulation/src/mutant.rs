@@ -59,11 +59,17 @@ pub enum Mutant {
     DonorUnchecked,
     /// A fence trusts a clone beside it to have stopped the receiver already.
     FenceBesideClone,
+    /// A promotion is forced whatever term was typed.
+    ForcedWithAnyTerm,
+    /// A promotion is forced before those that answer are fenced.
+    ForcedUnfenced,
+    /// Fewer acknowledgements are asked of the master than the record has.
+    AcksLoweredUnrecorded,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -90,5 +96,8 @@ impl Mutant {
         Self::CommandOutlivesServer,
         Self::DonorUnchecked,
         Self::FenceBesideClone,
+        Self::ForcedWithAnyTerm,
+        Self::ForcedUnfenced,
+        Self::AcksLoweredUnrecorded,
     ];
 }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use failover::{
-    Action, ErrantPolicy, Millis, NodeReport, NodeView, Observed, Pod as PodView, Policy, Record, Session,
-    State, Switchover, Term,
+    Action, Durability, ErrantPolicy, Force, Millis, NodeReport, NodeView, Observed, Pod as PodView, Policy,
+    Record, Session, State, Switchover, Term, Wish,
 };
 
 use crate::{
-    apiserver::{Answer, Patch, Pod, Request, UnderWay},
+    apiserver::{Answer, Asked, Patch, Pod, Request, UnderWay, Wished},
     event::{Node, Op},
     ledger::index,
     machine::{Command, Order, address, name},
@@ -62,6 +62,8 @@ pub struct Operator {
     pub record: Option<Record>,
     /// The wish as last read.
     pub wish: Option<Node>,
+    /// What else people ask for, as last read.
+    pub wished: Asked,
     /// `spec.nodes` as last read.
     pub nodes: u32,
     /// The pods as last read; none before.
@@ -96,6 +98,7 @@ impl Operator {
             state: State::default(),
             record: None,
             wish: None,
+            wished: Asked::default(),
             nodes: 0,
             pods: None,
             service: None,
@@ -123,11 +126,15 @@ impl Operator {
             link.session = Session::Broken { since: now };
         }
         self.flight.retain(|((kind, at, _), _)| {
-            *at != node || matches!(*kind, "unlabel" | "lead" | "route" | "record" | "answer")
+            *at != node
+                || matches!(
+                    *kind,
+                    "unlabel" | "lead" | "route" | "record" | "answer" | "answer-force" | "answer-resync"
+                )
         });
     }
 
-    fn take_record(&mut self, record: Record, wish: Option<Node>, nodes: u32) {
+    fn take_record(&mut self, record: Record, wish: Option<Node>, asked: Asked, nodes: u32) {
         if self.runs(RECORD) {
             // Held back: a record in it might be the very one that is being written.
             return;
@@ -136,17 +143,25 @@ impl Operator {
             self.state = State::default();
         }
         (self.record, self.wish, self.nodes, self.unclear) = (Some(record), wish, nodes, false);
+        self.wished = asked;
     }
 }
 
 const RECORD: Key = ("record", 0, 0);
-const ANSWER: Key = ("answer", 0, 0);
+
+fn answer_key(wish: Wish) -> Key {
+    match wish {
+        Wish::Promote => ("answer", 0, 0),
+        Wish::Force => ("answer-force", 0, 0),
+        Wish::Resync => ("answer-resync", 0, 0),
+    }
+}
 
 fn key_of(action: &Action) -> Key {
     let node = action.node().map_or(0, index);
     match action {
         Action::Record { .. } => RECORD,
-        Action::Answer { .. } => ANSWER,
+        Action::Answer { wish, .. } => answer_key(*wish),
         Action::Unlabel { term, .. } => ("unlabel", node, term.0),
         Action::Fence { term, .. } => ("fence", node, term.0),
         Action::Drain { term, .. } => ("drain", node, term.0),
@@ -183,6 +198,12 @@ impl World {
         }
         let policy = Policy {
             automatic: true,
+            paused: operator.wished.paused,
+            durability: if self.available {
+                Durability::Available
+            } else {
+                Durability::Strict
+            },
             detect_after: 1000,
             switchover_deadline: 5000,
             nodes: operator.nodes,
@@ -264,11 +285,21 @@ impl World {
                 },
             );
         }
-        let switchover = operator.wish.map(|to| Switchover { to: name(to) });
+        let switchover = operator.wish.map(|to| Switchover { to: Some(name(to)) });
+        let fenced = (0..NODES).filter(|node| operator.wished.fence & (1 << node) != 0);
+        let asked = failover::Asked {
+            force: operator.wished.force.map(|(to, term)| Force {
+                to: name(to),
+                term: Some(Term(term)),
+            }),
+            resync: operator.wished.resync.map(name),
+            fence: fenced.map(name).collect(),
+        };
         Some(Observed {
             record: operator.record.clone()?,
             nodes,
             switchover,
+            asked,
         })
     }
 
@@ -287,7 +318,14 @@ impl World {
                 from: Box::new(from.clone()),
                 to: Box::new(record),
             }),
-            Action::Answer { .. } => operator.wish.map(|wish| Request::Forget { wish }),
+            Action::Answer { wish, .. } => {
+                let wished = match wish {
+                    Wish::Promote => operator.wish.map(Wished::Promote),
+                    Wish::Force => operator.wished.force.map(Wished::Force),
+                    Wish::Resync => operator.wished.resync.map(Wished::Resync),
+                };
+                wished.map(|wish| Request::Forget { wish })
+            }
             Action::Unlabel { node, term } => pods[index(&node)]
                 .as_ref()
                 .filter(|seen| seen.stamp <= term.0)
@@ -392,6 +430,11 @@ impl World {
         if !link.alive {
             return;
         }
+        if matches!(order, Order::Promote { .. }) {
+            self.on_promotion_asked(op, node, term.0);
+        }
+        let operator = &mut self.operators[op];
+        let link = &operator.links[node];
         let command = Command {
             from: (op, operator.life),
             term: term.0,
@@ -450,10 +493,20 @@ impl World {
                 operator.end(("lead", node, term));
                 operator.service = service;
             }
-            Answer::Forgotten => {
-                operator.end(ANSWER);
-                operator.wish = None;
-            }
+            Answer::Forgotten(wish) => match wish {
+                Wished::Promote(_) => {
+                    operator.end(answer_key(Wish::Promote));
+                    operator.wish = None;
+                }
+                Wished::Force(_) => {
+                    operator.end(answer_key(Wish::Force));
+                    operator.wished.force = None;
+                }
+                Wished::Resync(_) => {
+                    operator.end(answer_key(Wish::Resync));
+                    operator.wished.resync = None;
+                }
+            },
         }
         true
     }
@@ -472,11 +525,16 @@ impl World {
             operator.service = self.api.service;
         } else {
             let same = operator.record.as_ref() == Some(&self.api.record);
-            if same && !operator.unclear && operator.wish == self.api.wish && operator.nodes == self.api.nodes
-            {
+            let wished = operator.wish == self.api.wish && operator.wished == self.api.asked;
+            if same && !operator.unclear && wished && operator.nodes == self.api.nodes {
                 return false;
             }
-            operator.take_record(self.api.record.clone(), self.api.wish, self.api.nodes);
+            operator.take_record(
+                self.api.record.clone(),
+                self.api.wish,
+                self.api.asked,
+                self.api.nodes,
+            );
         }
         true
     }

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// The engine rightly waits for a person in the end.
     pub blocked: bool,
+    /// A promotion was forced.
+    pub forced: bool,
     /// The run, if a rule was broken.
     pub failure: Option<Replay>,
 }
@@ -73,6 +75,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Outcome {
         terms: world.api.record.term.0,
         acknowledged: world.ledger.acknowledged.iter().count() as u64,
         blocked: found == Ok(Recovery::Blocked),
+        forced: world.ledger.given_up > 0,
         failure: found.err().map(|violation| Replay {
             seed,
             beginning,
@@ -102,6 +105,8 @@ pub struct Summary {
     pub acknowledged: u64,
     /// Runs that end with more lost than the quorum bears, where the engine rightly waits for a person.
     pub blocked: u64,
+    /// Runs in which a person gave a majority up.
+    pub forced: u64,
 }
 
 /// Attacks databases from `seed` on until `events` have happened or a rule is broken; `progress` is told after each.
@@ -118,6 +123,7 @@ pub fn campaign(seed: u64, events: u64, mut progress: impl FnMut(&Summary)) -> (
         summary.terms += outcome.terms;
         summary.acknowledged += outcome.acknowledged;
         summary.blocked += u64::from(outcome.blocked);
+        summary.forced += u64::from(outcome.forced);
         progress(&summary);
         if let Some(failure) = outcome.failure {
             summary.violations += 1;

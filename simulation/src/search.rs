@@ -91,6 +91,7 @@ fn led() -> World {
         Beginning {
             nodes: 3,
             quarantine: false,
+            available: false,
             kept: false,
         },
         None,

@@ -1,6 +1,6 @@
 //! What mutants make of the operator's observation and of its actions; without one nothing is changed.
 
-use failover::{Action, NodeView, Observed, Pod as PodView};
+use failover::{Action, Kind, NodeView, Observed, Pod as PodView, Receiver, Role};
 
 use crate::{ledger::index, machine::address, mutant::Mutant, world::World};
 
@@ -54,6 +54,40 @@ impl World {
                     state.executed = state.executed.subtract(&extra);
                     state.received = state.received.subtract(&extra);
                 }
+            }
+            Mutant::ForcedWithAnyTerm => {
+                let term = observed.record.term;
+                if let Some(force) = &mut observed.asked.force {
+                    force.term = Some(term);
+                }
+            }
+            Mutant::ForcedUnfenced => {
+                let term = observed.record.term;
+                let intent = observed.record.intent.clone();
+                let Some(to) = intent.filter(|it| it.kind == Kind::Forced).and_then(|it| it.to) else {
+                    return;
+                };
+                for (node, view) in &mut observed.nodes {
+                    if let Some(report) = view.report.as_mut().filter(|_| *node != to) {
+                        report.fenced = Some(term);
+                    }
+                }
+            }
+            // The engine believes that the record has what it wants to write there.
+            Mutant::AcksLoweredUnrecorded
+                if observed.record.intent.is_none() && observed.record.master.is_some() =>
+            {
+                let follows = observed.nodes.values().filter(|view| {
+                    matches!(
+                        view.server().map(|it| &it.role),
+                        Some(Role::Slave {
+                            receiver: Receiver::Receiving { .. },
+                            ..
+                        })
+                    )
+                });
+                let follows = u32::try_from(follows.count()).unwrap_or(0);
+                observed.record.acks = observed.record.acks.min(follows);
             }
             Mutant::ShrinkUnfenced if observed.record.intent.is_none() => {
                 let term = observed.record.term;

@@ -44,6 +44,9 @@ pub struct Beginning {
     pub nodes: u32,
     /// Nodes with errant transactions are held instead of cloned.
     pub quarantine: bool,
+    /// Writes go on with fewer acknowledgements while slaves are missing.
+    #[serde(default)]
+    pub available: bool,
     /// The volumes are kept from an earlier database, and some of them lag.
     #[serde(default)]
     pub kept: bool,
@@ -76,6 +79,8 @@ pub struct World {
     pub mutant: Option<Mutant>,
     /// Nodes with errant transactions are held instead of cloned.
     pub quarantine: bool,
+    /// Writes go on with fewer acknowledgements while slaves are missing.
+    pub available: bool,
     pub(crate) lives: u32,
     pub(crate) volumes: u32,
     pub(crate) pods_made: u32,
@@ -89,9 +94,11 @@ impl World {
         let Beginning {
             nodes,
             quarantine,
+            available,
             kept,
         } = beginning;
         let mut world = Self::empty(nodes, mutant, quarantine);
+        world.available = available;
         if kept {
             world.keep_volumes(nodes as usize);
         }
@@ -146,6 +153,7 @@ impl World {
             violation: None,
             mutant,
             quarantine,
+            available: false,
             lives: 0,
             volumes,
             pods_made: 0,
@@ -230,6 +238,22 @@ impl World {
             Event::KillOperator { op } => self.set_operator(op, false),
             Event::StartOperator { op } => self.set_operator(op, true),
             Event::Wish { node } => self.api.wish.replace(node) != Some(node),
+            Event::Force { node, typed } => {
+                let typed = (node, typed);
+                if !self.ledger.typed.contains(&typed) {
+                    self.ledger.typed.push(typed);
+                }
+                self.api.asked.force.replace(typed) != Some(typed)
+            }
+            Event::Resync { node } => self.api.asked.resync.replace(node) != Some(node),
+            Event::Fence { node } => {
+                self.api.asked.fence ^= 1 << node;
+                true
+            }
+            Event::Pause => {
+                self.api.asked.paused ^= true;
+                true
+            }
             Event::Resize { nodes } => std::mem::replace(&mut self.api.nodes, nodes.clamp(1, 5)) != nodes,
             Event::DeletePod { node } => self.delete_pod(node),
             Event::ForceDelete { node } => self.api.pods[node].take().is_some(),

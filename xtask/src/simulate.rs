@@ -161,6 +161,7 @@ fn print(outcome: &Outcome, output: Output) -> anyhow::Result<()> {
         terms,
         acknowledged,
         blocked,
+        forced,
         seed: _,
     } = &outcome.summary;
     match output {
@@ -168,7 +169,7 @@ fn print(outcome: &Outcome, output: Output) -> anyhow::Result<()> {
         Output::Text => {
             println!(
                 "{events} events in {runs} databases and {terms} terms, {acknowledged} writes acknowledged, {blocked} \
-                 databases left to a person: {violations} rules broken ({:.1} s)",
+                 databases left to a person, {forced} given up by one: {violations} rules broken ({:.1} s)",
                 outcome.seconds
             );
             if let Some(failure) = &outcome.failure {

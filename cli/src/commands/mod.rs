@@ -4,6 +4,7 @@
 mod explain;
 mod history;
 mod logs;
+mod maintain;
 mod request;
 mod sql;
 mod status;
@@ -49,6 +50,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Status(arguments) => status::run(&cluster, &place, &arguments).await,
         Command::Explain(arguments) => explain::run(&cluster, &place, &arguments).await,
         Command::Switchover(arguments) => switchover::run(&cluster, &place, &arguments).await,
+        Command::Failover(arguments) => switchover::failover(&cluster, &place, &arguments).await,
+        Command::ForcePromote(arguments) => switchover::force(&cluster, &place, &arguments).await,
+        Command::Fence(arguments) => maintain::fence(&cluster, &arguments, true).await,
+        Command::Unfence(arguments) => maintain::fence(&cluster, &arguments, false).await,
+        Command::Resync(arguments) => switchover::resync(&cluster, &place, &arguments).await,
+        Command::Pause(arguments) => maintain::pause(&cluster, &arguments, true).await,
+        Command::Resume(arguments) => maintain::pause(&cluster, &arguments, false).await,
         Command::History(arguments) => history::run(&cluster, &place, &arguments).await,
         Command::Logs(arguments) => logs::run(&cluster, &place, &arguments).await,
         Command::Sql(arguments) => sql::run(&cluster, &place, &arguments).await,

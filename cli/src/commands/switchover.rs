@@ -1,4 +1,4 @@
-//! `kubectl ddb switchover NAME [--to POD]`: asks, follows live, prints the answer.
+//! `kubectl ddb switchover`, `failover`, `force-promote`, `resync`: asks, follows live, prints the answer.
 
 mod follow;
 
@@ -12,14 +12,14 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, watcher};
+use kube::{Api, ResourceExt};
 
 use self::follow::{Ending, Seen, Tracker};
-use super::request::{self, Written};
+use super::request::{self, Ask, Written};
 use super::say;
-use crate::arguments::{Place, Switchover};
+use crate::arguments::{Failover, ForcePromote, Place, Resync, Switchover};
 use crate::clock;
 use crate::connect::Cluster;
 use crate::fetch::{self, Facts};
@@ -54,23 +54,22 @@ pub enum Error {
         database: String,
     },
     /// Nobody would carry it out.
-    #[error(
-        "no operator is at work, so nobody would carry the switchover out; look at: kubectl ddb status {database}"
-    )]
+    #[error("no operator is at work, so nobody would carry it out; look at: kubectl ddb status {database}")]
     NoOperator {
         /// The database.
         database: String,
     },
     /// Another request waits.
     #[error(
-        "a switchover to {other} is asked for already; wait for its answer, or withdraw it: kubectl annotate ddb \
-         {database} {}-",
-        names::ANNOTATION_PROMOTE
+        "{annotation}={other} is asked for already; wait for its answer, or withdraw it: kubectl annotate ddb \
+         {database} {annotation}-"
     )]
     Pending {
         /// The database.
         database: String,
-        /// The other target.
+        /// The annotation.
+        annotation: &'static str,
+        /// The other wish.
         other: String,
     },
 }
@@ -88,27 +87,77 @@ pub async fn run(cluster: &Cluster, place: &Place, arguments: &Switchover) -> Re
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    refuse_in_vain(&facts, &view)?;
-    // The watches stand before the request, so that nothing of what follows is missed or told late.
-    let mut tracker = Tracker::new(&facts.object, &to);
-    let mut news = everything(cluster, name);
-    look_first(&mut news, &mut tracker, view.nodes.len()).await;
-    let started = clock::now();
-    if let Written::Other(other) = request::put(cluster, name, &to).await? {
-        let database = name.clone();
-        return Err(Error::Pending { database, other }.into());
-    }
     let from = view.master.as_deref().unwrap_or("no master");
-    say(&format!(
-        "{:>7} ms  asked for: {from} -> {to}\n",
-        elapsed(started)
-    ))?;
+    let said = format!("{from} -> {to}");
+    carry_out(
+        cluster,
+        name,
+        &facts,
+        &Ask::promote(&to),
+        &said,
+        arguments.timeout,
+    )
+    .await
+}
+
+/// Makes any other node the master, now.
+pub async fn failover(
+    cluster: &Cluster,
+    place: &Place,
+    arguments: &Failover,
+) -> Result<ExitCode, super::Error> {
+    let Failover { name, timeout } = arguments;
+    let facts = fetch::facts(cluster, name, place.operator_namespace.as_deref()).await?;
+    let from = View::of(&facts).master.unwrap_or_else(|| "no master".to_owned());
+    let said = format!("{from} -> any other node");
+    carry_out(cluster, name, &facts, &Ask::promote_any(), &said, *timeout).await
+}
+
+/// Makes a node the master without a quorum.
+pub async fn force(
+    cluster: &Cluster,
+    place: &Place,
+    arguments: &ForcePromote,
+) -> Result<ExitCode, super::Error> {
+    let ForcePromote { name, typed, timeout } = arguments;
+    let facts = fetch::facts(cluster, name, place.operator_namespace.as_deref()).await?;
+    let said = format!("by force: {typed}");
+    carry_out(cluster, name, &facts, &Ask::force(typed), &said, *timeout).await
+}
+
+/// Has a slave cloned again.
+pub async fn resync(cluster: &Cluster, place: &Place, arguments: &Resync) -> Result<ExitCode, super::Error> {
+    let Resync { name, pod, timeout } = arguments;
+    let facts = fetch::facts(cluster, name, place.operator_namespace.as_deref()).await?;
+    let said = format!("a new copy for {pod}");
+    carry_out(cluster, name, &facts, &Ask::resync(pod), &said, *timeout).await
+}
+
+/// Asks, and follows until there is an answer.
+async fn carry_out(
+    cluster: &Cluster,
+    name: &str,
+    facts: &Facts,
+    wish: &Ask,
+    said: &str,
+    timeout: Duration,
+) -> Result<ExitCode, super::Error> {
+    refuse_in_vain(facts, wish)?;
+    // The watches stand before the request, so that nothing of what follows is missed or told late.
+    let mut tracker = Tracker::new(&facts.object, wish);
+    let mut news = everything(cluster, name);
+    look_first(&mut news, &mut tracker, View::of(facts).nodes.len()).await;
+    let started = clock::now();
+    if let Written::Other(other) = request::put(cluster, name, wish).await? {
+        return Err(pending(name, wish, &other).into());
+    }
+    say(&format!("{:>7} ms  asked for: {said}\n", elapsed(started)))?;
     let ending = tokio::select! {
         ending = watch(&mut news, &mut tracker, started) => ending?,
-        () = tokio::time::sleep(arguments.timeout) => Ending::TimedOut,
+        () = tokio::time::sleep(timeout) => Ending::TimedOut,
         _ = tokio::signal::ctrl_c() => Ending::Interrupted,
     };
-    conclude(cluster, name, &to, &ending, started).await
+    conclude(cluster, name, wish, &ending, started).await
 }
 
 /// Takes in how everything is before the request: the resource, its pods and the master's slice, or what there is
@@ -153,17 +202,22 @@ fn choose(view: &View, asked: Option<&str>) -> Result<String, Error> {
         })
 }
 
-fn refuse_in_vain(facts: &Facts, view: &View) -> Result<(), Error> {
-    let database = view.name.clone();
+fn refuse_in_vain(facts: &Facts, wish: &Ask) -> Result<(), Error> {
+    let database = facts.object.name_any();
     if facts.operator.is_gone() {
         return Err(Error::NoOperator { database });
     }
-    match &view.requested {
-        Some(other) => Err(Error::Pending {
-            database,
-            other: other.clone(),
-        }),
+    match wish.of(&facts.object) {
+        Some(other) => Err(pending(&database, wish, other)),
         None => Ok(()),
+    }
+}
+
+fn pending(database: &str, wish: &Ask, other: &str) -> Error {
+    Error::Pending {
+        database: database.to_owned(),
+        annotation: wish.annotation,
+        other: other.to_owned(),
     }
 }
 
@@ -223,7 +277,7 @@ where
 async fn conclude(
     cluster: &Cluster,
     name: &str,
-    to: &str,
+    wish: &Ask,
     ending: &Ending,
     started: Instant,
 ) -> Result<ExitCode, super::Error> {
@@ -238,13 +292,16 @@ async fn conclude(
             return Ok(ExitCode::FAILURE);
         }
         Ending::Withdrawn => {
-            eprintln!("somebody else withdrew or changed the request; {to} was not made the master");
+            eprintln!(
+                "somebody else withdrew or changed the request {}={}; it was not carried out",
+                wish.annotation, wish.value
+            );
             return Ok(ExitCode::FAILURE);
         }
         Ending::TimedOut => eprintln!("no answer after {at} ms"),
         Ending::Interrupted => eprintln!("interrupted after {at} ms"),
     }
-    match request::withdraw(cluster, name, to).await? {
+    match request::withdraw(cluster, name, wish).await? {
         Written::Done(before)
             if before
                 .status

@@ -75,6 +75,7 @@ fn change(term: u64, cause: Cause, kind: Kind, age: i64) -> FailoverStatus {
             master: "shop-1".into(),
             steps: steps.map(|(step, at)| (step.to_owned(), at)).into(),
             total: 95,
+            may_be_lost: None,
         },
     }
 }
@@ -89,6 +90,7 @@ fn status() -> DistributedDatabaseStatus {
             size: 3,
             acks: 1,
             members: members.collect(),
+            forced: None,
         },
         phase: Phase::Healthy,
         observed_generation: Some(1),
@@ -120,6 +122,7 @@ fn status() -> DistributedDatabaseStatus {
         last_failovers: Vec::new(),
         explanation: vec!["The master leads; nothing is to be decided.".to_owned()],
         last_request: None,
+        last_resort: None,
     }
 }
 
@@ -323,6 +326,37 @@ fn age(facts: &mut Facts, seconds: i64) {
     {
         node.last_contact = Some(Time(before(seconds)));
     }
+}
+
+/// The master and shop-2 are gone, and shop-1 alone is no quorum.
+pub fn blocked() -> Facts {
+    let mut status = status();
+    status.phase = Phase::Down;
+    status.safe_to_lose = 0;
+    for (index, why) in [(0, "the session is broken"), (2, "there is no pod of that name")] {
+        status.nodes[index].role = NodeRole::Down;
+        status.nodes[index].ready = false;
+        status.nodes[index].message = why.to_owned();
+    }
+    status.last_resort = Some(api::resource::LastResortStatus {
+        missing: vec![
+            "shop-0 (does not answer)".to_owned(),
+            "shop-2 (does not answer)".to_owned(),
+        ],
+        command: Some(
+            "kubectl annotate ddb shop -n default --overwrite ddb-operator.io/force-promote=shop-1@3"
+                .to_owned(),
+        ),
+    });
+    let message = "The master shop-0 is not known to serve.";
+    set(
+        &mut status,
+        condition("Available", false, "MasterNotServing", message),
+    );
+    let mut facts = facts(Some(status));
+    unready(&mut facts, "shop-0");
+    unready(&mut facts, "shop-2");
+    facts
 }
 
 /// After a switchover to shop-1.

@@ -11,7 +11,7 @@ use crate::fetch::Facts;
 
 const WIDTH: usize = 100;
 /// Conditions whose usual state is "False".
-const BAD_WHEN_TRUE: [&str; 3] = ["Degraded", "AtRisk", "Progressing"];
+const BAD_WHEN_TRUE: [&str; 4] = ["Degraded", "AtRisk", "Progressing", "Paused"];
 
 /// The text.
 pub fn text(view: &View, facts: &Facts) -> String {

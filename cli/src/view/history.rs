@@ -48,6 +48,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Bootstrap => "first master",
         Kind::Failover => "failover",
         Kind::Switchover => "switchover",
+        Kind::Forced => "forced",
     }
 }
 

@@ -39,6 +39,12 @@ pub struct View {
     pub status_written_at: Option<Timestamp>,
     /// Nobody keeps the status up to date any more.
     pub status_is_stale: bool,
+    /// `spec.paused`: a failed master is not replaced.
+    pub paused: bool,
+    /// Nodes that are kept closed by annotation.
+    pub fenced: Vec<String>,
+    /// Only where a master is needed and too few nodes answer: who is missing, and what could be forced.
+    pub last_resort: Option<LastResortView>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
     /// Where its Services lead; null where that cannot be read.
@@ -194,6 +200,19 @@ pub struct ChangeView {
     pub total_ms: Millis,
     /// Its steps, in their order.
     pub steps: Vec<StepView>,
+    /// After a forced promotion: what it may have given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_be_lost: Option<String>,
+}
+
+/// What a person can do where nothing can be done safely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastResortView {
+    /// Who is missing, each with the reason.
+    pub missing: Vec<String>,
+    /// The command that gives up what only they hold; null where no node that answers could lead.
+    pub command: Option<String>,
 }
 
 /// A step of a change of master.
@@ -252,6 +271,12 @@ impl View {
             operator: operator_view(&facts.operator),
             status_written_at: written_at(facts),
             status_is_stale: facts.operator.is_gone(),
+            paused: object.spec.paused,
+            fenced: fenced(object),
+            last_resort: status.last_resort.as_ref().map(|last| LastResortView {
+                missing: last.missing.clone(),
+                command: last.command.clone(),
+            }),
             nodes: nodes::of(facts),
             routing: routing::of(facts),
             change_under_way: status.record.intent.as_ref().map(|intent| Intended {
@@ -306,6 +331,7 @@ impl ChangeView {
             to: change.master.to_string(),
             total_ms: change.total,
             steps,
+            may_be_lost: change.may_be_lost.clone(),
         }
     }
 
@@ -355,6 +381,16 @@ fn written_at(facts: &Facts) -> Option<Timestamp> {
         .filter(|write| write.subresource.as_deref() == Some("status"))
         .filter_map(|write| write.time.as_ref().map(|time| time.0))
         .max()
+}
+
+fn fenced(object: &api::DistributedDatabase) -> Vec<String> {
+    let listed = object.annotations().get(api::names::ANNOTATION_FENCE);
+    let nodes = listed.into_iter().flat_map(|list| list.split(','));
+    nodes
+        .map(str::trim)
+        .filter(|node| !node.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn unknown(facts: &Facts) -> Vec<String> {

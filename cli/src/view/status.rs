@@ -170,6 +170,9 @@ fn changes(view: &View, now: Timestamp) -> String {
                 change.cause.sentence(),
                 change.sum()
             );
+            if let Some(loss) = &change.may_be_lost {
+                let _ = writeln!(text, "{}", wrap(&format!("      BY FORCE: {loss}"), WIDTH, 6));
+            }
             text
         })
 }

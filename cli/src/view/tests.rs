@@ -1,6 +1,7 @@
 //! What people and programs see, in whole, for each state of a database.
 
 use api::resource::Phase;
+use kube::ResourceExt;
 
 use super::model::Verdict;
 use super::{View, changes, example, explain, history, list, status};
@@ -38,6 +39,36 @@ fn the_status_during_a_failover() {
 #[test]
 fn the_status_of_a_database_that_nobody_looked_at() {
     insta::assert_snapshot!(text(&example::empty()));
+}
+
+#[test]
+fn the_status_where_too_few_nodes_answer() {
+    insta::assert_snapshot!(text(&example::blocked()));
+}
+
+#[test]
+fn a_paused_database_says_so_in_the_first_line() {
+    let mut facts = example::healthy();
+    facts.object.spec.paused = true;
+    let status = facts.object.status.as_mut().unwrap();
+    (status.phase, status.safe_to_lose) = (Phase::Paused, 0);
+    let shown = text(&facts);
+    assert!(shown.lines().next().unwrap().contains("PAUSED"), "{shown}");
+    assert!(shown.contains("kubectl ddb resume shop -n default"), "{shown}");
+}
+
+#[test]
+fn nodes_that_are_kept_closed_are_named_with_the_command_that_releases_them() {
+    let mut facts = example::degraded();
+    let annotations = facts.object.annotations_mut();
+    annotations.insert(api::names::ANNOTATION_FENCE.to_owned(), "shop-2".to_owned());
+    let warnings = View::of(&facts).warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.command == "kubectl ddb unfence shop shop-2 -n default"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

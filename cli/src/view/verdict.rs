@@ -65,10 +65,23 @@ fn down(view: &View, status: &DistributedDatabaseStatus) -> Option<String> {
                 .unwrap_or_default();
             return Some(format!("The master changes{why}; writes wait until it has."));
         }
-        Phase::Down | Phase::Healthy | Phase::Degraded | Phase::Invalid => {}
+        Phase::Down | Phase::Healthy | Phase::Degraded | Phase::Paused | Phase::Invalid => {}
     }
+    let missing = view
+        .last_resort
+        .as_ref()
+        .filter(|last| !last.missing.is_empty())
+        .map(|last| format!(" Missing: {}.", last.missing.join(", ")))
+        .unwrap_or_default();
+    let paused = if view.paused {
+        " The database is PAUSED."
+    } else {
+        ""
+    };
     let Some(master) = &view.master else {
-        return Some("There is no master, and none can be made safely now.".to_owned());
+        return Some(format!(
+            "There is no master, and none can be made safely now.{missing}{paused}"
+        ));
     };
     let leader = view.nodes.iter().find(|node| node.name == *master);
     if view.status_is_stale && leader.is_some_and(|node| !node.ready) {
@@ -77,12 +90,17 @@ fn down(view: &View, status: &DistributedDatabaseStatus) -> Option<String> {
             "The master {master} does not serve ({health}), and no operator is at work to replace it."
         ));
     }
+    if !missing.is_empty() {
+        return Some(format!(
+            "{master} has to be replaced, and that cannot be done safely now.{missing}{paused}"
+        ));
+    }
     if let Some(available) = condition(status, "Available").filter(|available| available.status == "False") {
         return Some(available.message.clone());
     }
     if status.phase == Phase::Down {
         return Some(format!(
-            "{master} has to be replaced, and that cannot be done safely now."
+            "{master} has to be replaced, and that cannot be done safely now.{paused}"
         ));
     }
     view.routing
@@ -120,6 +138,19 @@ fn at_risk(view: &View, facts: &Facts) -> Option<String> {
         return None;
     }
     let master = view.master.as_deref().unwrap_or_default();
+    if view.paused {
+        return Some(format!(
+            "{master} leads, but the database is PAUSED: a failed master is not replaced."
+        ));
+    }
+    let lowered = facts
+        .object
+        .status
+        .as_ref()
+        .and_then(|status| condition(status, "AtRisk"));
+    if let Some(risk) = lowered.filter(|risk| risk.status == "True" && risk.reason == "DurabilityLowered") {
+        return Some(format!("{master} leads. {}", risk.message));
+    }
     if !facts.object.spec.failover.automatic {
         return Some(format!("{master} leads, but automatic failover is switched off."));
     }

@@ -17,6 +17,7 @@ pub fn of(view: &View, facts: &Facts) -> Vec<Warning> {
     all.extend(operator(facts));
     all.extend(spec(view, facts));
     all.extend(request(view));
+    all.extend(commanded(view, facts));
     if facts.object.status.is_some() {
         all.extend(view.nodes.iter().filter_map(|node| of_node(node, view)));
     } else if !facts.operator.is_gone() {
@@ -125,10 +126,67 @@ fn request(view: &View) -> Option<Warning> {
     })
 }
 
+/// What people commanded and what it costs, and what only a person can decide.
+fn commanded(view: &View, facts: &Facts) -> Vec<Warning> {
+    let View { name, namespace, .. } = view;
+    let mut all = Vec::new();
+    if let Some(last) = &view.last_resort {
+        let lost = "If they will not return, and writes that only they hold may be lost, a node can be forced to lead.";
+        all.push(Warning {
+            text: format!(
+                "Too few nodes answer. Missing: {}. {lost}",
+                last.missing.join(", ")
+            ),
+            command: last
+                .command
+                .clone()
+                .unwrap_or_else(|| format!("kubectl ddb explain {name} -n {namespace}")),
+        });
+    }
+    if view.paused {
+        all.push(Warning {
+            text: "The database is paused: a failed master is not replaced, and nothing else changes."
+                .to_owned(),
+            command: format!("kubectl ddb resume {name} -n {namespace}"),
+        });
+    }
+    if !view.fenced.is_empty() {
+        all.push(Warning {
+            text: format!("Kept closed by hand: {}.", and(&view.fenced)),
+            command: format!(
+                "kubectl ddb unfence {name} {} -n {namespace}",
+                view.fenced.join(" ")
+            ),
+        });
+    }
+    let status = facts.object.status.as_ref();
+    if let Some(forced) = status.and_then(|status| status.record.forced.as_ref()) {
+        let nodes: Vec<&str> = forced.unjudged.iter().map(failover::NodeId::as_str).collect();
+        all.push(Warning {
+            text: format!(
+                "Term {} was forced. What {} held beyond the master's data is given up; this stands until they follow.",
+                forced.term,
+                and(&nodes)
+            ),
+            command: format!("kubectl ddb history {name} -n {namespace}"),
+        });
+    }
+    let notes = status.into_iter().flat_map(|status| &status.explanation);
+    let held = notes.filter_map(|note| note.split_once(": held, because"));
+    all.extend(held.map(|(pod, why)| Warning {
+        text: format!(
+            "{pod} is held, because{}.",
+            why.split("; annotate").next().unwrap_or(why)
+        ),
+        command: format!("kubectl ddb resync {name} {pod} -n {namespace}   # throws these transactions away"),
+    }));
+    all
+}
+
 fn of_node(node: &NodeView, view: &View) -> Option<Warning> {
     let View { name, namespace, .. } = view;
     let pod = &node.name;
-    if node.ready {
+    if node.ready || view.fenced.contains(pod) {
         return None;
     }
     let show = |what: String| Warning {

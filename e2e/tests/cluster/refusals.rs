@@ -69,6 +69,15 @@ fn a_wrong_number_of_nodes_is_refused_with_the_numbers_that_are_right() {
 
 #[test]
 #[ignore = "needs a cluster: run `cargo xtask test`"]
+fn an_unknown_durability_is_refused_with_those_there_are() {
+    on_cluster(async |world| {
+        let spec = json!({"nodes": 3, "durability": "Sometimes"});
+        refused(world, "bad", spec, &["spec.durability", "Strict", "Available"]).await
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: run `cargo xtask test`"]
 fn a_name_that_is_too_long_is_refused_with_the_limit() {
     on_cluster(async |world| {
         let name = "n".repeat(41);

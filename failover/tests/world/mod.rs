@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use failover::{
-    Action, Applier, Decision, ErrantPolicy, Followed, GtidSet, Millis, NodeId, NodeReport, NodeView,
-    Observed, Pod, Policy, Receiver, Record, Report, Role, Server, ServerState, Session, State, Switchover,
-    Tail, Term, record::Change, step,
+    Action, Applier, Asked, Decision, Durability, ErrantPolicy, Followed, Force, GtidSet, Kind, Millis,
+    NodeId, NodeReport, NodeView, Observed, Pod, Policy, Receiver, Record, Report, Role, Server, ServerState,
+    Session, State, Switchover, Tail, Term, Wish, record::Change, step,
 };
 
 pub struct World {
@@ -76,10 +76,13 @@ impl World {
                     .map(|index| (format!("db-{index}").into(), fresh(index)))
                     .collect(),
                 switchover: None,
+                asked: Asked::default(),
             },
             state: State::default(),
             policy: Policy {
                 automatic: true,
+                paused: false,
+                durability: Durability::Strict,
                 detect_after: 1000,
                 switchover_deadline: 5000,
                 nodes,
@@ -199,7 +202,22 @@ impl World {
     }
 
     pub fn ask(&mut self, to: &str) {
-        self.observed.switchover = Some(Switchover { to: to.into() });
+        self.observed.switchover = Some(Switchover { to: Some(to.into()) });
+    }
+
+    /// Asks for any other master.
+    pub fn ask_for_another(&mut self) {
+        self.observed.switchover = Some(Switchover { to: None });
+    }
+
+    /// The annotation for a forced promotion, as it was typed.
+    pub fn force(&mut self, typed: &str) {
+        self.observed.asked.force = Some(Force::parse(typed));
+    }
+
+    /// The annotation that keeps nodes closed.
+    pub fn fence_by_hand(&mut self, nodes: &[&str]) {
+        self.observed.asked.fence = nodes.iter().map(|node| (*node).into()).collect();
     }
 
     /// Lets `steps` steps of 10 ms pass.
@@ -275,9 +293,13 @@ impl World {
             } => self.clone_from(node.as_str(), term, donor),
             // The agent ends, and its session with it.
             Action::Release { node, .. } => self.cut(node.as_str(), false),
-            Action::Answer { done, message } => {
+            Action::Answer { wish, done, message } => {
                 self.answers.push((done, message));
-                self.observed.switchover = None;
+                match wish {
+                    Wish::Promote => self.observed.switchover = None,
+                    Wish::Force => self.observed.asked.force = None,
+                    Wish::Resync => self.observed.asked.resync = None,
+                }
             }
         }
     }
@@ -342,7 +364,24 @@ impl World {
             .clone()
             .filter_map(|(name, _)| Some(self.observed.nodes.get(name)?.server()?.holds()));
         let held: Vec<GtidSet> = held.collect();
-        assert!(fenced.count() >= record.fence_quorum(), "fence before promote");
+        let forced = record
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.kind == Kind::Forced);
+        if forced {
+            let named = record.intent.as_ref().and_then(|intent| intent.to.as_ref());
+            assert_eq!(named, Some(node), "only the named node is forced");
+            let open = self.observed.nodes.values().filter_map(NodeView::live_report);
+            let open: Vec<_> = open.filter(|live| live.fenced != Some(at)).collect();
+            assert!(
+                open.is_empty(),
+                "all that answer are fenced before a forced promotion"
+            );
+        }
+        assert!(
+            forced || fenced.count() >= record.fence_quorum(),
+            "fence before promote"
+        );
         let other = self
             .observed
             .nodes
@@ -352,7 +391,7 @@ impl World {
         let state = self.server(node.as_str());
         let contained = held.iter().filter(|held| state.executed.contains(held)).count();
         assert!(
-            state.executed.contains(requires) && contained >= record.fence_quorum(),
+            state.executed.contains(requires) && (forced || contained >= record.fence_quorum()),
             "nothing acknowledged is left behind"
         );
         state.role = Role::Master {

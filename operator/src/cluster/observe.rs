@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use api::{DistributedDatabase, names};
-use failover::{
-    Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Session, Switchover,
-};
+use failover::{Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Session};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
 use crate::executor::record::record_of;
-use crate::executor::request::wish_of;
+use crate::executor::request::{asked_of, switchover_of};
 use crate::sessions::{Happened, Order, Running};
 use crate::snapshot::{PodFacts, Snapshot};
 
@@ -101,7 +99,8 @@ pub fn observe(
     Observed {
         record: record_of(object),
         nodes: views,
-        switchover: wish_of(object).map(|to| Switchover { to: NodeId::from(to) }),
+        switchover: switchover_of(object),
+        asked: asked_of(object),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{DistributedDatabase, names};
+use api::DistributedDatabase;
 use failover::{Action, Decision, Millis, NodeId, Observed, Policy, Record, Report, State};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -82,11 +82,12 @@ impl Task {
                 let work = self.label(node, snapshot.pods.get(node).cloned(), Change::Master(*term));
                 self.start(key, Some(action), work);
             }
-            Action::Answer { .. } => {
+            Action::Answer { wish, .. } => {
+                let wish = *wish;
                 let (shared, api) = (Arc::clone(&self.shared), self.databases());
                 let object = Arc::clone(object);
                 self.start(key, Some(action), async move {
-                    request::carry_out(&*shared.lease, &api, object).await
+                    request::carry_out(&*shared.lease, &api, object, wish).await
                 });
             }
             Action::Fence { node, .. }
@@ -171,7 +172,10 @@ impl Task {
         });
         let all = [
             ("service", to_master),
-            ("service-of-all", service::to_every_ready(object, snapshot)),
+            (
+                "service-of-all",
+                service::to_every_ready(object, snapshot, &observed.asked.fence),
+            ),
         ];
         for (kind, slice) in all {
             let key = ActionKey::work(kind, None);
@@ -217,12 +221,12 @@ impl Task {
                     self.take_object(object);
                 }
             }
-            Some(Action::Answer { done, message }) if result == "done" => {
+            Some(Action::Answer { wish, done, message }) if result == "done" => {
                 // The reply may be held back behind a write of the record; the wish is gone now.
                 if let Some(object) = &mut self.object {
                     Arc::make_mut(object)
                         .annotations_mut()
-                        .remove(names::ANNOTATION_PROMOTE);
+                        .remove(request::annotation(wish));
                 }
                 self.answer = Some((done, message));
             }

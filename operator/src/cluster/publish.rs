@@ -1,10 +1,11 @@
 //! What people get to see: when status is written, and which ends of actions become Events.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use api::{DistributedDatabase, DistributedDatabaseStatus};
-use failover::{Action, Change, Decision, Kind, Millis, NodeId, Observed, Policy, Record, Report};
+use failover::{Action, Change, Decision, Kind, Millis, NodeId, Observed, Policy, Record, Report, Wish};
 
 use super::task::Task;
 use crate::clock;
@@ -158,7 +159,7 @@ fn done_event(action: &Action) -> Option<Told> {
                 intent.cause.sentence()
             );
             Told {
-                warning: intent.kind == Kind::Failover,
+                warning: matches!(intent.kind, Kind::Failover | Kind::Forced),
                 ..told("MasterChanges", term.0, note)
             }
         }
@@ -207,16 +208,16 @@ fn done_event(action: &Action) -> Option<Told> {
             term.0,
             format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."),
         ),
-        Action::Answer { done, message } => {
-            let reason = if *done {
-                "SwitchoverDone"
-            } else {
-                "SwitchoverRefused"
+        Action::Answer { wish, done, message } => {
+            let (action, well, badly) = match wish {
+                Wish::Promote => ("Switchover", "SwitchoverDone", "SwitchoverRefused"),
+                Wish::Force => ("ForcedPromotion", "ForcedPromotionDone", "ForcedPromotionRefused"),
+                Wish::Resync => ("Resync", "ResyncBegun", "ResyncRefused"),
             };
             Told {
-                warning: !done,
-                reason,
-                action: "Switchover".to_owned(),
+                warning: !done || *wish == Wish::Force,
+                reason: if *done { well } else { badly },
+                action: action.to_owned(),
                 note: message.clone(),
             }
         }
@@ -230,14 +231,21 @@ fn changed_event(change: &Change) -> Told {
         master,
         steps: _,
         total,
+        may_be_lost,
     } = change;
     let from = intent
         .from
         .as_ref()
         .map(|from| format!(" after {from}"))
         .unwrap_or_default();
-    let note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");
-    told("MasterChanged", term.0, note)
+    let mut note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");
+    if let Some(loss) = may_be_lost {
+        let _ = write!(note, " By force: {loss}.");
+    }
+    Told {
+        warning: may_be_lost.is_some(),
+        ..told("MasterChanged", term.0, note)
+    }
 }
 
 fn failed_event(action: &Action, failure: &Failure) -> Told {

@@ -138,6 +138,7 @@ mod tests {
             record,
             nodes,
             switchover: None,
+            asked: failover::Asked::default(),
         };
         due(&observed, &snapshot, &Report::of(decision), unfit, now)
     }

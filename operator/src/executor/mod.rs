@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use api::DistributedDatabase;
 use api::wire::Refusal;
-use failover::{Action, Millis, NodeId, Term};
+use failover::{Action, Millis, NodeId, Term, Wish};
 
 use crate::handoff::Leadership;
 
@@ -52,7 +52,11 @@ impl ActionKey {
             Action::Cut { term, .. } => ("cut", *term),
             Action::Clone { term, .. } => ("clone", *term),
             Action::Release { term, .. } => ("release", *term),
-            Action::Answer { .. } => ("answer", Term(0)),
+            Action::Answer { wish, .. } => match wish {
+                Wish::Promote => ("answer", Term(0)),
+                Wish::Force => ("answer-force", Term(0)),
+                Wish::Resync => ("answer-resync", Term(0)),
+            },
         };
         Self {
             kind,

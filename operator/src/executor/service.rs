@@ -5,7 +5,7 @@
 //! when a pod is deleted or stops being ready, and the swap of the master's address would wait behind it; so the
 //! Service over every node is led from here too, after the master's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{DistributedDatabase, names, wire};
 use failover::{NodeId, Term};
@@ -37,8 +37,13 @@ pub fn to_master(
     Some(slice)
 }
 
-/// The slice that leads the Service over every node to those that are ready; none while no pod has an address.
-pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Option<EndpointSlice> {
+/// The slice that leads the Service over every node to those that are ready and not `fenced` by hand; none while no
+/// pod has an address.
+pub fn to_every_ready(
+    object: &DistributedDatabase,
+    snapshot: &Snapshot,
+    fenced: &BTreeSet<NodeId>,
+) -> Option<EndpointSlice> {
     let with_address: Vec<_> = snapshot
         .pods
         .iter()
@@ -52,7 +57,7 @@ pub fn to_every_ready(object: &DistributedDatabase, snapshot: &Snapshot) -> Opti
     )?;
     let ready: Vec<&String> = with_address
         .iter()
-        .filter(|(_, pod)| pod.ready && !pod.deleting)
+        .filter(|(node, pod)| pod.ready && !pod.deleting && !fenced.contains(*node))
         .filter_map(|(_, pod)| pod.address.as_ref())
         .collect();
     slice
@@ -243,8 +248,8 @@ mod tests {
             pods: pods.map(|(name, pod)| (name.into(), pod)).into(),
             ..Snapshot::default()
         };
-        let slice = to_every_ready(&database(), &snapshot).unwrap();
+        let slice = to_every_ready(&database(), &snapshot, &BTreeSet::new()).unwrap();
         assert_eq!(crate::snapshot::slice_facts(&slice).addresses, ["10.1.2.3"]);
-        assert!(to_every_ready(&database(), &Snapshot::default()).is_none());
+        assert!(to_every_ready(&database(), &Snapshot::default(), &BTreeSet::new()).is_none());
     }
 }

@@ -99,7 +99,10 @@ impl Database {
                     storage_class_name: storage_class,
                     when_deleted,
                 },
-            failover: _, // The engine's.
+            // The engine's, and the rollout's.
+            failover: _,
+            durability: _,
+            paused: _,
             agent: AgentSpec {
                 resources: agent_resources,
             },

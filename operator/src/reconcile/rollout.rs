@@ -143,7 +143,9 @@ fn replacement(
             .rfind(|(name, ..)| Some(name.as_str()) != master)
             .or_else(|| outdated().next()),
         // The one node that does not serve is the one that a mended spec is to mend.
-        [only] if status.record.intent.is_none() && Some(*only) != master => {
+        [only]
+            if status.record.intent.is_none() && Some(*only) != master && status.phase != Phase::Paused =>
+        {
             outdated().find(|(name, ..)| name == only)
         }
         _ => None,
@@ -325,6 +327,18 @@ mod tests {
             decide(3, &three(["old", "old", "new"]), &degraded),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn while_the_database_is_paused_no_pod_is_replaced() {
+        let mut pods = three(["older", "older", "bad"]);
+        let paused = DistributedDatabaseStatus {
+            phase: Phase::Paused,
+            ..healthy("shop-1", 3)
+        };
+        assert_eq!(decide(3, &pods, &paused), Vec::<String>::new());
+        pods.pods.get_mut("shop-2").unwrap().ready = false;
+        assert_eq!(decide(3, &pods, &paused), Vec::<String>::new());
     }
 
     #[test]

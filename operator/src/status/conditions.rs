@@ -17,6 +17,7 @@ pub struct Facts<'a> {
     pub phase: Phase,
     pub safe: i32,
     pub wanted: usize,
+    pub paused: bool,
     pub generation: Option<i64>,
     pub wall: Timestamp,
 }
@@ -37,6 +38,7 @@ pub fn of(facts: &Facts<'_>) -> Vec<Condition> {
         progressing(facts),
         degraded(facts),
         at_risk(facts),
+        paused(facts),
         valid(facts),
     ]
     .into_iter()
@@ -84,7 +86,8 @@ fn troubles(facts: &Facts<'_>) -> String {
 }
 
 fn ready(facts: &Facts<'_>) -> Said {
-    let holds = facts.phase == Phase::Healthy;
+    let whole = facts.phase == Phase::Paused && serving(facts) >= facts.wanted;
+    let holds = facts.phase == Phase::Healthy || whole;
     let message = if holds {
         format!("A master leads and all {} nodes serve.", facts.wanted)
     } else {
@@ -208,6 +211,24 @@ fn degraded(facts: &Facts<'_>) -> Said {
 }
 
 fn at_risk(facts: &Facts<'_>) -> Said {
+    let full = failover::record::acks_for(facts.record.size);
+    if facts.record.acks < full && facts.record.master.is_some() {
+        let master = facts
+            .record
+            .master
+            .as_ref()
+            .map_or("the master", |node| node.as_str());
+        return Said {
+            kind: "AtRisk",
+            holds: true,
+            reason: "DurabilityLowered",
+            message: format!(
+                "Slaves are missing, so a write is acknowledged when {} of them hold it instead of {full} \
+                 (spec.durability: Available). What is written now may be lost with {master}.",
+                facts.record.acks
+            ),
+        };
+    }
     let holds = facts.safe <= 0;
     let message = if holds {
         "The loss of one more node stops writes.".to_owned()
@@ -222,6 +243,20 @@ fn at_risk(facts: &Facts<'_>) -> Said {
         holds,
         reason: if holds { "NoNodeToSpare" } else { "NodesToSpare" },
         message,
+    }
+}
+
+fn paused(facts: &Facts<'_>) -> Said {
+    let message = if facts.paused {
+        "spec.paused is true: no failover, no change of master, no clone, no rollout, no change of size."
+    } else {
+        "The operator looks after the database."
+    };
+    Said {
+        kind: "Paused",
+        holds: facts.paused,
+        reason: if facts.paused { "SpecPaused" } else { "NotPaused" },
+        message: message.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ mod conditions;
 mod safe;
 
 use api::names;
-use api::resource::{FailoverStatus, NodeRole, NodeStatus, Phase, RequestStatus};
+use api::resource::{FailoverStatus, LastResortStatus, NodeRole, NodeStatus, Phase, RequestStatus};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
 use failover::{
     Applier, Decision, GtidSet, Millis, NodeId, NodeView, Observed, Policy, Receiver, Record, Report, Role,
@@ -72,6 +72,12 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
     let phase = phase_of(applied, report, observed, ready, policy);
     let safe = safe_to_lose(observed, policy);
     let mut explanation = explain(report);
+    let last_resort = last_resort(object, report);
+    if let Some(command) = last_resort.as_ref().and_then(|last| last.command.as_ref()) {
+        explanation.push(format!(
+            "If the missing nodes will not return, and writes that only they hold may be lost: {command}"
+        ));
+    }
     if let Applied::Failed { message } = applied {
         explanation.push(format!(
             "An object of the database could not be applied: {message}"
@@ -105,6 +111,7 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
         phase,
         safe,
         wanted: policy.nodes as usize,
+        paused: policy.paused,
         generation: object.metadata.generation,
         wall,
     });
@@ -120,7 +127,27 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
         last_failovers,
         explanation,
         last_request,
+        last_resort,
     }
+}
+
+/// Who is missing, and the command that does without them.
+fn last_resort(object: &DistributedDatabase, report: &Report) -> Option<LastResortStatus> {
+    let last = report.last_resort.as_ref()?;
+    let command = last.candidate.as_ref().map(|node| {
+        format!(
+            "kubectl annotate ddb {} -n {} --overwrite {}={node}@{}",
+            object.name_any(),
+            object.namespace().unwrap_or_else(|| "default".to_owned()),
+            names::ANNOTATION_FORCE,
+            last.term
+        )
+    });
+    let missing = last.missing.iter().map(|(node, why)| format!("{node} ({why})"));
+    Some(LastResortStatus {
+        missing: missing.collect(),
+        command,
+    })
 }
 
 /// True when the statuses differ in more than what changes all the time: positions and moments of contact.
@@ -153,6 +180,7 @@ fn phase_of(applied: &Applied, report: &Report, observed: &Observed, ready: usiz
             Some(intent) if intent.from.is_none() => Phase::Creating,
             _ => Phase::FailingOver,
         },
+        Decision::Steady if policy.paused => Phase::Paused,
         Decision::Steady if ready >= policy.nodes as usize => Phase::Healthy,
         Decision::Steady => Phase::Degraded,
     }
@@ -173,6 +201,8 @@ pub fn explain(report: &Report) -> Vec<String> {
         waiting_for,
         notes,
         running_ms: _,
+        // Told with the database's name, which the engine does not know.
+        last_resort: _,
     } = report;
     let mut all = vec![
         match decision {
@@ -231,6 +261,8 @@ fn node_status(
 ) -> NodeStatus {
     let record = &observed.record;
     let server = view.server();
+    // One that leads because nobody else can is not closed.
+    let closed = observed.asked.fence.contains(name) && record.master.as_ref() != Some(name);
     let master = record.master.as_ref().filter(|master| *master != name);
     let led_by = master
         .and_then(|master| observed.nodes.get(master))
@@ -241,12 +273,16 @@ fn node_status(
     NodeStatus {
         name: name.clone(),
         role: node_role(view, record, name),
-        ready: serves(name, view, record),
+        ready: serves(name, view, record) && !closed,
         address: view.address().map(str::to_owned),
         version: server.map(|server| server.version.clone()),
         gtid_set: server.map(ServerState::holds).unwrap_or_default(),
         behind,
-        message: message_of(view, record, name, trouble),
+        message: if closed {
+            format!("kept closed by the annotation {}", names::ANNOTATION_FENCE)
+        } else {
+            message_of(view, record, name, trouble)
+        },
         last_contact: heard(view, now, wall).map(Time),
     }
 }

@@ -11,7 +11,7 @@ use super::serves;
 /// Zero where no master serves, and where a master would not be replaced without being asked.
 pub fn safe_to_lose(observed: &Observed, policy: &Policy) -> i32 {
     let record = &observed.record;
-    if !policy.automatic || record.intent.is_some() || record.size == 0 {
+    if !policy.fails_over() || record.intent.is_some() || record.size == 0 {
         return 0;
     }
     let master_serves = record.master.as_ref().is_some_and(|master| {

@@ -69,11 +69,13 @@ fn database(nodes: u32) -> Observed {
         size: nodes,
         acks: nodes / 2,
         members: names.into_iter().map(|name| (name, "v".into())).collect(),
+        forced: None,
     };
     Observed {
         record,
         nodes: views,
         switchover: None,
+        asked: failover::Asked::default(),
     }
 }
 
@@ -139,6 +141,7 @@ fn a_completed_failover_stands_first_in_the_list() {
         master: "db-0".into(),
         steps: BTreeMap::from([("recorded".to_owned(), 4), ("promoted".to_owned(), 60)]),
         total: 90,
+        may_be_lost: None,
     };
     let status = status(&database(3), &Report::of(Decision::Steady), Some(change));
     insta::assert_yaml_snapshot!(status.last_failovers);
@@ -158,6 +161,78 @@ fn a_blocked_change_says_what_it_waits_for() {
             .contains(&"Waiting for: db-1 does not answer.".to_owned()),
         "{status:?}"
     );
+}
+
+#[test]
+fn where_too_few_nodes_answer_the_status_names_the_missing_and_prints_the_command() {
+    let mut observed = database(3);
+    observed.record.master = None;
+    let mut report = Report::of(Decision::Blocked);
+    report.last_resort = Some(failover::LastResort {
+        candidate: Some("db-1".into()),
+        term: Term(3),
+        missing: BTreeMap::from([("db-0".into(), "does not answer".to_owned())]),
+    });
+    let status = status(&observed, &report, None);
+    let last = status.last_resort.unwrap();
+    assert_eq!(last.missing, ["db-0 (does not answer)"]);
+    let command = "kubectl annotate ddb db -n default --overwrite ddb-operator.io/force-promote=db-1@3";
+    assert_eq!(last.command.as_deref(), Some(command));
+    assert!(
+        status.explanation.iter().any(|line| line.contains(command)),
+        "{:?}",
+        status.explanation
+    );
+}
+
+#[test]
+fn a_paused_database_says_so_in_phase_and_condition() {
+    let input = |policy: &Policy| {
+        status_of(Input {
+            object: &object(),
+            applied: &Applied::Done,
+            observed: &database(3),
+            report: &Report::of(Decision::Steady),
+            policy,
+            troubles: &BTreeMap::new(),
+            completes: None,
+            answered: None,
+            now: 1000,
+            wall: Timestamp::from_second(1_700_000_000).unwrap(),
+        })
+    };
+    let paused = input(&Policy {
+        paused: true,
+        ..policy(3)
+    });
+    assert_eq!((paused.phase, paused.safe_to_lose), (Phase::Paused, 0));
+    let condition = |status: &DistributedDatabaseStatus| {
+        let found = status
+            .conditions
+            .iter()
+            .find(|one| one.type_ == "Paused")
+            .cloned();
+        found.unwrap().status
+    };
+    assert_eq!(condition(&paused), "True");
+    assert_eq!(condition(&input(&policy(3))), "False");
+}
+
+#[test]
+fn lowered_acknowledgements_are_a_risk_that_names_what_may_be_lost() {
+    let mut observed = database(3);
+    observed.record.acks = 0;
+    let status = status(&observed, &Report::of(Decision::Steady), None);
+    let risk = status
+        .conditions
+        .iter()
+        .find(|one| one.type_ == "AtRisk")
+        .unwrap();
+    assert_eq!(
+        (risk.status.as_str(), risk.reason.as_str()),
+        ("True", "DurabilityLowered")
+    );
+    assert!(risk.message.contains("may be lost"), "{}", risk.message);
 }
 
 #[test]

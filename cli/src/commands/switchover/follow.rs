@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use crate::commands::request::wish_of;
+use crate::commands::request::Ask;
 use crate::view::model::ChangeView;
 use crate::view::routing;
 
@@ -44,7 +44,8 @@ pub enum Ending {
 
 /// What is remembered between two sights.
 pub struct Tracker {
-    to: String,
+    wish: Ask,
+    from: Option<String>,
     told_term: u64,
     told_change: u64,
     answered_before: Option<RequestStatus>,
@@ -58,11 +59,12 @@ pub struct Tracker {
 
 impl Tracker {
     /// Begins with the resource as it was before the request.
-    pub fn new(before: &DistributedDatabase, to: &str) -> Self {
+    pub fn new(before: &DistributedDatabase, wish: &Ask) -> Self {
         let status = before.status.clone().unwrap_or_default();
         let term = status.record.term.0;
         Self {
-            to: to.to_owned(),
+            wish: wish.clone(),
+            from: status.record.master.as_ref().map(ToString::to_string),
             told_term: term,
             told_change: term,
             answered_before: status.last_request,
@@ -96,18 +98,25 @@ impl Tracker {
         let gone_at = self.gone_at?;
         // The change is complete and the wish taken away: the words in the status only follow.
         if let Some((term, master)) = &self.led
-            && *master == self.to
+            && self.is_meant(master)
         {
             return Some(Ending::Done(format!("{master} leads in term {term}")));
         }
         if at < gone_at + PATIENCE {
             return None;
         }
-        Some(if self.master.as_ref() == Some(&self.to) {
-            Ending::Done(format!("{} leads", self.to))
-        } else {
-            Ending::Withdrawn
-        })
+        let leads = self.master.as_ref().filter(|master| self.is_meant(master));
+        Some(leads.map_or(Ending::Withdrawn, |master| {
+            Ending::Done(format!("{master} leads"))
+        }))
+    }
+
+    /// True where this master is what was asked for.
+    fn is_meant(&self, master: &str) -> bool {
+        match &self.wish.to {
+            Some(to) => to == master,
+            None => self.wish.annotation == names::ANNOTATION_PROMOTE && self.from.as_deref() != Some(master),
+        }
     }
 
     fn object(&mut self, object: &DistributedDatabase, at: Duration) -> Vec<String> {
@@ -144,7 +153,7 @@ impl Tracker {
         if status.last_request != self.answered_before && self.answer.is_none() {
             self.answer.clone_from(&status.last_request);
         }
-        if wish_of(object) == Some(&self.to) {
+        if self.wish.of(object) == Some(&self.wish.value) {
             self.gone_at = None;
         } else {
             self.gone_at.get_or_insert(at);
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn a_switchover_is_told_from_its_term_to_its_answer() {
         let mut object = wishing();
-        let mut tracker = Tracker::new(&object, "shop-1");
+        let mut tracker = Tracker::new(&object, &Ask::promote("shop-1"));
         assert!(tracker.see(&seen(&object), MS(5)).is_empty());
         let record = &mut object.status.as_mut().unwrap().record;
         record.term = Term(4);
@@ -249,7 +258,7 @@ mod tests {
     #[test]
     fn a_switchover_that_returned_to_the_old_master_waits_for_the_answer() {
         let mut object = wishing();
-        let mut tracker = Tracker::new(&object, "shop-2");
+        let mut tracker = Tracker::new(&object, &Ask::promote("shop-2"));
         object.status = example::switched_over().object.status;
         object.annotations_mut().remove(names::ANNOTATION_PROMOTE);
         tracker.see(&seen(&object), MS(100));
@@ -266,7 +275,7 @@ mod tests {
     #[test]
     fn a_refusal_is_an_ending() {
         let mut object = wishing();
-        let mut tracker = Tracker::new(&object, "shop-1");
+        let mut tracker = Tracker::new(&object, &Ask::promote("shop-1"));
         answer(&mut object, false, "shop-1 cannot lead: it is silent");
         tracker.see(&seen(&object), MS(20));
         let ending = tracker.ending(MS(20));
@@ -279,7 +288,7 @@ mod tests {
     #[test]
     fn a_wish_that_goes_without_an_answer_was_withdrawn() {
         let mut object = wishing();
-        let mut tracker = Tracker::new(&object, "shop-1");
+        let mut tracker = Tracker::new(&object, &Ask::promote("shop-1"));
         object.annotations_mut().remove(names::ANNOTATION_PROMOTE);
         tracker.see(&seen(&object), MS(20));
         assert_eq!(tracker.ending(MS(2000)), None);
@@ -290,7 +299,7 @@ mod tests {
     fn labels_and_routes_are_told_when_they_change() {
         let facts = example::healthy();
         let pods = facts.pods.get().unwrap();
-        let mut tracker = Tracker::new(&facts.object, "shop-1");
+        let mut tracker = Tracker::new(&facts.object, &Ask::promote("shop-1"));
         let pod = |pod: &Pod| Seen::Pod(Box::new(pod.clone()));
         assert!(tracker.see(&pod(&pods["shop-0"]), MS(1)).is_empty());
         let mut bare = pods["shop-0"].clone();
