@@ -103,6 +103,9 @@ pub struct NodeReport {
     /// What is known of transactions that the node wrote as master and that nobody acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Tail>,
+    /// Why the node has closed itself to clients, where it leads and has ([`crate::guard`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     /// The MySQL server.
     pub server: Server,
 }

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     clock,
+    guard::Said,
     mysql::status::{Service, Status},
     store::Memory,
 };
@@ -50,6 +51,9 @@ struct Facts {
     stopping: bool,
     released: bool,
     cloning: Option<u8>,
+    closed: Option<String>,
+    closings: u64,
+    said: Said,
 }
 
 /// An operator is connected.
@@ -79,6 +83,9 @@ impl Board {
             stopping: false,
             released: false,
             cloning: None,
+            closed: None,
+            closings: 0,
+            said: Said::default(),
         };
         let report = Arc::new(report(&facts));
         Self {
@@ -168,6 +175,32 @@ impl Board {
         self.update(|facts| facts.cloning = hundredths);
     }
 
+    /// The guard has closed the server, for this reason, or the node does not lead.
+    pub fn closed(&self, why: Option<String>) {
+        if why.is_none() && self.lock().0.closed.is_none() {
+            return;
+        }
+        self.update(|facts| {
+            facts.closings += u64::from(why.is_some() && facts.closed.is_none());
+            facts.closed = why;
+        });
+    }
+
+    /// How often the guard has closed the server.
+    pub fn closings(&self) -> u64 {
+        self.lock().0.closings
+    }
+
+    /// A leading operator spoke.
+    pub fn hear(&self, said: Said) {
+        self.lock().0.said = said;
+    }
+
+    /// What a leading operator said last.
+    pub fn said(&self) -> Said {
+        self.lock().0.said.clone()
+    }
+
     /// The pod was told to stop.
     pub fn stopping(&self) {
         self.update(|facts| facts.stopping = true);
@@ -217,6 +250,7 @@ fn report(facts: &Facts) -> NodeReport {
             Some(_) => Some(Tail::Held),
             None => memory.tail.clone(),
         },
+        closed: facts.closed.clone(),
         server: match &facts.seen {
             Seen::Down { cause } => Server::Down { cause: cause.clone() },
             Seen::Starting => Server::Starting,

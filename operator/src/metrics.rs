@@ -40,6 +40,13 @@ pub struct PhaseLabels {
     pub phase: String,
 }
 
+/// Label of what the guards of masters did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GuardLabels {
+    /// `closed`: a master closed itself; `ended`: it was opened again or replaced.
+    pub action: &'static str,
+}
+
 /// Label of a reconciliation's result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReconcileLabels {
@@ -64,6 +71,8 @@ pub struct Metrics {
     pub phases: Family<PhaseLabels, Gauge>,
     /// Databases handed over by the reconcile side.
     pub reconciles: Family<ReconcileLabels, Counter>,
+    /// What the guards of masters did, as far as this operator was told.
+    pub guard_actions: Family<GuardLabels, Counter>,
     /// Writes of status.
     pub status_writes: Counter,
 }
@@ -83,6 +92,7 @@ impl Default for Metrics {
             steps: Family::new_with_constructor(step_histogram),
             phases: Family::default(),
             reconciles: Family::default(),
+            guard_actions: Family::default(),
             status_writes: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -112,6 +122,11 @@ impl Default for Metrics {
             "reconciles",
             "Databases handed over after applying, by result",
             metrics.reconciles.clone(),
+        );
+        registry.register(
+            "guard_actions",
+            "Masters that closed themselves, and ends of that",
+            metrics.guard_actions.clone(),
         );
         registry.register(
             "status_writes",

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use failover::{GtidSet, Record};
+use failover::{GtidSet, Millis, Record};
 
 use crate::{
     bits::{Bits, CAPACITY, Txn},
     event::Node,
+    guard::Contacts,
+    world::NODES,
 };
 
 /// One transaction.
@@ -46,6 +48,10 @@ pub struct Ledger {
     pub promoted: BTreeMap<u64, Node>,
     /// The highest term in which a node was opened for writes.
     pub opened: u64,
+    /// When that was.
+    pub opened_at: Millis,
+    /// Whom each node could hear as master.
+    pub contacts: [Contacts; NODES],
 }
 
 /// What matters of a record.

@@ -59,11 +59,19 @@ pub enum Mutant {
     DonorUnchecked,
     /// A fence trusts a clone beside it to have stopped the receiver already.
     FenceBesideClone,
+    /// A master that is alone keeps its clients.
+    GuardNeverCloses,
+    /// A master closes itself where it hears no operator, whatever slaves it hears.
+    GuardForgetsSlaves,
+    /// A closed master opens again whatever terms it hears of.
+    GuardForgetsTerms,
+    /// A master that closes itself tells its waiting clients OK.
+    GuardReleasesCommits,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -90,5 +98,9 @@ impl Mutant {
         Self::CommandOutlivesServer,
         Self::DonorUnchecked,
         Self::FenceBesideClone,
+        Self::GuardNeverCloses,
+        Self::GuardForgetsSlaves,
+        Self::GuardForgetsTerms,
+        Self::GuardReleasesCommits,
     ];
 }

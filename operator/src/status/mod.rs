@@ -302,6 +302,9 @@ fn message_of(view: &NodeView, record: &Record, name: &NodeId, trouble: Option<&
     if report.stopping {
         return "the pod shuts down".to_owned();
     }
+    if let Some(why) = &report.closed {
+        return format!("has closed itself to clients: {why}");
+    }
     let state = match &report.server {
         Server::Down { cause } => return format!("mysqld does not run: {cause}"),
         Server::Starting => return "mysqld starts".to_owned(),
