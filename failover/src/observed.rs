@@ -154,7 +154,7 @@ pub enum Server {
     },
     /// The process runs but has not answered yet since it was started.
     Starting,
-    /// The process runs but has not answered its probe for so long.
+    /// The process runs but has not answered its probe for so long, nobody can log in to it, or its volume hangs.
     Hung {
         /// Milliseconds since the last answer.
         silent_ms: Millis,

@@ -13,7 +13,7 @@ use crate::{
     probe::{self, Asker},
     session,
     settings::Settings,
-    shutdown,
+    shutdown, storage,
     store::{self, Store},
     supervision::Supervision,
 };
@@ -77,6 +77,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     let executor = executor::start(&agent);
     tokio::spawn(caretaker::run(Arc::clone(&agent), executor.clone()));
+    tokio::spawn(storage::run(Arc::clone(&agent)));
     tokio::spawn(guard::run(Arc::clone(&agent), executor.clone()));
     let sessions = session::listen(Arc::clone(&agent), executor.clone())
         .await

@@ -47,6 +47,7 @@ struct Facts {
     life: Option<Life>,
     held: Option<Instant>,
     locked_out: Option<Instant>,
+    stuck: Option<Instant>,
     seen: Seen,
     stopping: bool,
     released: bool,
@@ -79,6 +80,7 @@ impl Board {
             life: None,
             held: None,
             locked_out: None,
+            stuck: None,
             seen,
             stopping: false,
             released: false,
@@ -130,6 +132,14 @@ impl Board {
     /// Nobody can log in to mysqld since then; it is reported as a server that answers nothing.
     pub fn locked_out(&self, since: Option<Instant>) {
         self.update(|facts| facts.locked_out = since.filter(|_| facts.life.is_some()));
+    }
+
+    /// A write to the volume hangs since then. Whatever mysqld answers, no commit ends, so it is reported as a server that
+    /// answers nothing.
+    pub fn storage_hangs(&self, since: Option<Instant>) {
+        if self.lock().0.stuck != since {
+            self.update(|facts| facts.stuck = since);
+        }
     }
 
     /// For how long mysqld has been kept down; `None` where it is not.
@@ -257,7 +267,7 @@ fn report(facts: &Facts) -> NodeReport {
             Seen::Hung { silent_ms } => Server::Hung {
                 silent_ms: *silent_ms,
             },
-            Seen::Up(_) if let Some(since) = facts.locked_out => Server::Hung {
+            Seen::Up(_) if let Some(since) = facts.locked_out.or(facts.stuck) => Server::Hung {
                 silent_ms: clock::millis_since(since),
             },
             Seen::Up(status) => Server::Up(Box::new(ServerState {
@@ -368,6 +378,18 @@ mod tests {
             super_read_only,
             ..Status::default()
         }))
+    }
+
+    #[test]
+    fn a_server_whose_volume_hangs_is_reported_as_hung_though_it_answers() {
+        let board = Board::new(memory());
+        board.started((7, 1));
+        board.seen((7, 1), up(1, true));
+        board.storage_hangs(Some(clock::now()));
+        assert!(matches!(board.report().server, Server::Hung { .. }));
+        assert!(board.status().is_some(), "commands still reach it");
+        board.storage_hangs(None);
+        assert!(matches!(board.report().server, Server::Up(_)));
     }
 
     #[test]

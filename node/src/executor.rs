@@ -52,8 +52,6 @@ pub enum Order {
     Reopen {
         /// The term in which the node leads.
         term: Term,
-        /// Why it may.
-        why: String,
     },
 }
 
@@ -132,10 +130,7 @@ impl Executor {
             } => (id, term, command, answers),
             Order::Settle => return self.enqueue_own(Work::Settle),
             Order::StartUncut => return self.enqueue_own(Work::StartUncut),
-            Order::Reopen { term, why } if self.term <= term => {
-                info!(%term, why, "this master is to be opened again");
-                return self.enqueue_own(Work::Reopen(term));
-            }
+            Order::Reopen { term } if self.term <= term => return self.enqueue_own(Work::Reopen(term)),
             // A command of a newer term has arrived, whether it has been carried out or not.
             Order::Reopen { .. } => return,
         };

@@ -27,6 +27,7 @@ pub mod probe;
 pub mod session;
 pub mod settings;
 pub mod shutdown;
+pub mod storage;
 pub mod store;
 pub mod supervision;
 pub mod tails;

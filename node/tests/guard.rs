@@ -101,7 +101,12 @@ async fn alone_it_closes_and_a_waiting_commit_stays(cluster: &mut Cluster) {
     );
     assert!(cluster.nodes[0].get("/readyz").await.starts_with("HTTP/1.1 503"));
     let metrics = cluster.nodes[0].get("/metrics").await;
-    assert!(metrics.contains("ddb_node_guard_actions_total 1"), "{metrics}");
+    let counted = metrics.lines().find_map(|line| {
+        line.strip_prefix("ddb_node_guard_actions_total ")?
+            .parse::<u64>()
+            .ok()
+    });
+    assert!(counted > Some(0), "{metrics}");
     let waiting = |report: &NodeReport| {
         up(report).is_some_and(|state| matches!(state.role, Role::Master { waiting: 1.., .. }))
     };
@@ -145,8 +150,10 @@ async fn a_higher_term_keeps_it_closed(cluster: &mut Cluster) {
     sleep(Duration::from_millis(1500)).await;
     let report = cluster.operators[0].report();
     assert!(is_closed(&report) && report.term == Term(1), "{report:?}");
+    // Frozen, it obeys nothing: its fence is a kill.
+    signal(cluster.nodes[0].mysqld_pid(), "-STOP");
     cluster.operators[0]
-        .done("fence a in term 2", 2, fence(false))
+        .done("fence a in term 2 (frozen: killed)", 2, fence(false))
         .await;
     let report = cluster.operators[0].report();
     assert_eq!((report.fenced, report.closed), (Some(Term(2)), None));

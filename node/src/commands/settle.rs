@@ -4,6 +4,7 @@
 
 use api::wire::Refusal;
 use failover::{Role, Server};
+use tracing::info;
 
 use super::{Job, OrRefuse, precondition};
 
@@ -55,6 +56,7 @@ pub async fn reopen(job: &Job) -> Result<(), Refusal> {
     }
     job.check()?;
     job.agent.mysql.command().await.offline_off().await.or_refuse()?;
+    info!(term = %job.term, "this master lets clients in again");
     job.agent.board.closed(None);
     job.agent.probe.refresh(super::LOOK).await;
     Ok(())
