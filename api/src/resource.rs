@@ -363,7 +363,7 @@ fn default_true() -> bool {
     true
 }
 fn default_detect_after() -> i32 {
-    1000
+    750
 }
 fn default_switchover_deadline() -> i32 {
     5000

@@ -34,6 +34,17 @@ pub enum ToNode {
         /// The interval of the node's heartbeats in milliseconds.
         heartbeat_ms: Millis,
     },
+    /// Said again and again, by the operator that holds the lease only, to every node that leads: the node's guard
+    /// lives on it.
+    Leads {
+        /// The term in which this node is the master of the record; `null` where it is not, or while the master
+        /// changes.
+        names: Option<Term>,
+        /// Milliseconds since the operator's lease was last confirmed.
+        age_ms: Millis,
+        /// Where the other members' probes answer: address and port.
+        peers: Vec<String>,
+    },
     /// Something to do.
     Command {
         /// Chosen by the operator, repeated in the outcome.

@@ -78,7 +78,7 @@ fn hung(observed: &Observed, master: &NodeId, policy: &Policy, silent: Millis, n
         return lost(Cause::ServerHung);
     }
     Health::Doubtful(format!(
-        "{master}: mysqld has not answered for {silent} ms; it is replaced after {limit} ms"
+        "{master}: mysqld has not answered, or its volume taken no write, for {silent} ms; it is replaced after {limit} ms"
     ))
 }
 

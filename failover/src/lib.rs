@@ -22,6 +22,8 @@
 //! 5. A healthy master is left alone, and without a quorum nothing is done ([`evidence`], [`quorum`]).
 //! 6. A node joins the new master only with a set that the master's contains; what a killed master has beyond that is
 //!    cut off while its server is down, else the node is cloned ([`rejoin`]).
+//! 7. A master that hears neither the leading operator nor enough slaves closes itself. This is the one decision that
+//!    the node takes, and it takes it with the same crate ([`guard`]).
 
 mod change;
 mod commanded;
@@ -29,6 +31,7 @@ pub mod elect;
 pub mod evidence;
 mod force;
 pub mod gtid;
+pub mod guard;
 pub mod ids;
 pub mod observed;
 pub mod plan;

@@ -141,6 +141,9 @@ pub struct NodeReport {
     /// What is known of transactions that the node wrote as master and that nobody acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Tail>,
+    /// Why the node has closed itself to clients, where it leads and has ([`crate::guard`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
     /// The MySQL server.
     pub server: Server,
 }
@@ -189,7 +192,7 @@ pub enum Server {
     },
     /// The process runs but has not answered yet since it was started.
     Starting,
-    /// The process runs but has not answered its probe for so long.
+    /// The process runs but has not answered its probe for so long, nobody can log in to it, or its volume hangs.
     Hung {
         /// Milliseconds since the last answer.
         silent_ms: Millis,

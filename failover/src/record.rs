@@ -83,7 +83,7 @@ pub enum Cause {
     NewDatabase,
     /// The master's mysqld ended or lost its role.
     ServerDied,
-    /// The master's mysqld is alive but answers nothing.
+    /// The master's mysqld is alive but answers nothing, or its volume takes no writes.
     ServerHung,
     /// The master's pod object is gone.
     PodDeleted,
@@ -103,7 +103,7 @@ impl Cause {
         match self {
             Self::NewDatabase => "the database is new",
             Self::ServerDied => "the master's mysqld died",
-            Self::ServerHung => "the master's mysqld answers nothing",
+            Self::ServerHung => "the master's mysqld answers nothing, or its volume takes no writes",
             Self::PodDeleted => "the master's pod was deleted",
             Self::PodStopping => "the master's pod is shutting down",
             Self::Unreachable => "neither the operator nor the slaves reach the master",

@@ -370,6 +370,16 @@ fn keep(
     let Some(leader) = Leader::of(observed, master, term) else {
         return plan;
     };
+    let closed = observed
+        .nodes
+        .get(master)
+        .and_then(|view| view.live_report())
+        .and_then(|live| live.closed.as_ref());
+    if let Some(why) = closed {
+        report.notes.push(format!(
+            "{master}: has closed itself to clients, because {why}; it opens again by itself now that it is reached"
+        ));
+    }
     let removed = resize::removed(observed, policy);
     let followers = rejoin::followers(observed, leader, policy, report);
     let wanted = |node: &NodeId| !removed.contains(node);

@@ -7,13 +7,13 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     board::Board,
-    caretaker, executor, http,
+    caretaker, executor, guard, http,
     mysql::{Mysql, status::Status},
     passage,
     probe::{self, Asker},
     session,
     settings::Settings,
-    shutdown,
+    shutdown, storage,
     store::{self, Store},
     supervision::Supervision,
 };
@@ -77,6 +77,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     let executor = executor::start(&agent);
     tokio::spawn(caretaker::run(Arc::clone(&agent), executor.clone()));
+    tokio::spawn(storage::run(Arc::clone(&agent)));
+    tokio::spawn(guard::run(Arc::clone(&agent), executor.clone()));
     let sessions = session::listen(Arc::clone(&agent), executor.clone())
         .await
         .context("listen for sessions")?;

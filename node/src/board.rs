@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     clock,
+    guard::Said,
     mysql::status::{Service, Status},
     store::Memory,
 };
@@ -46,10 +47,14 @@ struct Facts {
     life: Option<Life>,
     held: Option<Instant>,
     locked_out: Option<Instant>,
+    stuck: Option<Instant>,
     seen: Seen,
     stopping: bool,
     released: bool,
     cloning: Option<u8>,
+    closed: Option<String>,
+    closings: u64,
+    said: Said,
 }
 
 /// An operator is connected.
@@ -75,10 +80,14 @@ impl Board {
             life: None,
             held: None,
             locked_out: None,
+            stuck: None,
             seen,
             stopping: false,
             released: false,
             cloning: None,
+            closed: None,
+            closings: 0,
+            said: Said::default(),
         };
         let report = Arc::new(report(&facts));
         Self {
@@ -125,6 +134,14 @@ impl Board {
         self.update(|facts| facts.locked_out = since.filter(|_| facts.life.is_some()));
     }
 
+    /// A write to the volume hangs since then. Whatever mysqld answers, no commit ends, so it is reported as a server that
+    /// answers nothing.
+    pub fn storage_hangs(&self, since: Option<Instant>) {
+        if self.lock().0.stuck != since {
+            self.update(|facts| facts.stuck = since);
+        }
+    }
+
     /// For how long mysqld has been kept down; `None` where it is not.
     pub fn held_ms(&self) -> Option<Millis> {
         self.lock().0.held.map(clock::millis_since)
@@ -166,6 +183,32 @@ impl Board {
     /// A clone is under way, or not.
     pub fn cloning(&self, hundredths: Option<u8>) {
         self.update(|facts| facts.cloning = hundredths);
+    }
+
+    /// The guard has closed the server, for this reason, or the node does not lead.
+    pub fn closed(&self, why: Option<String>) {
+        if why.is_none() && self.lock().0.closed.is_none() {
+            return;
+        }
+        self.update(|facts| {
+            facts.closings += u64::from(why.is_some() && facts.closed.is_none());
+            facts.closed = why;
+        });
+    }
+
+    /// How often the guard has closed the server.
+    pub fn closings(&self) -> u64 {
+        self.lock().0.closings
+    }
+
+    /// A leading operator spoke.
+    pub fn hear(&self, said: Said) {
+        self.lock().0.said = said;
+    }
+
+    /// What a leading operator said last.
+    pub fn said(&self) -> Said {
+        self.lock().0.said.clone()
     }
 
     /// The pod was told to stop.
@@ -217,13 +260,14 @@ fn report(facts: &Facts) -> NodeReport {
             Some(_) => Some(Tail::Held),
             None => memory.tail.clone(),
         },
+        closed: facts.closed.clone(),
         server: match &facts.seen {
             Seen::Down { cause } => Server::Down { cause: cause.clone() },
             Seen::Starting => Server::Starting,
             Seen::Hung { silent_ms } => Server::Hung {
                 silent_ms: *silent_ms,
             },
-            Seen::Up(_) if let Some(since) = facts.locked_out => Server::Hung {
+            Seen::Up(_) if let Some(since) = facts.locked_out.or(facts.stuck) => Server::Hung {
                 silent_ms: clock::millis_since(since),
             },
             Seen::Up(status) => Server::Up(Box::new(ServerState {
@@ -334,6 +378,18 @@ mod tests {
             super_read_only,
             ..Status::default()
         }))
+    }
+
+    #[test]
+    fn a_server_whose_volume_hangs_is_reported_as_hung_though_it_answers() {
+        let board = Board::new(memory());
+        board.started((7, 1));
+        board.seen((7, 1), up(1, true));
+        board.storage_hangs(Some(clock::now()));
+        assert!(matches!(board.report().server, Server::Hung { .. }));
+        assert!(board.status().is_some(), "commands still reach it");
+        board.storage_hangs(None);
+        assert!(matches!(board.report().server, Server::Up(_)));
     }
 
     #[test]

@@ -115,17 +115,25 @@ async fn serve_mastership(agent: Arc<Agent>, term: Term) {
     let mut waiting_since = None;
     loop {
         sleep(Duration::from_millis(250)).await;
-        if agent.board.status().is_none_or(|status| status.waiting == 0) {
+        let Some(status) = agent.board.status().filter(|status| status.waiting > 0) else {
             waiting_since = None;
             continue;
-        }
+        };
         let since = *waiting_since.get_or_insert_with(clock::now);
         if clock::now().saturating_duration_since(since) >= LOST_ACKNOWLEDGEMENT {
+            waiting_since = None;
+            // Without enough slaves nothing was lost on the wire, and the row would only wait beside the others.
+            if !lane
+                .acknowledgers()
+                .await
+                .is_ok_and(|slaves| slaves >= status.acks)
+            {
+                continue;
+            }
             // It waits like any other write; the next acknowledgement frees both.
             if let Err(error) = lane.beat(term, Duration::from_mins(1)).await {
                 info!(%error, "no heartbeat row");
             }
-            waiting_since = None;
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The one place of the agent that reads a clock.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime},
+};
 
 use failover::Millis;
 
@@ -8,6 +11,12 @@ use failover::Millis;
 #[expect(clippy::disallowed_methods, reason = "the agent's one clock")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// Milliseconds since this was first asked, never zero: a clock for what is judged in the crate `failover`.
+pub fn uptime() -> Millis {
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    millis_since(*BEGUN.get_or_init(now)) + 1
 }
 
 /// Milliseconds since `earlier`.

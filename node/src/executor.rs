@@ -48,6 +48,11 @@ pub enum Order {
     Settle,
     /// Start mysqld that is kept down, because nobody said what to do with it; asked for by the caretaker.
     StartUncut,
+    /// Let clients in again; asked for by the guard.
+    Reopen {
+        /// The term in which the node leads.
+        term: Term,
+    },
 }
 
 #[derive(Debug)]
@@ -62,6 +67,7 @@ enum Work {
     Command(Term, Command),
     Settle,
     StartUncut,
+    Reopen(Term),
 }
 
 struct Running {
@@ -124,6 +130,9 @@ impl Executor {
             } => (id, term, command, answers),
             Order::Settle => return self.enqueue_own(Work::Settle),
             Order::StartUncut => return self.enqueue_own(Work::StartUncut),
+            Order::Reopen { term } if self.term <= term => return self.enqueue_own(Work::Reopen(term)),
+            // A command of a newer term has arrived, whether it has been carried out or not.
+            Order::Reopen { .. } => return,
         };
         let asked = Asked {
             id,
@@ -225,6 +234,7 @@ impl Executor {
             Work::Command(term, command) => (*term, commands::name(command)),
             Work::Settle => (Term::default(), "settle"),
             Work::StartUncut => (Term::default(), "start uncut"),
+            Work::Reopen(term) => (*term, "reopen"),
         };
         let job = Job::new(Arc::clone(&self.agent), term, cancel.clone(), beside_clone);
         let todo = work.clone();
@@ -233,6 +243,7 @@ impl Executor {
                 Work::Command(_, command) => commands::carry_out(&job, command).await,
                 Work::Settle => commands::settle::settle(&job).await,
                 Work::StartUncut => commands::cut::start_uncut(&job).await,
+                Work::Reopen(_) => commands::settle::reopen(&job).await,
             }
         };
         let task = tokio::spawn(task.instrument(info_span!("command", command = name, %term)));

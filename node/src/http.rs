@@ -8,7 +8,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use failover::{Applier, NodeReport, Receiver, Role, Server};
 use prometheus_client::{
     encoding::text::encode,
-    metrics::gauge::Gauge,
+    metrics::{counter::Counter, gauge::Gauge},
     registry::{Registry, Unit},
 };
 use serde_json::json;
@@ -55,8 +55,15 @@ async fn ready(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
 }
 
 async fn ping(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
-    let role = role(&agent.board.report());
-    Json(json!({ "status": "ok", "node": agent.settings.node, "role": role }))
+    let report = agent.board.report();
+    Json(json!({
+        "status": "ok",
+        "node": agent.settings.node,
+        "cluster": agent.settings.cluster,
+        "role": role(&report),
+        "term": report.term,
+        "fenced": report.fenced.is_some(),
+    }))
 }
 
 async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
@@ -67,7 +74,11 @@ async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
 
 async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, StatusCode> {
     let mut text = String::new();
-    encode(&mut text, &registry(&agent.board.report())).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    encode(
+        &mut text,
+        &registry(&agent.board.report(), agent.board.closings()),
+    )
+    .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok((
         [(
             "content-type",
@@ -78,8 +89,15 @@ async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, S
 }
 
 /// The metrics are made of the report when they are asked for; there is nothing to keep in step.
-fn registry(report: &NodeReport) -> Registry {
+fn registry(report: &NodeReport, closings: u64) -> Registry {
     let mut registry = Registry::with_prefix("ddb_node");
+    let guard_actions = Counter::<u64>::default();
+    guard_actions.inc_by(closings);
+    registry.register(
+        "guard_actions",
+        "How often this node, being master, closed itself to clients",
+        guard_actions,
+    );
     let mut whole = |name: &str, help: &str, value: u64| {
         let gauge = Gauge::<i64>::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -100,6 +118,11 @@ fn registry(report: &NodeReport) -> Registry {
         "master",
         "1 while the node leads",
         (role(report) == Some(ROLE_MASTER)).into(),
+    );
+    whole(
+        "closed",
+        "1 while this node, being master, is closed by its guard",
+        report.closed.is_some().into(),
     );
     let Server::Up(state) = &report.server else {
         whole("mysql_up", "1 while mysqld answers", 0);

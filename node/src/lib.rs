@@ -8,7 +8,7 @@
 //!                           └──► http (probes, metrics), passage (clients → master), caretaker (opens slaves, keeps the account)
 //! ```
 //!
-//! The agent takes no decision about who leads. What it guards by itself: a term is durable before a command of it
+//! The agent takes no decision about who leads. A master that is alone closes itself ([`guard`]). What else it guards by itself: a term is durable before a command of it
 //! acts, an older term is refused, a fence overtakes everything, and mysqld is never opened but by a command.
 
 pub mod account;
@@ -19,6 +19,7 @@ pub mod caretaker;
 pub mod clock;
 pub mod commands;
 pub mod executor;
+pub mod guard;
 pub mod http;
 pub mod mysql;
 pub mod passage;
@@ -26,6 +27,7 @@ pub mod probe;
 pub mod session;
 pub mod settings;
 pub mod shutdown;
+pub mod storage;
 pub mod store;
 pub mod supervision;
 pub mod tails;

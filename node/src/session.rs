@@ -6,8 +6,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::wire::{MAX_LINE, ToNode, ToOperator};
-use failover::NodeReport;
+use failover::{NodeReport, guard::Word};
 use futures::{SinkExt as _, StreamExt as _};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -19,10 +20,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use tracing::{info, warn};
 
-use crate::{agent::Agent, executor::Order, tls};
+use crate::{agent::Agent, clock, executor::Order, guard::Said, tls};
 
 /// How long a peer may take to prove who it is, and to say hello.
 const ENTRY: Duration = Duration::from_secs(3);
+/// A peer whose machine confirms nothing for this long is out of reach. Reports go out all the time, so a cut shows.
+const UNREACHABLE: Duration = Duration::from_secs(2);
 /// A peer that takes nothing for this long is gone.
 const WRITE: Duration = Duration::from_secs(3);
 
@@ -89,6 +92,7 @@ async fn session(
     peer: SocketAddr,
 ) -> Result<(), SessionError> {
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(UNREACHABLE))?;
     let acceptor = TlsAcceptor::from(tls::server_config(&agent.settings.tls_dir)?);
     let stream = timeout(ENTRY, acceptor.accept(stream))
         .await
@@ -113,7 +117,9 @@ async fn session(
             }
             Duration::from_millis(heartbeat_ms.clamp(10, 10_000))
         }
-        ToNode::Command { .. } => return Err(SessionError::Elsewhere("?".to_owned(), "?".to_owned())),
+        ToNode::Command { .. } | ToNode::Leads { .. } => {
+            return Err(SessionError::Elsewhere("?".to_owned(), "?".to_owned()));
+        }
     };
     info!(%peer, "session open");
     let _present = agent.board.presence();
@@ -148,9 +154,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             }
             line = lines.next() => {
                 let Some(line) = line else { return Ok(()) };
-                if let ToNode::Command { id, term, command } = serde_json::from_str(&line?)? {
-                    let order = Order::Command { id, term, command, answers: answers.clone() };
-                    orders.send(order).await.map_err(|_| SessionError::Ending)?;
+                match serde_json::from_str(&line?)? {
+                    ToNode::Command { id, term, command } => {
+                        let order = Order::Command { id, term, command, answers: answers.clone() };
+                        orders.send(order).await.map_err(|_| SessionError::Ending)?;
+                    }
+                    ToNode::Leads { names, age_ms, peers } => {
+                        let at = clock::uptime().saturating_sub(age_ms);
+                        agent.board.hear(Said { word: Some(Word { at, names }), peers });
+                    }
+                    ToNode::Hello { .. } => {}
                 }
             }
             _ = beats.tick() => send_report(lines, &agent.board.report()).await?,

@@ -64,6 +64,12 @@ impl LeaderLease {
         self.changed.subscribe()
     }
 
+    /// Milliseconds since the API server last confirmed the lease, while it is held.
+    pub fn age(&self, now: Millis) -> Option<Millis> {
+        let until = self.held_until.load(Ordering::Acquire);
+        (now < until).then(|| (now + DURATION - MARGIN).saturating_sub(until))
+    }
+
     fn set(&self, held_until: Millis) {
         self.held_until.store(held_until, Ordering::Release);
         self.publish();

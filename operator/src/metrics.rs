@@ -92,6 +92,13 @@ struct Shown {
     roles: BTreeMap<String, i64>,
 }
 
+/// Label of what the guards of masters did.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GuardLabels {
+    /// `closed`: a master closed itself; `ended`: it was opened again or replaced.
+    pub action: &'static str,
+}
+
 /// Label of a reconciliation's result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReconcileLabels {
@@ -120,6 +127,8 @@ pub struct Metrics {
     databases: Mutex<BTreeMap<Key, Shown>>,
     /// Databases handed over by the reconcile side.
     pub reconciles: Family<ReconcileLabels, Counter>,
+    /// What the guards of masters did, as far as this operator was told.
+    pub guard_actions: Family<GuardLabels, Counter>,
     /// Writes of status.
     pub status_writes: Counter,
 }
@@ -141,6 +150,7 @@ impl Default for Metrics {
             phases: Family::new_with_constructor(step_histogram),
             databases: Mutex::default(),
             reconciles: Family::default(),
+            guard_actions: Family::default(),
             status_writes: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -179,6 +189,11 @@ impl Default for Metrics {
             "reconciles",
             "Databases handed over after applying, by result",
             metrics.reconciles.clone(),
+        );
+        registry.register(
+            "guard_actions",
+            "Masters that closed themselves, and ends of that",
+            metrics.guard_actions.clone(),
         );
         registry.register(
             "status_writes",

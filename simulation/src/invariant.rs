@@ -42,6 +42,12 @@ pub enum Invariant {
     /// A promotion without a quorum only of the node and after the term that a person typed, and only once all that
     /// answer are fenced.
     ForcedAsTyped,
+    /// A master that hears neither an operator nor enough slaves for the guard time drops its clients.
+    IsolatedMasterCloses,
+    /// A master that hears an operator or enough slaves, and of no higher term, is not closed by its guard.
+    HealthyMasterStaysOpen,
+    /// A master that closed itself opens only while no higher term has a master, or where an operator names it.
+    ClosedUntilConfirmed,
     /// After all faults are healed the database can be written again within a bound.
     WritableAgain,
     /// After all faults are healed every node becomes ready, with the same set.
@@ -154,7 +160,9 @@ impl World {
             // It opens late, as an old master that nobody reached; what it may not do is acknowledge.
             return;
         }
-        self.ledger.opened = self.ledger.opened.max(term);
+        if term > self.ledger.opened {
+            (self.ledger.opened, self.ledger.opened_at) = (term, self.now);
+        }
         let (acknowledged, readable) = (self.ledger.acknowledged, self.ledger.readable);
         self.require(
             !executed.is_empty() || acknowledged.is_empty(),

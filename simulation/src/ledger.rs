@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use failover::{GtidSet, Record};
+use failover::{GtidSet, Millis, Record};
 
 use crate::{
     bits::{Bits, CAPACITY, Txn},
     event::Node,
+    guard::Contacts,
+    world::NODES,
 };
 
 /// One transaction.
@@ -54,6 +56,10 @@ pub struct Ledger {
     pub given_up: u64,
     /// What forced masters showed though too few others hold it.
     pub unsure: Bits,
+    /// When that was.
+    pub opened_at: Millis,
+    /// Whom each node could hear as master.
+    pub contacts: [Contacts; NODES],
 }
 
 /// What matters of a record.

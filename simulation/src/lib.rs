@@ -18,6 +18,7 @@ pub mod bits;
 mod clone;
 pub mod event;
 mod generate;
+pub mod guard;
 mod heal;
 pub mod invariant;
 mod ledger;

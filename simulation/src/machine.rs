@@ -9,6 +9,7 @@ use failover::{
 use crate::{
     bits::{Bits, Txn},
     event::{Node, Op},
+    guard::Guard,
     ledger::{Ledger, uuid_text},
 };
 
@@ -196,6 +197,8 @@ pub struct Agent {
     pub queue: VecDeque<Command>,
     /// A clone beside the queue.
     pub cloning: Option<Job>,
+    /// What its guard remembers.
+    pub guard: Guard,
 }
 
 /// One node.
@@ -245,6 +248,7 @@ impl Machine {
             }),
             stopping: self.agent.stopping,
             tail: None,
+            closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),
             cloning: self.agent.cloning.as_ref().map(|_| 50),
             server: match &self.server {
                 None => Said::Down {

@@ -65,11 +65,19 @@ pub enum Mutant {
     ForcedUnfenced,
     /// Fewer acknowledgements are asked of the master than the record has.
     AcksLoweredUnrecorded,
+    /// A master that is alone keeps its clients.
+    GuardNeverCloses,
+    /// A master closes itself where it hears no operator, whatever slaves it hears.
+    GuardForgetsSlaves,
+    /// A closed master opens again whatever terms it hears of.
+    GuardForgetsTerms,
+    /// A master that closes itself tells its waiting clients OK.
+    GuardReleasesCommits,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -99,5 +107,9 @@ impl Mutant {
         Self::ForcedWithAnyTerm,
         Self::ForcedUnfenced,
         Self::AcksLoweredUnrecorded,
+        Self::GuardNeverCloses,
+        Self::GuardForgetsSlaves,
+        Self::GuardForgetsTerms,
+        Self::GuardReleasesCommits,
     ];
 }

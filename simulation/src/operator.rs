@@ -221,6 +221,7 @@ impl World {
             observed.nodes.retain(|_, view| view.server().is_some());
             policy.nodes = 1;
         }
+        self.give_words(op);
         self.spoil_observation(&mut observed);
         let state = std::mem::take(&mut self.operators[op].state);
         let (state, plan, report) = failover::step(state, &observed, &policy, now);

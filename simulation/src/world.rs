@@ -183,6 +183,7 @@ impl World {
                 let now = self.now;
                 self.wires.retain(|wire| now - wire.sent < COMMAND_LIFE);
                 self.replication_time();
+                self.guards_look();
                 true
             }
             Event::Look { op } => op < OPERATORS && self.look(op),

@@ -53,6 +53,7 @@ fn fresh(index: u32) -> NodeView {
             stopping: false,
             cloning: None,
             tail: None,
+            closed: None,
             server: Server::Up(Box::new(ServerState {
                 uuid: uuid(&node),
                 version: "9.7.4".into(),

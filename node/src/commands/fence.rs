@@ -11,7 +11,7 @@ use api::wire::Refusal;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Job, LOOK, OrRefuse, failed, precondition};
+use super::{Job, LOOK, OrRefuse, failed, precondition, receiver};
 use crate::{
     clock,
     mysql::status::{Service, Status},
@@ -99,24 +99,19 @@ fn starting(job: &Job) -> bool {
 /// Semi-sync replica off before the receiver stops: one that just reconnects can no longer acknowledge.
 async fn slave(job: &Job) -> Result<(), Refusal> {
     let mysql = &job.agent.mysql;
-    let mut lane = mysql.command().await;
-    lane.set_replica_enabled(false).await.or_refuse()?;
-    if let Err(error) = lane.stop_receiver().await {
-        info!(%error, "the receiver does not stop by itself");
-        let mut side = mysql.side().await;
-        for thread in side.receiver_threads().await.or_refuse()? {
-            side.kill(thread).await.or_refuse()?;
-        }
-    }
-    drop(lane);
-    let give_up = clock::now() + LOOK;
-    loop {
-        job.check()?;
-        match job.agent.look(LOOK).await {
-            Some(status) if receives_nothing(&status) => return Ok(()),
-            _ if clock::left(give_up).is_zero() => return Err(precondition("the receiver does not stop")),
-            _ => sleep(Duration::from_millis(5)).await,
-        }
+    mysql
+        .command()
+        .await
+        .set_replica_enabled(false)
+        .await
+        .or_refuse()?;
+    receiver::silence(job).await?;
+    // The look that saw it silent saw the rest too.
+    match job.agent.board.status() {
+        Some(status) if acknowledges_nothing(&status) => Ok(()),
+        _ => Err(precondition(
+            "the server is not closed to writes and acknowledgements",
+        )),
     }
 }
 
@@ -232,9 +227,12 @@ async fn await_no_commits(job: &Job, until: Instant) -> Result<(), Refusal> {
     }
 }
 
+fn acknowledges_nothing(status: &Status) -> bool {
+    status.super_read_only && !status.replica_on
+}
+
 fn receives_nothing(status: &Status) -> bool {
-    status.super_read_only
-        && !status.replica_on
+    acknowledges_nothing(status)
         && status
             .channel
             .as_ref()

@@ -10,7 +10,7 @@ use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Job, OrRefuse, drain, fence, precondition};
+use super::{Job, OrRefuse, drain, fence, precondition, receiver};
 use crate::{
     clock,
     mysql::status::{Service, Status},
@@ -46,7 +46,7 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
         Some(channel) if channel.host == host && channel.port == port => {
             if !status.replica_on && channel.receiver != Service::Off {
                 // A receiver takes its role as acknowledger over when it starts.
-                stop_receiver(job).await?;
+                receiver::stop(job).await?;
             }
             end_fence(job, followed).await?;
         }
@@ -77,7 +77,7 @@ async fn stop_acknowledging(job: &Job, status: &Status) -> Result<(), Refusal> {
         lane.set_replica_enabled(false).await.or_refuse()?;
     }
     match &status.channel {
-        Some(channel) if channel.receiver != Service::Off => stop_receiver(job).await,
+        Some(channel) if channel.receiver != Service::Off => receiver::stop(job).await,
         _ => Ok(()),
     }
 }
@@ -127,19 +127,6 @@ async fn begin_anew(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
     job.check()?;
     let tls = &job.agent.settings.mysql_tls_dir;
     lane.change_source(host, port, tls).await.or_refuse()
-}
-
-async fn stop_receiver(job: &Job) -> Result<(), Refusal> {
-    job.check()?;
-    if job.agent.mysql.command().await.stop_receiver().await.is_ok() {
-        return Ok(());
-    }
-    let mut side = job.agent.mysql.side().await;
-    for thread in side.receiver_threads().await.or_refuse()? {
-        side.kill(thread).await.or_refuse()?;
-    }
-    drop(side);
-    job.agent.mysql.command().await.stop_receiver().await.or_refuse()
 }
 
 /// The fence ends, durably, before the receiver starts.
@@ -211,7 +198,7 @@ async fn help_to_connect(job: &Job) -> Result<(), Refusal> {
             return Ok(());
         }
         if again {
-            stop_receiver(job).await?;
+            receiver::stop(job).await?;
             job.check()?;
             job.agent
                 .mysql

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod fence;
 pub mod follow;
 pub mod promote;
+pub mod receiver;
 pub mod settle;
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};

@@ -9,12 +9,26 @@ use failover::{GtidSet, Role, Term};
 
 use tracing::warn;
 
-use super::{Job, OrRefuse, drain, precondition};
-use crate::{mysql::status::Status, store::Promoted};
+use super::{Job, OrRefuse, drain, precondition, receiver};
+use crate::{
+    mysql::status::{Service, Status},
+    store::Promoted,
+};
 
 /// Makes the fenced server the master of the job's term.
 pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Refusal> {
-    let status = job.status().await?;
+    let mut status = job.status().await?;
+    let ending = |status: &Status| {
+        status
+            .channel
+            .as_ref()
+            .is_some_and(|channel| channel.receiver == Service::Connecting)
+    };
+    if ending(&status) {
+        // It was killed when the node was fenced and may take a second to end; nobody has to wait for that.
+        receiver::silence(job).await?;
+        status = job.status().await?;
+    }
     let memory = job.agent.store.get().await;
     let promoted_now = memory.promoted.as_ref().is_some_and(|promoted| {
         promoted.term == job.term && promoted.server_id == status.server_id && memory.fenced.is_none()
@@ -79,7 +93,7 @@ fn check_sets(status: &Status, requires: &GtidSet) -> Result<(), Refusal> {
         if !left.is_empty() {
             return Err(precondition(format!("received but not executed: {left}")));
         }
-        if channel.receiver != crate::mysql::status::Service::Off {
+        if channel.receiver == Service::On {
             return Err(precondition("the receiver runs"));
         }
     }

@@ -128,7 +128,7 @@ fn source(host: &str, port: u16, tls: &Path) -> String {
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {port}, SOURCE_USER = '{REPLICATION_USER}', \
          SOURCE_PASSWORD = '', SOURCE_SSL = 1, SOURCE_SSL_CA = {}, \
          SOURCE_SSL_CERT = {}, SOURCE_SSL_KEY = {}, SOURCE_SSL_VERIFY_SERVER_CERT = 0, \
-         SOURCE_HEARTBEAT_PERIOD = 0.25, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 1000000, \
+         SOURCE_HEARTBEAT_PERIOD = 0.2, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 1000000, \
          GET_SOURCE_PUBLIC_KEY = 0",
         quote(host),
         file("ca.crt"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover::Term;
 
-use super::{Error, Lane, QUICK, number};
+use super::{Error, Lane, QUICK, number, text};
 
 /// The server waits for its thread that takes acknowledgements, which looks up once a second.
 const SOURCE_OFF: Duration = Duration::from_secs(5);
@@ -26,6 +26,15 @@ impl Lane {
                    WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_clients'";
         let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
         rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+    }
+
+    /// The hosts whose servers replicate from this one.
+    pub async fn attached(&mut self) -> Result<Vec<String>, Error> {
+        const WHAT: &str = "ask who replicates from here";
+        let sql = "SELECT DISTINCT PROCESSLIST_HOST FROM performance_schema.threads \
+                   WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%' AND PROCESSLIST_HOST <> ''";
+        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
+        rows.iter().map(|row| text(row, 0, WHAT)).collect()
     }
 
     /// Threads of clients that are inside a commit.

@@ -300,6 +300,17 @@ pub struct Operator {
     waiters: Waiters,
     out: mpsc::UnboundedSender<ToNode>,
     next: u64,
+    /// What a leading operator says again and again; `None` for one that does not lead.
+    pub word: Arc<Mutex<Option<ToNode>>>,
+}
+
+/// The word of an operator that leads and names nobody, which is enough to keep a master open.
+pub fn word(names: Option<u64>, peers: Vec<String>) -> ToNode {
+    ToNode::Leads {
+        names: names.map(Term),
+        age_ms: 0,
+        peers,
+    }
 }
 
 impl Operator {
@@ -357,9 +368,20 @@ impl Operator {
         let waiters = Waiters::default();
         let (out, mut outgoing) = mpsc::unbounded_channel::<ToNode>();
         let (seen, waiting) = (Arc::clone(&reports), Arc::clone(&waiters));
+        let word = Arc::new(Mutex::new(Some(word(None, Vec::new()))));
+        let says = Arc::clone(&word);
         tokio::spawn(async move {
+            let mut again = tokio::time::interval(Duration::from_millis(200));
             loop {
                 tokio::select! {
+                    _ = again.tick() => {
+                        let word = says.lock().unwrap().clone();
+                        if let Some(word) = word
+                            && lines.send(serde_json::to_string(&word).unwrap()).await.is_err()
+                        {
+                            return;
+                        }
+                    }
                     line = lines.next() => match line {
                         Some(Ok(line)) => match serde_json::from_str(&line).unwrap() {
                             ToOperator::Report { report } => seen.lock().unwrap().push((now(), *report)),
@@ -383,6 +405,7 @@ impl Operator {
             waiters,
             out,
             next: 0,
+            word,
         })
     }
 

@@ -6,6 +6,7 @@ mod perform;
 mod publish;
 mod roles;
 mod task;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::executor::record::record_of;
 use crate::executor::request::{asked_of, switchover_of};
-use crate::sessions::{Happened, Order, Running};
+use crate::sessions::{Happened, Outgoing, Running};
 use crate::snapshot::{PodFacts, Snapshot};
 
 /// The session with one node and what came of it.
@@ -25,7 +25,7 @@ pub struct Line {
     /// Keeps the session running.
     pub running: Option<Running>,
     /// The way of orders, while the link is open.
-    pub orders: Option<mpsc::Sender<Order>>,
+    pub orders: Option<mpsc::Sender<Outgoing>>,
     /// As the engine is told.
     pub state: Session,
     /// The newest report.

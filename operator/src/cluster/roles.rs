@@ -101,6 +101,7 @@ mod tests {
                 stopping: false,
                 cloning: None,
                 tail: None,
+                closed: None,
                 server,
             }),
         }

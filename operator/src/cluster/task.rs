@@ -99,6 +99,11 @@ pub struct Task {
     pub(super) status_at: Millis,
     /// When the master last reported that it leads.
     pub(super) led_at: Option<Millis>,
+    /// When the masters were last told that they are, or are not.
+    pub(super) words_at: Millis,
+    /// Masters that have closed themselves, and why.
+    pub(super) closed: BTreeMap<NodeId, String>,
+    pub(super) phase: Option<api::resource::Phase>,
 }
 
 impl Drop for Task {
@@ -131,6 +136,9 @@ impl Task {
             unfit: BTreeMap::new(),
             status_at: 0,
             led_at: None,
+            words_at: 0,
+            closed: BTreeMap::new(),
+            phase: None,
         }
     }
 
@@ -273,6 +281,8 @@ impl Task {
         for action in plan {
             self.perform(action, &object, &snapshot, &observed, &report, &policy, now);
         }
+        self.tell_closed(&observed);
+        self.give_words(&observed, now);
         self.keep_labels(&observed, &snapshot, &report, now);
         self.keep_services(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
@@ -374,7 +384,7 @@ impl Task {
             let target = Target {
                 node: node.clone(),
                 cluster: object.metadata.uid.clone().unwrap_or_default(),
-                address: socket_address(address),
+                address: host_and_port(address, wire::SESSION_PORT),
                 host: names::node_host(&name, &self.key.0, node.as_str()),
                 identity: Arc::clone(&identity),
                 heartbeat: HEARTBEAT,
@@ -417,11 +427,12 @@ impl Task {
     }
 }
 
-fn socket_address(address: &str) -> String {
+/// An IP address of either kind with a port.
+pub(super) fn host_and_port(address: &str, port: u16) -> String {
     if address.contains(':') {
-        format!("[{address}]:{}", wire::SESSION_PORT)
+        format!("[{address}]:{port}")
     } else {
-        format!("{address}:{}", wire::SESSION_PORT)
+        format!("{address}:{port}")
     }
 }
 

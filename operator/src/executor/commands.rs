@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{Effect, Failure, Outcome};
 use crate::handoff::Leadership;
-use crate::sessions::{Ended, Order};
+use crate::sessions::{Ended, Order, Outgoing};
 
 const FENCE_DEADLINE: Millis = 500;
 const DRAIN_SLICE: Millis = 10_000;
@@ -107,7 +107,7 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
 /// Sends the command and awaits its outcome.
 pub async fn carry_out(
     leadership: &dyn Leadership,
-    orders: Option<mpsc::Sender<Order>>,
+    orders: Option<mpsc::Sender<Outgoing>>,
     (term, command, deadline): (Term, Command, Millis),
 ) -> Outcome {
     let orders = orders.ok_or(Failure::NoSession)?;
@@ -117,7 +117,7 @@ pub async fn carry_out(
     let (reply, outcome) = oneshot::channel();
     let asked = async {
         orders
-            .send(Order { term, command, reply })
+            .send(Outgoing::Order(Order { term, command, reply }))
             .await
             .map_err(|_| Failure::LinkBroke)?;
         outcome.await.map_err(|_| Failure::LinkBroke)

@@ -15,12 +15,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::{Ended, Order, Target};
+use super::{Ended, Order, Outgoing, Target};
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
 const WRITE_DEADLINE: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(1);
+/// A node whose machine confirms nothing of what was sent for this long is out of reach.
+const UNREACHABLE: Duration = Duration::from_secs(2);
 
 /// Why a link could not be made or ended.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,8 @@ pub async fn connect(target: &Target) -> Result<TlsStream<TcpStream>, Error> {
         .with_interval(KEEPALIVE);
     let prepared = tcp
         .set_nodelay(true)
-        .and_then(|()| socket2::SockRef::from(&tcp).set_tcp_keepalive(&options));
+        .and_then(|()| socket2::SockRef::from(&tcp).set_tcp_keepalive(&options))
+        .and_then(|()| socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNREACHABLE)));
     prepared.map_err(|source| Error::Connect {
         address: target.address.clone(),
         source,
@@ -88,7 +91,7 @@ pub async fn connect(target: &Target) -> Result<TlsStream<TcpStream>, Error> {
 pub async fn serve(
     stream: TlsStream<TcpStream>,
     target: &Target,
-    mut outbox: mpsc::Receiver<Order>,
+    mut outbox: mpsc::Receiver<Outgoing>,
     mut report: impl FnMut(Box<NodeReport>),
 ) -> Error {
     let (reader, mut writer) = tokio::io::split(stream);
@@ -122,7 +125,14 @@ pub async fn serve(
                 Err(error) => return error,
             },
             order = outbox.recv() => {
-                let Some(Order { term, command, reply }) = order else { return Error::Unneeded };
+                let Order { term, command, reply } = match order {
+                    Some(Outgoing::Order(order)) => order,
+                    Some(Outgoing::Word(word)) => match send(&mut writer, &word).await {
+                        Ok(()) => continue,
+                        Err(error) => return error,
+                    },
+                    None => return Error::Unneeded,
+                };
                 pending.retain(|_, reply| !reply.is_closed());
                 pending.insert(next_id, reply);
                 if let Err(error) = send(&mut writer, &ToNode::Command { id: next_id, term, command }).await {

@@ -8,7 +8,7 @@ mod link;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::wire::{Command, Refusal};
+use api::wire::{Command, Refusal, ToNode};
 use failover::{Millis, NodeId, NodeReport, Term};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -39,6 +39,15 @@ pub struct Target {
     pub idle_limit: Millis,
 }
 
+/// What goes to a node.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A command, whose outcome is awaited.
+    Order(Order),
+    /// A word that nothing answers.
+    Word(ToNode),
+}
+
 /// A command on its way.
 #[derive(Debug)]
 pub struct Order {
@@ -65,7 +74,7 @@ pub enum Happened {
     /// The link is made; orders go through here until it breaks. The first report follows.
     Opened {
         /// The orders' way.
-        orders: mpsc::Sender<Order>,
+        orders: mpsc::Sender<Outgoing>,
     },
     /// The node reported.
     Reported {

@@ -110,7 +110,7 @@ impl Stage {
             .unwrap()
     }
 
-    async fn opened(&mut self) -> mpsc::Sender<Order> {
+    async fn opened(&mut self) -> mpsc::Sender<Outgoing> {
         match self.next().await {
             Happened::Opened { orders } => orders,
             other => panic!("{other:?}"),
@@ -133,6 +133,7 @@ fn report() -> ToOperator {
         stopping: false,
         cloning: None,
         tail: None,
+        closed: None,
         server: Server::Starting,
     };
     ToOperator::Report {
@@ -149,11 +150,11 @@ async fn an_order_is_carried_to_the_node_and_its_outcome_back() {
     assert!(matches!(stage.next().await, Happened::Reported { .. }));
     let (reply, outcome) = oneshot::channel();
     orders
-        .send(Order {
+        .send(Outgoing::Order(Order {
             term: Term(2),
             command: Command::Drain { deadline_ms: 10 },
             reply,
-        })
+        }))
         .await
         .unwrap();
     let line = lines.next_line().await.unwrap().unwrap();
@@ -190,11 +191,11 @@ async fn a_broken_link_is_told_at_once_drops_what_is_pending_and_is_made_again()
     assert!(matches!(stage.next().await, Happened::Reported { .. }));
     let (reply, outcome) = oneshot::channel();
     orders
-        .send(Order {
+        .send(Outgoing::Order(Order {
             term: Term(2),
             command: Command::Drain { deadline_ms: 10 },
             reply,
-        })
+        }))
         .await
         .unwrap();
     drop((lines, writer));

@@ -35,6 +35,7 @@ fn view(role: Role) -> NodeView {
             stopping: false,
             cloning: None,
             tail: None,
+            closed: None,
             server: Server::Up(Box::new(state)),
         }),
     }
