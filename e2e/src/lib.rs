@@ -19,7 +19,6 @@ pub mod demo;
 pub mod dump;
 pub mod facts;
 pub mod faults;
-pub mod gaps;
 pub mod install;
 pub mod ledger;
 pub mod machines;
@@ -34,3 +33,5 @@ pub mod wait;
 pub mod watcher;
 pub mod world;
 pub mod writer;
+
+pub use history::gaps;
