@@ -21,11 +21,12 @@ mod masters;
 mod outages;
 mod record;
 mod registers;
+mod report;
 mod tokens;
 mod verdict;
 mod writes;
 
 pub use anomaly::{Anomaly, Name};
 pub use outages::{FaultKind, OVERLAPPING};
-pub use record::{Did, Episode, Fault, Header, Holds, Line, Op, Outcome, Process, read};
+pub use record::{Did, Episode, FORMAT, Fault, Header, Holds, Line, Op, Outcome, Process, read};
 pub use verdict::{Verdict, judge};

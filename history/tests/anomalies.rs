@@ -424,10 +424,10 @@ fn what_did_not_heal_and_what_is_missing_from_the_history_is_no_success() {
         }
     });
     expect(Name::Incomplete, |lines| {
-        lines.retain(|line| !matches!(line, Line::End { .. }))
+        lines.retain(|line| !matches!(line, Line::End { .. }));
     });
     expect(Name::Incomplete, |lines| {
-        lines.retain(|line| !matches!(line, Line::Holds(_)))
+        lines.retain(|line| !matches!(line, Line::Holds(_)));
     });
     expect(Name::Incomplete, |lines| {
         ops(lines, |op| op.outcome = Outcome::Unknown);

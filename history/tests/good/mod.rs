@@ -49,9 +49,9 @@ fn by_hand() -> Vec<Line> {
         term(0, 1, Some("a-0")),
     ];
     let mut end = Holds::default();
-    for round in 0..100 {
+    for (step, round) in (0_u64..100).zip(0_i64..) {
         let (node, epoch) = if round < 50 { ("a-0", 1) } else { ("a-1", 2) };
-        let begun = 1_000_000 + u64::try_from(round).unwrap() * 10_000 + (epoch - 1) * 290_000;
+        let begun = 1_000_000 + step * 10_000 + (epoch - 1) * 290_000;
         if round == 50 {
             lines.push(term(begun - 200_000, 2, None));
             lines.push(term(begun + 5_000, 2, Some("a-1")));
