@@ -219,11 +219,30 @@ pub struct Holds {
     /// Counters.
     pub counters: BTreeMap<String, i64>,
     /// Lists.
+    #[serde(with = "pairs")]
     pub lists: BTreeMap<i64, Vec<i64>>,
     /// Registers.
+    #[serde(with = "pairs")]
     pub registers: BTreeMap<i64, i64>,
     /// The server's checksum of each table.
     pub checksums: BTreeMap<String, i64>,
+}
+
+/// Maps with numbers as keys, which JSON does not have, as lists of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer, T: Serialize>(map: &BTreeMap<i64, T>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<i64, T>, D::Error> {
+        Ok(Vec::<(i64, T)>::deserialize(from)?.into_iter().collect())
+    }
 }
 
 /// Why a file cannot be judged.
@@ -285,6 +304,19 @@ mod tests {
             r#"{"line":"op","process":3,"begun":10,"ended":20,"node":"a-0","term":2,"outcome":"ok","op":"append","list":1,"element":7}"#
         );
         assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), op);
+    }
+
+    #[test]
+    fn what_a_node_holds_is_read_as_it_was_written() {
+        let holds = Line::Holds(Holds {
+            node: "a-0".to_owned(),
+            lists: BTreeMap::from([(1, vec![2, 3])]),
+            registers: BTreeMap::from([(4, 5)]),
+            counters: BTreeMap::from([("c".to_owned(), 6)]),
+            ..Holds::default()
+        });
+        let text = serde_json::to_string(&holds).unwrap();
+        assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), holds);
     }
 
     #[test]

@@ -394,6 +394,7 @@ fn a_register_whose_write_has_an_unknown_outcome_may_show_it_or_not() {
                     },
                 ),
             ] {
+                let (begun, ended) = (like.begun + begun, like.begun + ended);
                 lines.push(Line::Op(Op {
                     begun,
                     ended,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    machines,
+    install, machines,
     screen::{Screen, Tone},
 };
 
@@ -120,6 +120,8 @@ async fn episode(
 
 /// Every node Ready, an operator leading, and writes acknowledged.
 pub async fn healed(field: &Field<'_>, recorder: &Recorder) -> Result<()> {
+    // While no operator leads, the status still tells what was before.
+    install::wait_ready(&field.database.client).await?;
     field.database.wait_healthy(HEALED).await?;
     let goal = recorder.acknowledged() + 50;
     crate::wait::until("acknowledged writes", Duration::from_secs(30), async || {

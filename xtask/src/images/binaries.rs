@@ -1,6 +1,6 @@
 //! Static release builds of the product's programs, for images that hold nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
