@@ -5,6 +5,7 @@
 //!  database   one DistributedDatabase: apply, wait, who is master       faults     kill, stop, delete
 //!  writer     clients that write and remember what was acknowledged     reader     clients of the slaves
 //!  storm      a fault under load, all of the above together
+//!  chaos      the long run: random faults, its history recorded, judged by the crate history
 //!  watcher    every label change of every pod, in the server's order    proof      is it there, on every node?
 //! ```
 //!
@@ -13,13 +14,13 @@
 //! and pod addresses are reachable; `cargo xtask` sees to that.
 
 pub mod bench;
+pub mod chaos;
 pub mod clock;
 pub mod database;
 pub mod demo;
 pub mod dump;
 pub mod facts;
 pub mod faults;
-pub mod gaps;
 pub mod install;
 pub mod ledger;
 pub mod machines;
@@ -37,3 +38,5 @@ pub mod wait;
 pub mod watcher;
 pub mod world;
 pub mod writer;
+
+pub use history::gaps;

@@ -44,6 +44,11 @@ pub async fn cut_between(target: &Target, from: &str, to: &str, one_way: bool) -
     fault(target, &words).await
 }
 
+/// Lets the packets from the first place to the second pass again.
+pub async fn mend_one_way(target: &Target, from: &str, to: &str) -> Result<()> {
+    fault(target, &["heal", "--from", from, "--to", to, "--one-way"]).await
+}
+
 /// Mends everything.
 pub async fn mend_all(target: &Target) -> Result<()> {
     fault(target, &["heal"]).await

@@ -2,12 +2,13 @@
 //!
 //! With `--output json` the facts are the last thing on stdout and people read stderr.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
+    chaos::{self, Course},
     demo, rejoin, scale,
     screen::Screen,
     settings::Target,
@@ -68,6 +69,30 @@ enum Command {
         /// Where they connect.
         #[arg(long, value_enum, default_value_t = Through::Master)]
         through: Through,
+    },
+    /// Random faults under clients of every sort, and the judgement of what they saw.
+    Chaos {
+        /// For how long faults are made.
+        #[arg(long)]
+        seconds: u64,
+        /// The same seed chooses the same faults.
+        #[arg(long)]
+        seed: u64,
+        /// Keep the history also when it is good.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Faults that show whether one safety rule is kept.
+    Directed {
+        /// The rule.
+        #[arg(long, value_enum)]
+        rule: chaos::Rule,
+        /// What clients choose by chance depends on it.
+        #[arg(long)]
+        seed: u64,
+        /// The build breaks the rule: good is that this is found.
+        #[arg(long)]
+        broken: bool,
     },
 }
 
@@ -144,7 +169,32 @@ async fn run(arguments: &Arguments) -> Result<()> {
             );
             Ok(())
         }
+        Command::Chaos { seconds, seed, keep } => {
+            let course = Course::Random(Duration::from_secs(*seconds));
+            let (seed, keep) = (*seed, *keep);
+            chaos(arguments, &chaos::Plan { course, seed, keep }, false).await
+        }
+        Command::Directed { rule, seed, broken } => {
+            let (course, seed) = (Course::Directed(*rule), *seed);
+            let keep = false;
+            chaos(arguments, &chaos::Plan { course, seed, keep }, *broken).await
+        }
     }
+}
+
+async fn chaos(arguments: &Arguments, plan: &chaos::Plan, broken: bool) -> Result<()> {
+    let json = arguments.output == Output::Json;
+    let facts = chaos::run(&arguments.target, plan, &Screen::new(json)).await?;
+    print(json, &facts)?;
+    if broken {
+        ensure!(
+            !facts.verdict.is_ok(),
+            "the build is broken on purpose, and nothing was found"
+        );
+    } else {
+        ensure!(facts.verdict.is_ok(), "the history is violated, see above");
+    }
+    Ok(())
 }
 
 fn print(json: bool, facts: &impl Serialize) -> Result<()> {

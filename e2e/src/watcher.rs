@@ -63,11 +63,34 @@ impl fmt::Display for Change {
     }
 }
 
+/// What must never be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// These pods were labelled master at the same moment.
+    TwoMasters(Vec<String>),
+    /// The term fell.
+    TermFell {
+        /// From this.
+        from: u64,
+        /// To this.
+        to: u64,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TwoMasters(names) => write!(out, "there were two masters: {}", names.join(" and ")),
+            Self::TermFell { from, to } => write!(out, "the term fell from {from} to {to}"),
+        }
+    }
+}
+
 /// What is known now, and everything that led there. Pure, so that the judgement itself is tested.
 #[derive(Debug, Default)]
 pub struct History {
     changes: Vec<Change>,
-    violations: Vec<String>,
+    violations: Vec<(Duration, Violation)>,
     // By UID, because a pod and its replacement share a name but not a life.
     pods: BTreeMap<String, (String, Option<String>)>,
     status: Option<(u64, Option<String>, String)>,
@@ -98,10 +121,8 @@ impl History {
         if let Some((before, _, _)) = &self.status
             && term < *before
         {
-            self.violations.push(format!(
-                "at {} ms the term fell from {before} to {term}",
-                at.as_millis()
-            ));
+            let from = *before;
+            self.violations.push((at, Violation::TermFell { from, to: term }));
         }
         let now = (term, master.clone(), phase.clone());
         if self.status.as_ref() != Some(&now) {
@@ -115,18 +136,14 @@ impl History {
 
     fn judge_masters(&mut self, at: Duration) {
         let is_master = |entry: &&(String, Option<String>)| entry.1.as_deref() == Some(names::ROLE_MASTER);
-        let masters: Vec<&str> = self
+        let masters: Vec<String> = self
             .pods
             .values()
             .filter(is_master)
-            .map(|(name, _)| name.as_str())
+            .map(|(name, _)| name.clone())
             .collect();
         if masters.len() > 1 {
-            let names = masters.join(" and ");
-            self.violations.push(format!(
-                "at {} ms there were two masters: {names}",
-                at.as_millis()
-            ));
+            self.violations.push((at, Violation::TwoMasters(masters)));
         }
     }
 }
@@ -159,14 +176,30 @@ impl Watcher {
             .unwrap_or_default()
     }
 
+    /// The newest term that the status named; 0 before there was one.
+    pub fn term(&self) -> u64 {
+        let history = self.history.lock().ok();
+        history
+            .and_then(|history| history.status.as_ref().map(|status| status.0))
+            .unwrap_or(0)
+    }
+
+    /// Everything so far that must never be.
+    pub fn violations(&self) -> Vec<(Duration, Violation)> {
+        self.history
+            .lock()
+            .map(|history| history.violations.clone())
+            .unwrap_or_default()
+    }
+
     /// Ends the watch; an error names the violations and the history that led to them.
     pub fn finish(self) -> Result<Vec<Change>> {
         let changes = self.changes();
-        let violations = self
-            .history
-            .lock()
-            .map(|history| history.violations.clone())
-            .unwrap_or_default();
+        let violations: Vec<String> = self
+            .violations()
+            .iter()
+            .map(|(at, what)| format!("at {} ms {what}", at.as_millis()))
+            .collect();
         let story = changes
             .iter()
             .map(|change| format!("\n  {change}"))
@@ -262,7 +295,7 @@ mod tests {
         role(&mut history, "b", Some("master"));
         role(&mut history, "a", None);
         assert_eq!(history.violations.len(), 1);
-        assert!(history.violations[0].contains("pod-a and pod-b"));
+        assert!(history.violations[0].1.to_string().contains("pod-a and pod-b"));
     }
 
     #[test]

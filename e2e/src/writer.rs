@@ -208,7 +208,8 @@ impl Writer {
     }
 }
 
-fn is_refusal(error: &sqlx::Error) -> bool {
+/// Whether the server said that it did not do it.
+pub fn is_refusal(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else {
         return false;
     };

@@ -19,6 +19,7 @@ pub mod install;
 pub mod log;
 pub mod prepare;
 pub mod protocol;
+pub mod sabotage;
 pub mod server;
 
 pub use protocol::{Reply, Request, State};

@@ -34,6 +34,7 @@ use crate::{
     log::{self, LastError, say},
     prepare::{self, Prepared},
     protocol::{Request, State},
+    sabotage,
 };
 
 /// A server that lives shorter than this counts towards the back-off.
@@ -225,7 +226,7 @@ impl Server {
             Request::Kill => {
                 say("SIGKILL to mysqld as asked");
                 self.short_lives = 0;
-                self.signal(Signal::SIGKILL);
+                self.signal(sabotage::hard_end());
             }
             Request::Hold => {
                 self.held = true;
@@ -269,7 +270,7 @@ impl Server {
             say(
                 "told to end: SIGKILL to mysqld, because a clean shutdown could acknowledge unreplicated commits",
             );
-            self.signal(Signal::SIGKILL);
+            self.signal(sabotage::hard_end());
             self.leave_at = Some(now + AFTER_KILL);
         }
     }
@@ -408,6 +409,7 @@ impl Server {
         command
             .arg(format!("--defaults-file={}", self.settings.config.display()))
             .arg(format!("--server-id={server_id}"))
+            .args(sabotage::arguments())
             // With it CLONE and RESTART end with status 16, which says that the end was wanted.
             .env("MYSQLD_PARENT_PID", std::process::id().to_string());
         if let Some(host) = &self.settings.report_host {

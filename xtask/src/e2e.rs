@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::{
     cluster::{self, Cluster},
-    host, images,
+    host,
+    images::{self, Programs, Sabotage},
     process::command,
     progress::Step,
 };
@@ -65,8 +66,13 @@ pub type Images = String;
 
 /// Brings up the local cluster and its images; gives the cluster.
 pub fn local() -> Result<(Cluster, Images)> {
+    local_with(None)
+}
+
+fn local_with(sabotage: Option<Sabotage>) -> Result<(Cluster, Images)> {
     cluster::run(cluster::Command::Up { nodes: None })?;
-    let references = images::build_and_load(&images::Name::ALL, true, None)?;
+    let programs = sabotage.map_or(Programs::Built, Programs::Broken);
+    let references = images::build_and_load(&images::Name::ALL, true, programs)?;
     Ok((
         Cluster::open(&host::cache_dir()?)?,
         serde_json::to_string(&references)?,
@@ -75,13 +81,18 @@ pub fn local() -> Result<(Cluster, Images)> {
 
 /// Runs the program `e2e` with these words, in the cluster's network where the cluster is the local one.
 pub fn run(place: &Place, words: &[String]) -> Result<()> {
+    run_with(place, None, words)
+}
+
+/// The same with programs of the product that are broken on purpose.
+pub fn run_with(place: &Place, sabotage: Option<Sabotage>, words: &[String]) -> Result<()> {
     let program = build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
     let program = program
         .to_str()
         .context("the path of the target folder is not UTF-8")?;
     let (mut command, images, context) = match &place.context {
         None => {
-            let (cluster, images) = local()?;
+            let (cluster, images) = local_with(sabotage)?;
             (cluster.inside(program), images, None)
         }
         Some(context) => (command([program]), place.named_images()?, Some(context)),

@@ -3,6 +3,7 @@
 //! stdout carries results, stderr carries progress and errors. Nothing here is part of the product.
 
 mod bench;
+mod chaos;
 mod cluster;
 mod demo;
 mod digest;
@@ -37,6 +38,8 @@ enum Command {
     /// Measurements on a real cluster.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Random faults of every kind on a real cluster under clients of every sort, and the judgement of their history.
+    Chaos(chaos::Arguments),
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => return test::run(&arguments),
         Command::Simulate(arguments) => return simulate::run(&arguments),
         Command::Bench(command) => bench::run(&command),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

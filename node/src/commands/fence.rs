@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use api::wire::Refusal;
+use supervisor::sabotage;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -118,6 +119,12 @@ async fn slave(job: &Job) -> Result<(), Refusal> {
 async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refusal> {
     job.agent.supervision.allow_term(false).await.or_refuse()?;
     let mysql = &job.agent.mysql;
+    if sabotage::fence_by_sigterm() && !orderly {
+        return Err(precondition("this build ends every doubtful master"));
+    }
+    if sabotage::source_off_first() {
+        mysql.command().await.source_off().await.or_refuse()?;
+    }
     let end = clock::now() + deadline;
     // Read-only first lets commits under way be acknowledged and answers later writes with an ordinary error; only
     // a healthy master may be given the time.

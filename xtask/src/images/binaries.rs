@@ -1,24 +1,24 @@
 //! Static release builds of the product's programs, for images that hold nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::Name;
+use super::{Name, Programs};
 use crate::{
     host,
     process::{command, output},
     progress::Step,
 };
 
-/// The folder with the programs that these images need; built unless `ready` already holds them.
-pub fn ensure(images: &[Name], ready: Option<&Path>) -> Result<PathBuf> {
+/// The folder with the programs that these images need; built unless they are ready.
+pub fn ensure(images: &[Name], programs: Programs) -> Result<PathBuf> {
     let packages = packages(images);
     if packages.is_empty() {
         return Ok(PathBuf::new());
     }
-    if let Some(ready) = ready {
+    if let Programs::Ready(ready) = programs {
         ensure!(ready.is_dir(), "{} is no folder", ready.display());
         return Ok(ready.to_owned());
     }
@@ -27,6 +27,11 @@ pub fn ensure(images: &[Name], ready: Option<&Path>) -> Result<PathBuf> {
     let mut cargo = command(["cargo", "build", "--release", "--quiet", "--target", &triple]);
     for package in packages {
         cargo.args(["--package", package]);
+    }
+    if let Programs::Broken(sabotage) = programs {
+        cargo
+            .args(["--features", "node/sabotage,supervisor/sabotage"])
+            .env("DDB_SABOTAGE", sabotage.word());
     }
     // With --target, build scripts and macros keep their dynamic linking; only the programs become static.
     cargo

@@ -46,6 +46,42 @@ pub enum Name {
     Mysql,
 }
 
+/// Where the product's programs come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Programs<'a> {
+    /// Built here.
+    Built,
+    /// Taken from this folder.
+    Ready(&'a Path),
+    /// Built here, with a safety rule broken on purpose.
+    Broken(Sabotage),
+}
+
+/// A safety rule that a build can break, to prove that the long run notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sabotage {
+    /// mysqld is ended by SIGTERM where it must be SIGKILL.
+    FenceBySigterm,
+    /// A slave's server throws its relay logs away when it starts.
+    RelayLogRecovery,
+    /// A master is fenced by switching semi-synchronous replication off first.
+    SourceOffFirst,
+    /// A slave's server connects to its source by itself when it starts, and acknowledges.
+    ReplicaStart,
+}
+
+impl Sabotage {
+    /// The word on the command line and in the build.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::FenceBySigterm => "fence-by-sigterm",
+            Self::RelayLogRecovery => "relay-log-recovery",
+            Self::SourceOffFirst => "source-off-first",
+            Self::ReplicaStart => "replica-start",
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
@@ -77,7 +113,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         arguments.only.clone()
     };
-    let references = build_and_load(&names, arguments.load, arguments.binaries.as_deref())?;
+    let programs = arguments
+        .binaries
+        .as_deref()
+        .map_or(Programs::Built, Programs::Ready);
+    let references = build_and_load(&names, arguments.load, programs)?;
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string(&references)?),
         Output::Text => references
@@ -91,19 +131,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 pub fn build_and_load(
     names: &[Name],
     load: bool,
-    ready: Option<&Path>,
+    programs: Programs,
 ) -> Result<BTreeMap<&'static str, String>> {
     host::ensure_linux_root()?;
     let cache = host::cache_dir()?;
     let builder = Builder::new(&cache)?;
     // Compiled first, because it fails most often, and before the lock: cargo has its own, and minutes are long to wait.
-    let binaries = binaries::ensure(names, ready)?;
+    let binaries = binaries::ensure(names, programs)?;
     let building = cluster::lock_named(&cache, "images.lock")?;
     let mut images = Vec::new();
     for name in names {
         let image = match name {
-            Name::Operator => binary_image(*name, &binaries, &["ddb-operator"])?,
-            Name::Node => binary_image(*name, &binaries, &["ddb-node", "ddb-supervisor"])?,
+            Name::Operator => binary_image(*name, programs, &binaries, &["ddb-operator"])?,
+            Name::Node => binary_image(*name, programs, &binaries, &["ddb-node", "ddb-supervisor"])?,
             Name::Mysql => mysql::prepare(&builder, &cache)?,
         };
         builder.ensure(&image)?;
@@ -137,16 +177,21 @@ pub fn pause(cache: &Path) -> Result<PathBuf> {
     Ok(image.archive(cache))
 }
 
-fn binary_image(name: Name, folder: &Path, files: &[&str]) -> Result<Image> {
+fn binary_image(name: Name, programs: Programs, folder: &Path, files: &[&str]) -> Result<Image> {
     let recipe = recipe_folder(name.word());
     let mut key = builder::key().folder(&recipe)?;
     let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(file)).collect();
     for path in &paths {
         key = key.file(path)?;
     }
+    // The tag that people use never means a broken build.
+    let tag = match programs {
+        Programs::Broken(_) => "sabotage",
+        Programs::Built | Programs::Ready(_) => name.moving_tag(),
+    };
     Ok(Image::new(
         &format!("ddb-{}", name.word()),
-        name.moving_tag(),
+        tag,
         key.short(),
         recipe,
         paths,

@@ -16,6 +16,11 @@ pub fn longest(moments: &[Duration], fault: Duration, end: Duration) -> Duration
     longest
 }
 
+/// A number of microseconds.
+pub fn micros(count: u64) -> Duration {
+    Duration::from_micros(count)
+}
+
 /// The value below which the share `percent` of the values lies (nearest rank); zero without values.
 pub fn percentile(values: &[u64], percent: usize) -> u64 {
     let mut sorted = values.to_vec();

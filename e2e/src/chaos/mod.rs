@@ -1,0 +1,280 @@
+//! The long run: clients of every sort, random faults alone and overlapping, the whole history in a file, and the
+//! judgement of the crate `history`, which knows nothing of this one.
+
+mod clients;
+mod directed;
+mod kinds;
+mod look;
+mod recorder;
+mod schedule;
+mod shared;
+mod statements;
+
+pub use directed::Rule;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::BufReader,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use history::{Header, Line, Verdict};
+use kube::{Api, Client as Kube, api::PostParams};
+use serde::Serialize;
+
+use crate::{
+    clock::Clock,
+    database::Database,
+    dump, install, machines,
+    screen::Screen,
+    settings::Target,
+    sql::Address,
+    tools::repository,
+    wait::{self, Seen},
+    watcher::{Violation, Watcher, What},
+    world,
+};
+use clients::{Client, Clients, Common, Place, Work};
+use kinds::{Field, KINDS, WITH_OPERATOR, WITH_OPERATOR_MS};
+use recorder::Recorder;
+use shared::{Current, Nodes};
+
+const NAMESPACE: &str = "ddb-chaos";
+const NAME: &str = "chaos";
+
+/// Which faults.
+#[derive(Debug, Clone, Copy)]
+pub enum Course {
+    /// Random ones, for so long.
+    Random(Duration),
+    /// Those that would show that this rule is broken.
+    Directed(Rule),
+}
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Which faults.
+    pub course: Course,
+    /// What chooses them.
+    pub seed: u64,
+    /// Keep the history also when it is good.
+    pub keep: bool,
+}
+
+/// The facts for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The judgement.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What chose the faults.
+    pub seed: u64,
+    /// How long it took.
+    pub seconds: u64,
+    /// Where the history was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<PathBuf>,
+}
+
+/// Runs on a database of its own, which is removed afterwards unless something is wrong.
+pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<Facts> {
+    let clock = Clock::start();
+    let client = world::client(target).await?;
+    machines::mend_all(target).await?;
+    world::remove_namespace(&client, NAMESPACE).await?;
+    install::install(&client, target, &[]).await?;
+    let database = create(&client).await?;
+    screen.heading(&match plan.course {
+        Course::Random(length) => format!("Chaos for {} s with seed {}", length.as_secs(), plan.seed),
+        Course::Directed(rule) => format!("Faults that show whether {} is kept", rule.word()),
+    });
+    let (path, outcome) = storm(target, plan, screen, &database, clock).await?;
+    let mended = machines::mend_all(target).await;
+    let verdict = history::judge(&read(&path)?);
+    let good = verdict.is_ok() && outcome.is_ok() && mended.is_ok();
+    if good {
+        world::remove_namespace(&client, NAMESPACE).await?;
+    } else {
+        dump::dump(&client, NAMESPACE, "chaos").await;
+    }
+    let keep = plan.keep || !good;
+    if !keep {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    let facts = Facts {
+        verdict,
+        seed: plan.seed,
+        seconds: clock.at().as_secs(),
+        history: keep.then_some(path),
+    };
+    screen.heading("What came of it");
+    screen.line(&facts.verdict.to_string());
+    if let Some(path) = &facts.history {
+        screen.line(&format!(
+            "the history is kept; judge it again with: cargo xtask chaos --check {}",
+            path.display()
+        ));
+    }
+    outcome.and(mended).map(|()| facts)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<Line>> {
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    history::read(BufReader::new(file)).map_err(|error| anyhow!(error).context(path.display().to_string()))
+}
+
+async fn create(client: &Kube) -> Result<Database> {
+    let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
+    namespace.metadata.name = Some(NAMESPACE.to_owned());
+    Api::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await?;
+    let database = Database::new(client, NAMESPACE, NAME);
+    database.apply(&world::small(NAME, NAMESPACE)).await?;
+    database.wait_healthy(Duration::from_mins(3)).await?;
+    let mut connection = database.master_connection().await?;
+    wait::until("tables", Duration::from_secs(30), async || {
+        Ok(Seen::Done(statements::create_tables(&mut connection).await?))
+    })
+    .await?;
+    Ok(database)
+}
+
+/// From the first client to the last look; the file is there whatever happens in between.
+async fn storm(
+    target: &Target,
+    plan: &Plan,
+    screen: &Screen,
+    database: &Database,
+    clock: Clock,
+) -> Result<(PathBuf, Result<()>)> {
+    let which = match plan.course {
+        Course::Random(_) => plan.seed.to_string(),
+        Course::Directed(rule) => rule.word(),
+    };
+    let path = repository().join(format!("target/chaos/history-{which}.jsonl"));
+    let (recorder, recording) = Recorder::begin(&path, clock)?;
+    recorder.line(Line::Begin(header(plan)));
+    let watcher = Arc::new(Watcher::start(&database.client, NAMESPACE, NAME, clock));
+    let common = Common {
+        recorder: recorder.clone(),
+        watcher: Arc::clone(&watcher),
+        registers: Arc::new(Current::default()),
+        lists: Arc::new(Current::default()),
+        stop: Arc::default(),
+        seed: plan.seed,
+    };
+    let outcome = work(target, plan, screen, database, &common, clock).await;
+    tell_changes(&watcher, &recorder);
+    if outcome.is_ok() {
+        recorder.line(Line::End { at: recorder.now() });
+    }
+    drop((common, recorder));
+    Ok((recording.finish()?, outcome))
+}
+
+async fn work(
+    target: &Target,
+    plan: &Plan,
+    screen: &Screen,
+    database: &Database,
+    common: &Common,
+    clock: Clock,
+) -> Result<()> {
+    let nodes = Nodes::default();
+    let master = database.master_address().await?;
+    let following = tokio::spawn(nodes.clone().follow(database.clone(), master.clone()));
+    let clients = cast(database, &master, &nodes).await?;
+    let clients = Clients::start(common, clients);
+    let field = Field { target, database };
+    let recorder = &common.recorder;
+    let faults = match plan.course {
+        Course::Random(length) => {
+            let end = clock.at() + length;
+            schedule::run(&field, recorder, screen, (clock, end), plan.seed).await
+        }
+        Course::Directed(rule) => directed::run(&field, recorder, screen, rule).await,
+    };
+    clients.finish().await?;
+    following.abort();
+    faults?;
+    database.wait_healthy(Duration::from_mins(2)).await?;
+    look::record(database, recorder).await
+}
+
+/// All clients: writers and readers through the Services, and one writer that stays with each node.
+async fn cast(database: &Database, master: &Address, nodes: &Nodes) -> Result<Vec<Client>> {
+    let through_master = || Place::Service("master", master.clone());
+    let slaves = database.slaves_address().await?;
+    let through_slaves = || Place::Service("slaves", slaves.clone());
+    let one = |work, place, every, steady| Client {
+        work,
+        place,
+        every: Duration::from_millis(every),
+        steady,
+    };
+    let mut cast = vec![
+        one(Work::Inserts, through_master(), 10, true),
+        one(Work::Inserts, through_master(), 10, true),
+        one(Work::Tokens, through_master(), 50, false),
+        one(Work::Pairs, through_master(), 30, false),
+        one(Work::Counts, through_master(), 40, false),
+        one(Work::Counts, through_master(), 40, false),
+        one(Work::Lists, through_master(), 40, false),
+        one(Work::Lists, through_master(), 40, false),
+        one(Work::ListReads, through_slaves(), 50, false),
+        one(Work::ListReads, through_slaves(), 50, false),
+        one(Work::TokenReads, through_slaves(), 0, false),
+        one(Work::TokenReads, through_slaves(), 0, false),
+    ];
+    cast.extend((0..4).map(|_| one(Work::Registers, through_master(), 30, false)));
+    for node in database.pods().await? {
+        cast.push(one(
+            Work::Inserts,
+            Place::Node(node.name, nodes.clone()),
+            30,
+            false,
+        ));
+    }
+    Ok(cast)
+}
+
+fn header(plan: &Plan) -> Header {
+    let mut budgets_ms: BTreeMap<String, u64> = KINDS
+        .iter()
+        .map(|kind| (kind.name.to_owned(), kind.budget_ms))
+        .collect();
+    for name in ["partition", "machine-freeze"] {
+        budgets_ms.insert(format!("{name}{WITH_OPERATOR}"), WITH_OPERATOR_MS);
+    }
+    Header {
+        format: history::FORMAT,
+        seed: plan.seed,
+        budgets_ms,
+    }
+}
+
+fn tell_changes(watcher: &Watcher, recorder: &Recorder) {
+    let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+    for change in watcher.changes() {
+        if let What::Status { term, master, .. } = change.what {
+            let at = micros(change.at);
+            recorder.line(Line::Term { at, term, master });
+        }
+    }
+    for (at, violation) in watcher.violations() {
+        // A term that fell stands among the terms already.
+        if let Violation::TwoMasters(masters) = violation {
+            recorder.line(Line::Seen {
+                at: micros(at),
+                masters,
+            });
+        }
+    }
+}

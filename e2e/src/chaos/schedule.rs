@@ -1,0 +1,162 @@
+//! Which fault comes when: episodes of one to three faults, each from calm to calm, until the time is over.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::Result;
+use history::{Episode, Fault, Line};
+use rand::{Rng, SeedableRng, seq::IndexedRandom};
+use rand_chacha::ChaCha8Rng;
+use tokio::time::sleep;
+
+use super::{
+    kinds::{Done, Field, KINDS, Kind},
+    recorder::Recorder,
+};
+use crate::{
+    clock::Clock,
+    install, machines,
+    screen::{Screen, Tone},
+};
+
+/// How long after the last fault is mended everything must be Ready again. The kubelet's back-off for a program that
+/// was killed again and again is part of it.
+const HEALED: Duration = Duration::from_mins(4);
+/// How long the status may still call all well after a fault that nobody has noticed yet.
+pub const NOTICED: Duration = Duration::from_millis(1500);
+/// How likely one more fault comes before the former is over.
+const ANOTHER: f64 = 0.35;
+const MOST: usize = 3;
+/// Between two faults of one episode.
+const BETWEEN_MS: u64 = 2000;
+/// Between two episodes.
+const REST_MS: u64 = 800;
+
+/// Makes faults until `end`.
+pub async fn run(
+    field: &Field<'_>,
+    recorder: &Recorder,
+    screen: &Screen,
+    (clock, end): (Clock, Duration),
+    seed: u64,
+) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut faults = 0;
+    while clock.at() < end {
+        let episode = episode(field, recorder, screen, &mut random).await?;
+        faults += episode.faults.len();
+        tell(screen, clock, recorder, &episode, faults);
+        let unhealed = episode.unhealed.is_some();
+        if !episode.faults.is_empty() {
+            recorder.line(Line::Episode(episode));
+        }
+        if unhealed {
+            // What follows would only be the same fault again.
+            break;
+        }
+        sleep(Duration::from_millis(random.random_range(0..REST_MS))).await;
+    }
+    Ok(())
+}
+
+async fn episode(
+    field: &Field<'_>,
+    recorder: &Recorder,
+    screen: &Screen,
+    random: &mut ChaCha8Rng,
+) -> Result<Episode> {
+    let mut count = 1;
+    while count < MOST && random.random_bool(ANOTHER) {
+        count += 1;
+    }
+    let mut faults: Vec<Fault> = Vec::new();
+    let mut open: Vec<(usize, u64, Done)> = Vec::new();
+    let mut chosen = BTreeSet::new();
+    for number in 0..count {
+        if number > 0 {
+            sleep(Duration::from_millis(random.random_range(0..BETWEEN_MS))).await;
+        }
+        let kind = choose(random, &chosen);
+        chosen.insert(kind.name);
+        let at = recorder.now();
+        let done = match field.inflict(kind, random).await {
+            Ok(done) => done,
+            // Mostly there is nobody it could be done to, because of the faults before it.
+            Err(error) => {
+                let text = format!("          {} is left out: {error:#}", kind.name);
+                screen.line(&screen.paint(Tone::Dim, &text));
+                continue;
+            }
+        };
+        faults.push(Fault {
+            kind: done.kind.clone(),
+            on: done.on.clone(),
+            at,
+            mended: at,
+        });
+        let due = recorder.now() + u64::try_from(done.lasts.as_micros()).unwrap_or(0);
+        open.push((faults.len() - 1, due, done));
+    }
+    open.sort_by_key(|(_, due, _)| *due);
+    for (fault, due, done) in open {
+        if due > recorder.now() {
+            sleep(Duration::from_micros(due - recorder.now())).await;
+        }
+        if field.mend(&done.remedy).await.is_err() {
+            // A pod that is gone cannot be mended one by one.
+            machines::mend_all(field.target).await?;
+        }
+        faults[fault].mended = faults[fault].mended.max(recorder.now());
+    }
+    let unhealed = healed(field, recorder)
+        .await
+        .err()
+        .map(|error| format!("{error:#}"));
+    Ok(Episode {
+        faults,
+        ended: recorder.now(),
+        unhealed,
+    })
+}
+
+/// Every node Ready, an operator leading, and writes acknowledged.
+pub async fn healed(field: &Field<'_>, recorder: &Recorder) -> Result<()> {
+    // While no operator leads, the status still tells what was before.
+    install::wait_ready(&field.database.client).await?;
+    field.database.wait_healthy(HEALED).await?;
+    let goal = recorder.acknowledged() + 50;
+    crate::wait::until("acknowledged writes", Duration::from_secs(30), async || {
+        let now = recorder.acknowledged();
+        Ok(if now >= goal {
+            crate::wait::Seen::Done(())
+        } else {
+            crate::wait::Seen::NotYet(format!("{now} of {goal}"))
+        })
+    })
+    .await
+}
+
+fn choose(random: &mut ChaCha8Rng, without: &BTreeSet<&str>) -> &'static Kind {
+    let left: Vec<&Kind> = KINDS.iter().filter(|kind| !without.contains(kind.name)).collect();
+    left.choose_weighted(random, |kind| kind.weight)
+        .expect("an episode has fewer faults than there are kinds, and every weight is above zero")
+}
+
+fn tell(screen: &Screen, clock: Clock, recorder: &Recorder, episode: &Episode, faults: usize) {
+    let names: Vec<String> = episode
+        .faults
+        .iter()
+        .map(|fault| format!("{} ({})", fault.kind, fault.on))
+        .collect();
+    let from = episode.faults.first().map_or(episode.ended, |fault| fault.at);
+    let text = format!(
+        "  {:>5} s  {faults:>4} faults {:>8} writes  {}: calm after {:.1} s",
+        clock.at().as_secs(),
+        recorder.acknowledged(),
+        names.join(" + "),
+        Duration::from_micros(episode.ended - from).as_secs_f64(),
+    );
+    match &episode.unhealed {
+        None => screen.line(&text),
+        Some(what) => screen.line(&screen.paint(Tone::Bad, &format!("{text}\n         not healed: {what}"))),
+    }
+}

@@ -1,0 +1,82 @@
+//! `cargo xtask chaos`: the long run on a real cluster, the same with a build broken on purpose, and a kept history
+//! judged again. What happens is in the crate `e2e`, what is judged in `history`; this only reads arguments and prints.
+
+use std::{fs::File, io::BufReader, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::{
+    e2e::{self, Output, Place},
+    images::Sabotage,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// For how long faults are made.
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// The same seed chooses the same faults, though not at the same moments of the programs they hit.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep the history also when it is good.
+    #[arg(long)]
+    keep: bool,
+    /// Only judge this history again.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sabotage", "keep"])]
+    check: Option<PathBuf>,
+    /// Run with a build in which this safety rule is broken, under faults that make it show; good is then that it is
+    /// found.
+    #[arg(long, value_name = "RULE", conflicts_with = "context")]
+    sabotage: Option<Sabotage>,
+    /// The same faults with the sound build, in which nothing may be found.
+    #[arg(long, requires = "sabotage")]
+    sound: bool,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(file) = &arguments.check {
+        return check(file, arguments.output);
+    }
+    let mut words = vec!["--output".to_owned(), arguments.output.word().to_owned()];
+    let Some(sabotage) = arguments.sabotage else {
+        ensure!(
+            arguments.minutes.is_finite() && arguments.minutes > 0.0,
+            "--minutes must be above zero"
+        );
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and no run lasts 2^63 seconds"
+        )]
+        let seconds = (arguments.minutes * 60.0).ceil() as u64;
+        words.extend(["chaos".to_owned(), format!("--seconds={seconds}")]);
+        words.push(format!("--seed={}", arguments.seed));
+        words.extend(arguments.keep.then(|| "--keep".to_owned()));
+        return e2e::run(&arguments.place, &words);
+    };
+    words.extend(["directed".to_owned(), format!("--rule={}", sabotage.word())]);
+    words.push(format!("--seed={}", arguments.seed));
+    if arguments.sound {
+        return e2e::run(&arguments.place, &words);
+    }
+    words.push("--broken".to_owned());
+    e2e::run_with(&arguments.place, Some(sabotage), &words)
+}
+
+fn check(file: &PathBuf, output: Output) -> Result<()> {
+    let opened = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let lines = history::read(BufReader::new(opened)).with_context(|| file.display().to_string())?;
+    let verdict = history::judge(&lines);
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(&verdict)?),
+        Output::Text => println!("{verdict}"),
+    }
+    ensure!(verdict.is_ok(), "the history is violated");
+    Ok(())
+}
