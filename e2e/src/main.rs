@@ -1,4 +1,4 @@
-//! The demonstration and the benchmark as a program, which `cargo xtask` runs inside the cluster's network.
+//! The demonstration, the benchmark and the fault tests as a program, which `cargo xtask` runs inside the cluster's network.
 //!
 //! With `--output json` the facts are the last thing on stdout and people read stderr.
 
@@ -8,14 +8,14 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
-    demo,
+    catalogue, demo,
     screen::Screen,
     settings::Target,
 };
 use serde::Serialize;
 
 #[derive(Parser)]
-#[command(about = "Demonstration and benchmark on a cluster; usually run by `cargo xtask`")]
+#[command(about = "Demonstration, benchmark and fault tests on a cluster; usually run by `cargo xtask`")]
 struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -50,6 +50,12 @@ enum Command {
         /// Where they connect.
         #[arg(long, value_enum, default_value_t = Through::Master)]
         through: Through,
+    },
+    /// Every fault that the system must bear, one after the other.
+    Faults {
+        /// Only these rows or cases, such as 13 or 4b.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
     },
 }
 
@@ -98,6 +104,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 lost == 0 && failed == 0,
                 "{failed} proofs failed; {lost} acknowledged writes were lost"
             );
+            Ok(())
+        }
+        Command::Faults { only } => {
+            let facts = catalogue::run::run(&arguments.target, only, &screen).await?;
+            print(json, &facts)?;
+            let failed = facts.rows.iter().filter(|row| !row.passed).count();
+            ensure!(failed == 0, "{failed} rows did not pass");
             Ok(())
         }
     }

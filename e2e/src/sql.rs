@@ -1,7 +1,7 @@
 //! Every SQL statement of this crate, one a function, each with its own deadline. Callers know tables and rows, never
 //! statements.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use sqlx::{
@@ -46,6 +46,22 @@ pub async fn connect(address: &Address, deadline: Duration) -> Result<MySqlConne
         .with_context(|| format!("connecting to {}", address.host))
 }
 
+/// A connection over a socket, without a password.
+pub async fn connect_socket(socket: &Path, user: &str) -> Result<MySqlConnection> {
+    let options = MySqlConnectOptions::new()
+        .socket(socket)
+        .username(user)
+        .ssl_mode(MySqlSslMode::Disabled)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false);
+    let connected = timeout(SHORT, MySqlConnection::connect_with(&options)).await;
+    connected
+        .context("no login within the deadline")?
+        .with_context(|| format!("connecting to {}", socket.display()))
+}
+
 async fn execute(connection: &mut MySqlConnection, sql: String, deadline: Duration) -> Result<()> {
     let done = timeout(deadline, raw_sql(AssertSqlSafe(sql)).execute(connection)).await;
     done.context("the statement's deadline passed")??;
@@ -82,6 +98,11 @@ pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result
     execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await
 }
 
+/// Removes a schema with all its tables.
+pub async fn drop_schema(connection: &mut MySqlConnection, schema: &str) -> Result<()> {
+    execute(connection, format!("DROP DATABASE IF EXISTS {schema}"), SHORT).await
+}
+
 /// One read that touches a table.
 pub async fn read_one(connection: &mut MySqlConnection, table: &str) -> Result<()> {
     execute(
@@ -107,6 +128,9 @@ pub async fn ids(connection: &mut MySqlConnection, table: &str) -> Result<BTreeM
 
 /// All tables that clients made, as `schema.table`.
 pub async fn tables(connection: &mut MySqlConnection, schemas: &[&str]) -> Result<Vec<String>> {
+    if schemas.is_empty() {
+        return Ok(Vec::new());
+    }
     let list = schemas
         .iter()
         .map(|schema| format!("'{schema}'"))

@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod digest;
 mod e2e;
+mod faults;
 mod generate;
 mod host;
 mod images;
@@ -37,6 +38,8 @@ enum Command {
     /// Measurements on a real cluster.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Every fault that the system must bear, each for real on a cluster, with a table of the results.
+    Faults(faults::Arguments),
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => return test::run(&arguments),
         Command::Simulate(arguments) => return simulate::run(&arguments),
         Command::Bench(command) => bench::run(&command),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
