@@ -13,10 +13,14 @@
 mod rows;
 pub mod run;
 
+mod access;
+mod majority;
 mod master;
 mod operator;
 mod paths;
 pub mod place;
+mod planned;
+mod rejoin;
 mod silent;
 mod steps;
 
@@ -80,16 +84,18 @@ impl std::error::Error for NotBuilt {}
 
 /// All cases, in the order of the rows.
 pub fn cases() -> Vec<&'static Case> {
-    let mut all: Vec<&Case> = [
+    let groups = [
         master::CASES,
         silent::CASES,
         paths::CASES,
         operator::CASES,
         steps::CASES,
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+        majority::CASES,
+        rejoin::CASES,
+        planned::CASES,
+        access::CASES,
+    ];
+    let mut all: Vec<&Case> = groups.into_iter().flatten().collect();
     all.sort_by_key(|case| (case.row, case.part));
     all
 }

@@ -94,9 +94,19 @@ async fn hang_storage(world: &World) -> Result<Finding> {
     let master = database.master_pod().await?;
     let hang = faults::hang_storage(&master)?;
     let at = ordeal.now();
+    let before = ordeal.writers().acknowledged();
     let led = database.wait_led(ordeal.term, Duration::from_secs(20)).await;
+    let after = ordeal.writers().acknowledged();
     sleep(Duration::from_secs(20).saturating_sub(ordeal.now().saturating_sub(at))).await;
     hang.release()?;
+    if led.is_err() {
+        // Without this a fault that does nothing would look like a failover that was missed.
+        ensure!(
+            after < before + 50,
+            "the storage did not hang: {} writes went on",
+            after - before
+        );
+    }
     led?;
     let end = ordeal.end(at, HEALED).await?;
     is_slave(&end, &master)?;
