@@ -18,6 +18,7 @@ use sqlx::MySqlConnection;
 
 use crate::{
     sql::{self, Address},
+    tools::kubectl,
     wait::{self, Seen},
 };
 
@@ -120,6 +121,25 @@ impl Database {
     /// Whether the resource exists.
     pub async fn exists(&self) -> Result<bool> {
         Ok(self.api().get_opt(&self.name).await?.is_some())
+    }
+
+    /// Every object that carries the database's label, as `kind/name`.
+    pub async fn objects(&self, context: Option<&str>) -> Result<Vec<String>> {
+        let kinds = "pods,services,endpointslices,secrets,configmaps,serviceaccounts,roles,rolebindings,\
+                     poddisruptionbudgets,persistentvolumeclaims";
+        let label = format!("{}={}", names::LABEL_CLUSTER, self.name);
+        let words = [
+            "get",
+            kinds,
+            "--namespace",
+            &self.namespace,
+            "--selector",
+            &label,
+            "--output",
+            "name",
+        ];
+        let listed = kubectl(context, &words).await?;
+        Ok(listed.lines().map(str::to_owned).collect())
     }
 
     /// The resource.

@@ -14,6 +14,7 @@ mod rows;
 pub mod run;
 
 mod access;
+mod changes;
 mod majority;
 mod master;
 mod operator;
@@ -22,6 +23,7 @@ pub mod place;
 mod planned;
 mod rejoin;
 mod silent;
+pub mod specs;
 mod steps;
 
 use std::{fmt, time::Duration};
@@ -94,6 +96,7 @@ pub fn cases() -> Vec<&'static Case> {
         rejoin::CASES,
         planned::CASES,
         access::CASES,
+        changes::CASES,
     ];
     let mut all: Vec<&Case> = groups.into_iter().flatten().collect();
     all.sort_by_key(|case| (case.row, case.part));
