@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use nix::sys::signal::Signal;
 
 use crate::{
+    catalogue::place::{self, Together},
     clock::millis,
     database::Database,
     facts::{BenchFacts, FaultFacts},
@@ -17,6 +18,7 @@ use crate::{
     install,
     ledger::Pieces,
     machines::{self, Ill},
+    ordeal::REST,
     screen::{Screen, Tone},
     settings::Target,
     sql,
@@ -146,13 +148,10 @@ pub async fn create(client: &kube::Client, namespace: &str, name: &str) -> Resul
     Ok(database)
 }
 
-/// After the last change of endpoints, kube-proxy takes the next at once only after its minSyncPeriod; a database
-/// that is at rest is what users have.
-const REST: Duration = Duration::from_millis(1500);
-
 async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, number: u32) -> Result<Run> {
     if fault == Fault::Partition {
-        part_from_operator(database).await?;
+        // Cutting the machine off is then one fault and not two.
+        place::put_master(database, Together::No).await?;
     }
     let status = database.wait_healthy(Duration::from_mins(3)).await?;
     let term = status.record.term.0;
@@ -181,19 +180,6 @@ async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, nu
         acknowledged: proof.acknowledged,
         steps,
     })
-}
-
-/// Moves the master off the machine of the operator's leader, so that cutting it off is one fault and not two.
-async fn part_from_operator(database: &Database) -> Result<()> {
-    let status = database.wait_healthy(Duration::from_mins(3)).await?;
-    let leader = install::leader(&database.client).await?;
-    let together = machines::machine_of(&leader)? == machines::machine_of(&database.master_pod().await?)?;
-    if together {
-        let slave = database.slave_pod().await?.name_any();
-        faults::ask_to_promote(&database.client, &database.namespace, &database.name, &slave).await?;
-        database.wait_healed(status.record.term.0, HEALED).await?;
-    }
-    Ok(())
 }
 
 /// What undoes a fault once another node leads.

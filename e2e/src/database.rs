@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use api::{DistributedDatabase, DistributedDatabaseStatus, names, resource::Phase};
 use failover::Millis;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::{
+    core::v1::{Pod, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -15,6 +18,7 @@ use sqlx::MySqlConnection;
 
 use crate::{
     sql::{self, Address},
+    tools::kubectl,
     wait::{self, Seen},
 };
 
@@ -119,6 +123,25 @@ impl Database {
         Ok(self.api().get_opt(&self.name).await?.is_some())
     }
 
+    /// Every object that carries the database's label, as `kind/name`.
+    pub async fn objects(&self, context: Option<&str>) -> Result<Vec<String>> {
+        let kinds = "pods,services,endpointslices,secrets,configmaps,serviceaccounts,roles,rolebindings,\
+                     poddisruptionbudgets,persistentvolumeclaims";
+        let label = format!("{}={}", names::LABEL_CLUSTER, self.name);
+        let words = [
+            "get",
+            kinds,
+            "--namespace",
+            &self.namespace,
+            "--selector",
+            &label,
+            "--output",
+            "name",
+        ];
+        let listed = kubectl(context, &words).await?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
     /// The resource.
     pub async fn get(&self) -> Result<DistributedDatabase> {
         self.api()
@@ -154,12 +177,35 @@ impl Database {
         self.pod_with_role(names::ROLE_MASTER).await
     }
 
+    /// The pods of all slaves, by their labels and names.
+    pub async fn slave_pods(&self) -> Result<Vec<Pod>> {
+        let mut pods = self.pods_with_role(names::ROLE_SLAVE).await?;
+        pods.sort_by_key(ResourceExt::name_any);
+        Ok(pods)
+    }
+
+    /// The pod of this node.
+    pub async fn pod(&self, node: &str) -> Result<Pod> {
+        self.pod_api()
+            .get(node)
+            .await
+            .with_context(|| format!("reading pod {node}"))
+    }
+
     /// The pod of one slave, by its label.
     pub async fn slave_pod(&self) -> Result<Pod> {
         self.pod_with_role(names::ROLE_SLAVE).await
     }
 
     async fn pod_with_role(&self, role: &str) -> Result<Pod> {
+        let found = self.pods_with_role(role).await?;
+        found
+            .into_iter()
+            .next()
+            .with_context(|| format!("no pod of {} has role={role}", self.name))
+    }
+
+    async fn pods_with_role(&self, role: &str) -> Result<Vec<Pod>> {
         let selector = format!(
             "{}={},{}={role}",
             names::LABEL_CLUSTER,
@@ -170,11 +216,7 @@ impl Database {
             .pod_api()
             .list(&ListParams::default().labels(&selector))
             .await?;
-        found
-            .items
-            .into_iter()
-            .next()
-            .with_context(|| format!("no pod of {} has role={role}", self.name))
+        Ok(found.items)
     }
 
     /// Waits for phase Healthy with every node ready, for the newest spec.
@@ -211,6 +253,48 @@ impl Database {
     pub async fn wait_healed(&self, term: u64, bound: Duration) -> Result<DistributedDatabaseStatus> {
         self.wait_led(term, bound).await?;
         self.wait_healthy(bound).await
+    }
+
+    /// The condition of this kind, as `status: message`.
+    pub async fn condition(&self, kind: &str) -> Result<(String, String)> {
+        let status = self.status().await?;
+        let found = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == kind);
+        let found = found.with_context(|| format!("status has no condition {kind}"))?;
+        Ok((found.status, format!("{}: {}", found.reason, found.message)))
+    }
+
+    /// Reason and message of every event of this namespace.
+    pub async fn events(&self) -> Result<Vec<(String, String)>> {
+        let events =
+            Api::<k8s_openapi::api::core::v1::Event>::namespaced(self.client.clone(), &self.namespace);
+        let events = events.list(&ListParams::default()).await?.into_iter();
+        Ok(events
+            .map(|event| {
+                (
+                    event.reason.unwrap_or_default(),
+                    event.message.unwrap_or_default(),
+                )
+            })
+            .collect())
+    }
+
+    /// Addresses that a Service leads to now.
+    pub async fn endpoints(&self, service: &str) -> Result<Vec<String>> {
+        let slices = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let endpoints = slices
+            .list(&of_service)
+            .await?
+            .into_iter()
+            .flat_map(|slice| slice.endpoints);
+        let ready = endpoints.filter(|endpoint| {
+            let conditions = endpoint.conditions.as_ref();
+            conditions.and_then(|conditions| conditions.ready) != Some(false)
+        });
+        Ok(ready.flat_map(|endpoint| endpoint.addresses).collect())
     }
 
     /// The operator's own account of the change of master after `term`: total, and the end of each step from the first

@@ -1,10 +1,10 @@
-//! The facts that demonstration and benchmark give to programs, field by field as documented. Milliseconds throughout.
+//! The facts that demonstration, benchmark and fault tests give to programs, field by field as documented. Milliseconds throughout.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::proof::NodeProof;
+use crate::{catalogue::Case, proof::NodeProof};
 
 /// What the demonstration found.
 #[derive(Debug, Serialize)]
@@ -77,4 +77,74 @@ pub struct FaultFacts {
     pub steps: BTreeMap<String, u64>,
     /// Every outage, in order.
     pub outages_ms: Vec<u64>,
+}
+
+/// What the fault tests found.
+#[derive(Debug, Serialize)]
+pub struct FaultsFacts {
+    /// Each row that was run, in order.
+    pub rows: Vec<RowFacts>,
+}
+
+/// One row of the catalogue of faults.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RowFacts {
+    /// Its number.
+    pub row: u8,
+    /// Its name.
+    pub name: &'static str,
+    /// Every case passed.
+    pub passed: bool,
+    /// A case could not be tried, because the product lacks what it needs.
+    pub not_built: bool,
+    /// The longest outage of its cases; none where no case has one.
+    pub outage_ms: Option<u64>,
+    /// Its cases.
+    pub cases: Vec<CaseFacts>,
+}
+
+/// One case of a row.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaseFacts {
+    /// Row and part, such as `4b`.
+    pub case: String,
+    /// What was done.
+    pub fault: &'static str,
+    /// What had to come of it.
+    pub expects: &'static str,
+    /// It did.
+    pub passed: bool,
+    /// It could not be tried.
+    pub not_built: bool,
+    /// The longest time that a writer was without an acknowledgement.
+    pub outage_ms: Option<u64>,
+    /// Why it did not pass; empty where it did.
+    pub why: String,
+}
+
+impl CaseFacts {
+    /// What must come of it came of it.
+    pub fn passed(case: &Case, outage_ms: Option<u64>) -> Self {
+        Self {
+            case: case.key(),
+            fault: case.fault,
+            expects: case.expects,
+            passed: true,
+            not_built: false,
+            outage_ms,
+            why: String::new(),
+        }
+    }
+
+    /// It did not, or could not be tried.
+    pub fn failed(case: &Case, not_built: bool, why: String) -> Self {
+        Self {
+            passed: false,
+            not_built,
+            why,
+            ..Self::passed(case, None)
+        }
+    }
 }

@@ -3,7 +3,11 @@
 //! Signals need the pod's processes on this machine, as in the local cluster or kind. A process is found by its pod's
 //! UID in its control group, never by name alone, so no other MySQL server of the machine can be hit.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -50,7 +54,13 @@ pub fn freeze_node(pod: &Pod, stop: bool) -> Result<()> {
 /// The number of a pod's process here.
 pub fn process_of(pod: &Pod, name: &str) -> Result<Pid> {
     let uid = pod.metadata.uid.as_deref().context("a pod without UID")?;
-    for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
+    process_of_uid(uid, name)
+        .with_context(|| format!("no process {name} of pod {} on this machine", pod.name_any()))
+}
+
+/// The number of a process here that belongs to the pod with this UID.
+pub fn process_of_uid(uid: &str, name: &str) -> Option<Pid> {
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = entry
             .file_name()
             .to_str()
@@ -66,15 +76,93 @@ pub fn process_of(pod: &Pod, name: &str) -> Result<Pid> {
             continue;
         };
         if comm.trim() == name && belongs_to(&groups, uid) {
-            return Ok(Pid::from_raw(pid));
+            return Some(Pid::from_raw(pid));
         }
     }
-    anyhow::bail!("no process {name} of pod {} on this machine", pod.name_any())
+    None
 }
 
 fn belongs_to(groups: &str, uid: &str) -> bool {
     // The systemd driver writes the UID with underscores.
     groups.contains(uid) || groups.contains(&uid.replace('-', "_"))
+}
+
+/// A volume whose writes hang until this is released or dropped.
+#[must_use = "the storage hangs as long as this lives"]
+pub struct Hang {
+    control: PathBuf,
+    device: String,
+}
+
+impl Hang {
+    /// Lets the writes go on.
+    pub fn release(self) -> Result<()> {
+        self.set("0")
+    }
+
+    fn set(&self, bytes_per_second: &str) -> Result<()> {
+        let line = if self.control.ends_with("io.max") {
+            let limit = if bytes_per_second == "0" {
+                "max"
+            } else {
+                bytes_per_second
+            };
+            format!("{} wbps={limit}", self.device)
+        } else {
+            format!("{} {bytes_per_second}", self.device)
+        };
+        fs::write(&self.control, line).with_context(|| format!("writing {}", self.control.display()))
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        // Released already, or the pod is gone and its group with it.
+        let _ = self.set("0");
+    }
+}
+
+/// Makes every write of the pod to the disk below its volume hang, as a storage that lost its backend: one byte a
+/// second is let through. Reads and the network go on.
+pub fn hang_storage(pod: &Pod) -> Result<Hang> {
+    let uid = pod.metadata.uid.as_deref().context("a pod without UID")?;
+    let pid = process_of(pod, "mysqld")?;
+    let volume =
+        fs::metadata(format!("/proc/{pid}/root{}", api::names::DATA_DIR)).context("the pod's volume")?;
+    let device = volume.dev();
+    let device = format!(
+        "{}:{}",
+        nix::sys::stat::major(device),
+        nix::sys::stat::minor(device)
+    );
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).context("the groups of mysqld")?;
+    let (folder, group, file) = groups
+        .lines()
+        .find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, group) = (parts.next()?, parts.next()?);
+            match controllers {
+                "blkio" => Some(("/sys/fs/cgroup/blkio", group, "blkio.throttle.write_bps_device")),
+                "" if !Path::new("/sys/fs/cgroup/blkio").exists() => {
+                    Some(("/sys/fs/cgroup", group, "io.max"))
+                }
+                _ => None,
+            }
+        })
+        .context("no control group limits the writes of mysqld")?;
+    // The pod's own group, so that the agent's writes hang with MySQL's.
+    let end = group
+        .match_indices('/')
+        .map(|(at, _)| at)
+        .chain([group.len()])
+        .find(|end| belongs_to(&group[..*end], uid))
+        .context("the group of mysqld is not below its pod's")?;
+    let hang = Hang {
+        control: PathBuf::from(format!("{folder}{}/{file}", &group[..end])),
+        device,
+    };
+    hang.set("1")?;
+    Ok(hang)
 }
 
 /// Deletes the pod, only if it is still the same one.

@@ -19,6 +19,9 @@ pub const NAMESPACE: &str = "ddb-system";
 /// What selects the operator's pods.
 pub const SELECTOR: &str = "app.kubernetes.io/name=ddb-operator";
 
+/// The operator's process, as in /proc/PID/comm.
+pub const PROCESS: &str = "ddb-operator";
+
 const READY: Duration = Duration::from_mins(2);
 
 /// `helm upgrade --install`, repeatable, and waits until the operator's pods of this version are ready.
@@ -46,7 +49,8 @@ pub async fn install(client: &Client, target: &Target, more: &[&str]) -> Result<
     wait_ready(client).await
 }
 
-fn image_values(target: &Target) -> Result<Vec<String>> {
+/// The chart's values that name the images.
+pub fn image_values(target: &Target) -> Result<Vec<String>> {
     let mut values = vec![format!("images.mysql={}", target.images.mysql)];
     for (name, reference) in [
         ("operator", &target.images.operator),

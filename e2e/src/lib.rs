@@ -7,6 +7,8 @@
 //!  storm      a fault under load, all of the above together
 //!  chaos      the long run: random faults, its history recorded, judged by the crate history
 //!  watcher    every label change of every pod, in the server's order    proof      is it there, on every node?
+//!  pinned     a client in each node's own pod, for that node alone       terms      the term each node has stored
+//!  ordeal     a storm with both, and what must hold whatever breaks      catalogue  every fault the system must bear
 //! ```
 //!
 //! Everything here is a client: nothing uses the operator's code, only the resource's types and names. What is claimed
@@ -14,6 +16,7 @@
 //! and pod addresses are reachable; `cargo xtask` sees to that.
 
 pub mod bench;
+pub mod catalogue;
 pub mod chaos;
 pub mod clock;
 pub mod database;
@@ -21,9 +24,12 @@ pub mod demo;
 pub mod dump;
 pub mod facts;
 pub mod faults;
+pub mod inside;
 pub mod install;
 pub mod ledger;
 pub mod machines;
+pub mod ordeal;
+pub mod pinned;
 pub mod proof;
 pub mod reader;
 pub mod rejoin;
@@ -33,6 +39,7 @@ pub mod settings;
 pub mod sql;
 pub mod steady;
 pub mod storm;
+pub mod terms;
 pub mod tools;
 pub mod wait;
 pub mod watcher;

@@ -49,6 +49,20 @@ pub async fn mend_one_way(target: &Target, from: &str, to: &str) -> Result<()> {
     fault(target, &["heal", "--from", from, "--to", to, "--one-way"]).await
 }
 
+/// Cuts a machine or a pod's address from the API server, and from nothing else.
+pub async fn cut_from_api_server(target: &Target, from: &str) -> Result<()> {
+    fault(
+        target,
+        &["cut", "--from", from, "--to", "control", "--port", "6443"],
+    )
+    .await
+}
+
+/// Ends the API server; [`mend_all`] starts it again.
+pub async fn stop_api_server(target: &Target) -> Result<()> {
+    fault(target, &["stop-api-server"]).await
+}
+
 /// Mends everything.
 pub async fn mend_all(target: &Target) -> Result<()> {
     fault(target, &["heal"]).await

@@ -1,4 +1,4 @@
-//! The demonstration and the benchmark as a program, which `cargo xtask` runs inside the cluster's network.
+//! The demonstration, the benchmark and the fault tests as a program, which `cargo xtask` runs inside the cluster's network.
 //!
 //! With `--output json` the facts are the last thing on stdout and people read stderr.
 
@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
+    catalogue,
     chaos::{self, Course},
     demo, rejoin, scale,
     screen::Screen,
@@ -17,7 +18,7 @@ use e2e::{
 use serde::Serialize;
 
 #[derive(Parser)]
-#[command(about = "Demonstration and benchmark on a cluster; usually run by `cargo xtask`")]
+#[command(about = "Demonstration, benchmark and fault tests on a cluster; usually run by `cargo xtask`")]
 struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -93,6 +94,12 @@ enum Command {
         /// The build breaks the rule: good is that this is found.
         #[arg(long)]
         broken: bool,
+    },
+    /// Every fault that the system must bear, one after the other.
+    Faults {
+        /// Only these rows or cases, such as 13 or 4b.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
     },
 }
 
@@ -178,6 +185,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let (course, seed) = (Course::Directed(*rule), *seed);
             let keep = false;
             chaos(arguments, &chaos::Plan { course, seed, keep }, *broken).await
+        }
+        Command::Faults { only } => {
+            let facts = catalogue::run::run(&arguments.target, only, &screen).await?;
+            print(json, &facts)?;
+            let failed = facts.rows.iter().filter(|row| !row.passed).count();
+            ensure!(failed == 0, "{failed} rows did not pass");
+            Ok(())
         }
     }
 }

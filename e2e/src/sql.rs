@@ -1,7 +1,7 @@
 //! Every SQL statement of this crate, one a function, each with its own deadline. Callers know tables and rows, never
 //! statements.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use sqlx::{
@@ -46,6 +46,22 @@ pub async fn connect(address: &Address, deadline: Duration) -> Result<MySqlConne
         .with_context(|| format!("connecting to {}", address.host))
 }
 
+/// A connection over a socket, without a password.
+pub async fn connect_socket(socket: &Path, user: &str) -> Result<MySqlConnection> {
+    let options = MySqlConnectOptions::new()
+        .socket(socket)
+        .username(user)
+        .ssl_mode(MySqlSslMode::Disabled)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false);
+    let connected = timeout(SHORT, MySqlConnection::connect_with(&options)).await;
+    connected
+        .context("no login within the deadline")?
+        .with_context(|| format!("connecting to {}", socket.display()))
+}
+
 async fn execute(connection: &mut MySqlConnection, sql: String, deadline: Duration) -> Result<()> {
     let done = timeout(deadline, raw_sql(AssertSqlSafe(sql)).execute(connection)).await;
     done.context("the statement's deadline passed")??;
@@ -84,9 +100,71 @@ pub async fn read_by_key(connection: &mut MySqlConnection, table: &str, key: u64
     Ok(())
 }
 
+/// One write that takes so long to execute.
+pub async fn insert_slowly(
+    connection: &mut MySqlConnection,
+    table: &str,
+    id: i64,
+    seconds: u64,
+) -> Result<(), sqlx::Error> {
+    let sql = format!("INSERT INTO {table} (id, note) SELECT {id}, SLEEP({seconds})");
+    raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
+
+/// Begins a transaction.
+pub async fn begin(connection: &mut MySqlConnection) -> Result<()> {
+    execute(connection, "BEGIN".to_owned(), SHORT).await
+}
+
+/// Ends a transaction.
+pub async fn commit(connection: &mut MySqlConnection) -> Result<()> {
+    execute(connection, "COMMIT".to_owned(), SHORT).await
+}
+
 /// Removes a table.
 pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result<()> {
     execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await
+}
+
+/// Takes a lock that lets nothing be written until the session ends. The administrator's.
+pub async fn lock_all(connection: &mut MySqlConnection) -> Result<()> {
+    execute(connection, "FLUSH TABLES WITH READ LOCK".to_owned(), SHORT).await
+}
+
+/// Writes a transaction on a slave that its master does not have. The administrator's.
+pub async fn write_errant(connection: &mut MySqlConnection, schema: &str) -> Result<()> {
+    execute(connection, "SET GLOBAL super_read_only = OFF".to_owned(), SHORT).await?;
+    execute(connection, format!("CREATE DATABASE {schema}"), SHORT).await?;
+    execute(connection, "SET GLOBAL super_read_only = ON".to_owned(), SHORT).await
+}
+
+/// Empties a table on a slave without a trace in its binary log. The administrator's.
+pub async fn delete_unlogged(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    execute(connection, "SET SESSION sql_log_bin = OFF".to_owned(), SHORT).await?;
+    execute(connection, "SET GLOBAL super_read_only = OFF".to_owned(), SHORT).await?;
+    execute(connection, format!("DELETE FROM {table}"), SHORT).await?;
+    execute(connection, "SET GLOBAL super_read_only = ON".to_owned(), SHORT).await
+}
+
+/// Removes all rows.
+pub async fn delete_all(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    execute(connection, format!("DELETE FROM {table}"), SHORT).await
+}
+
+/// Removes every binary log but the current one. The administrator's.
+pub async fn purge_logs(connection: &mut MySqlConnection) -> Result<()> {
+    execute(connection, "FLUSH BINARY LOGS".to_owned(), SHORT).await?;
+    let row = timeout(
+        SHORT,
+        raw_sql("SHOW BINARY LOG STATUS").fetch_one(&mut *connection),
+    );
+    let current = text(&row.await.context("SHOW BINARY LOG STATUS")??, 0)?;
+    execute(connection, format!("PURGE BINARY LOGS TO '{current}'"), SHORT).await
+}
+
+/// Removes a schema with all its tables.
+pub async fn drop_schema(connection: &mut MySqlConnection, schema: &str) -> Result<()> {
+    execute(connection, format!("DROP DATABASE IF EXISTS {schema}"), SHORT).await
 }
 
 /// One read that touches a table.
@@ -114,6 +192,9 @@ pub async fn ids(connection: &mut MySqlConnection, table: &str) -> Result<BTreeM
 
 /// All tables that clients made, as `schema.table`.
 pub async fn tables(connection: &mut MySqlConnection, schemas: &[&str]) -> Result<Vec<String>> {
+    if schemas.is_empty() {
+        return Ok(Vec::new());
+    }
     let list = schemas
         .iter()
         .map(|schema| format!("'{schema}'"))

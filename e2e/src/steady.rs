@@ -298,9 +298,7 @@ async fn writes(
                 drop(still);
             }
         }
-        screen.line(&format!(
-            "  turn {turn:>2}  {with:>6} with  {without:>6} without"
-        ));
+        screen.line(&format!("  turn {turn:>2}  {with:>6} with  {without:>6} without"));
         pairs.push((with, without));
     }
     load.end().await?;

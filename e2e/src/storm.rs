@@ -83,6 +83,11 @@ impl<'a> Storm<'a> {
         })
     }
 
+    /// The pods before.
+    pub fn before(&self) -> &[Node] {
+        &self.before
+    }
+
     /// Waits for a master in a new term and for health, lets the writers go on for a little, and looks.
     pub async fn after_new_master(self, schemas: &[&str]) -> Result<Aftermath> {
         self.database.wait_healed(self.term, HEALED).await?;

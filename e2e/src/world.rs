@@ -97,12 +97,7 @@ async fn run(title: &str, test: impl AsyncFnOnce(&World) -> Result<()>) -> Resul
     let target = Target::from_environment()?;
     let client = client(&target).await?;
     PREPARED.get_or_try_init(|| remove_namespaces(&client)).await?;
-    let world = World {
-        client,
-        target,
-        clock: Clock::start(),
-        shared: SHARED.get_or_init(Mutex::default),
-    };
+    let world = World::new(client, target);
     let attempt = AssertUnwindSafe(async {
         world.ensure_operator().await?;
         test(&world).await
@@ -118,7 +113,8 @@ async fn run(title: &str, test: impl AsyncFnOnce(&World) -> Result<()>) -> Resul
     outcome
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<String>().cloned();
     anyhow!(
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
@@ -127,7 +123,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
 }
 
 /// Removes what earlier runs left behind; does not wait for its end.
-async fn remove_namespaces(client: &Client) -> Result<()> {
+pub async fn remove_namespaces(client: &Client) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
     for namespace in namespaces.list(&ListParams::default().labels(TEST_LABEL)).await? {
         namespaces
@@ -138,7 +134,18 @@ async fn remove_namespaces(client: &Client) -> Result<()> {
 }
 
 impl World {
-    async fn ensure_operator(&self) -> Result<()> {
+    /// A view that shares its database with all others of this process.
+    pub fn new(client: Client, target: Target) -> Self {
+        Self {
+            client,
+            target,
+            clock: Clock::start(),
+            shared: SHARED.get_or_init(Mutex::default),
+        }
+    }
+
+    /// The operator of the images under test, installed and ready.
+    pub async fn ensure_operator(&self) -> Result<()> {
         if install::operator_pods(&self.client).await?.is_empty() || !self.is_installed().await? {
             return install::install(&self.client, &self.target, &[]).await;
         }
@@ -188,7 +195,8 @@ impl World {
         Ok(database)
     }
 
-    async fn clean_after_failure(&self, title: &str) {
+    /// Dumps what there is to know of every namespace of the tests, and begins to remove them.
+    pub async fn clean_after_failure(&self, title: &str) {
         let list = ListParams::default().labels(TEST_LABEL);
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let found = namespaces

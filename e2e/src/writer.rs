@@ -194,17 +194,21 @@ impl Writer {
             sql::insert_write(connection, &self.habits.table, id),
         )
         .await;
-        let outcome = match answer {
-            Ok(Ok(())) => Outcome::Acknowledged,
-            Ok(Err(error)) if is_refusal(&error) => Outcome::Refused,
-            Ok(Err(_)) | Err(_) => Outcome::Unknown,
-        };
         Entry {
             id,
             begun,
             ended: self.clock.at(),
-            outcome,
+            outcome: outcome(&answer),
         }
+    }
+}
+
+/// What became of a write, from the server's answer or the passing of the deadline.
+pub fn outcome<E>(answer: &Result<Result<(), sqlx::Error>, E>) -> Outcome {
+    match answer {
+        Ok(Ok(())) => Outcome::Acknowledged,
+        Ok(Err(error)) if is_refusal(error) => Outcome::Refused,
+        Ok(Err(_)) | Err(_) => Outcome::Unknown,
     }
 }
 

@@ -46,7 +46,7 @@ impl World {
             return false;
         }
         match statement {
-            Statement::ReadOnlyOn => return self.close(node),
+            Statement::ReadOnlyOn => return self.forbid_writes(node),
             Statement::OfflineOn => self.go_offline(node),
             Statement::SourceOn { acks } => {
                 self.switch(node, |it| (it.source_on, it.acks) = (acks > 0, acks));
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// New writes wait from now on; true once no commit is under way, which alone means that it is read-only.
-    fn close(&mut self, node: Node) -> bool {
+    fn forbid_writes(&mut self, node: Node) -> bool {
         let mut closed = false;
         self.switch(node, |it| {
             closed = it.waiting.is_empty();

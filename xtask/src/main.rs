@@ -8,6 +8,7 @@ mod cluster;
 mod demo;
 mod digest;
 mod e2e;
+mod faults;
 mod generate;
 mod host;
 mod images;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Command),
     /// Random faults of every kind on a real cluster under clients of every sort, and the judgement of their history.
     Chaos(chaos::Arguments),
+    /// Every fault that the system must bear, each for real on a cluster, with a table of the results.
+    Faults(faults::Arguments),
     /// A real Kubernetes cluster on this machine.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => return simulate::run(&arguments),
         Command::Bench(command) => bench::run(&command),
         Command::Chaos(arguments) => chaos::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Cluster(command) => cluster::run(command),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

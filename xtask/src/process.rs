@@ -141,7 +141,8 @@ pub fn spawn_daemon(words: &[String], group: &Path, log: &Path) -> Result<Proces
         .append(true)
         .open(log)
         .with_context(|| format!("{} cannot be written", log.display()))?;
-    let script = r#"echo 0 > "$0" && exec "$@""#;
+    // A descriptor that our caller left open, such as that of a lock, would be held as long as the daemon runs.
+    let script = r#"exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; echo 0 > "$0" && exec "$@""#;
     let mut command = command(["setsid", "sh", "-c", script]);
     command
         .arg(group.join("cgroup.procs"))

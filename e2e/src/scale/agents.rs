@@ -73,6 +73,7 @@ fn empty_report(at: usize) -> NodeReport {
         stopping: false,
         cloning: None,
         tail: None,
+        closed: None,
         server: Server::Up(Box::new(state)),
     }
 }

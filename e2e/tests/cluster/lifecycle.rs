@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use api::{DistributedDatabase, names, resource::WhenDeleted};
+use api::{DistributedDatabase, resource::WhenDeleted};
 use e2e::{
     clock::{Clock, millis},
     database::{Database, Node},
@@ -205,31 +205,11 @@ async fn left_after_deletion(
     database: &Database,
     kept: &[&str],
 ) -> Result<Vec<String>> {
-    let kinds = "pods,services,endpointslices,secrets,configmaps,serviceaccounts,roles,rolebindings,\
-                 poddisruptionbudgets,persistentvolumeclaims";
-    let label = format!("{}={}", names::LABEL_CLUSTER, database.name);
-    let words = [
-        "get",
-        kinds,
-        "--namespace",
-        &database.namespace,
-        "--selector",
-        &label,
-        "--output",
-        "name",
-    ];
-    let list = async || -> Result<Vec<String>> {
-        Ok(kubectl(context, &words)
-            .await?
-            .lines()
-            .map(str::to_owned)
-            .collect())
-    };
     until(
         "end of the database's objects",
         Duration::from_secs(90),
         async || {
-            let left = list().await?;
+            let left = database.objects(context).await?;
             let done = !database.exists().await? && left.iter().all(|name| kept.contains(&name.as_str()));
             Ok(if done {
                 Seen::Done(left)

@@ -1,6 +1,6 @@
 //! What people get to see: when status is written, and which ends of actions become Events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -103,12 +103,49 @@ impl Task {
         }
         self.status_at = now;
         self.answer = None;
+        if let Some(told) = lacking_event(&before, &status) {
+            self.shared
+                .events
+                .tell(&kube::Resource::object_ref(&**object, &()), told);
+        }
         self.shared.metrics.status_writes.inc();
         let (shared, api, base) = (Arc::clone(&self.shared), self.databases(), Arc::clone(object));
         self.start(key, None, async move {
             record::carry_out(&*shared.lease, &api, base, status).await
         });
     }
+}
+
+/// What people are told when a node is in trouble that was in none before, and when all are whole again: conditions are
+/// looked at by those who look, events also tell when it was.
+fn lacking_event(before: &DistributedDatabaseStatus, now: &DistributedDatabaseStatus) -> Option<Told> {
+    let (named_before, _) = lacking(before);
+    let (named, message) = lacking(now);
+    if named.is_empty() && !named_before.is_empty() {
+        return Some(Told {
+            warning: false,
+            reason: "Whole",
+            action: "Whole".to_owned(),
+            note: "Every node serves again.".to_owned(),
+        });
+    }
+    let is_news = named.iter().any(|node| !named_before.contains(node));
+    is_news.then(|| Told {
+        warning: true,
+        reason: "Degraded",
+        action: format!("Degraded-{}", named.into_iter().collect::<Vec<_>>().join("-")),
+        note: message.to_owned(),
+    })
+}
+
+/// The nodes that the condition Degraded names where it holds, and what it says.
+fn lacking(status: &DistributedDatabaseStatus) -> (BTreeSet<&str>, &str) {
+    let mut conditions = status.conditions.iter();
+    let message = conditions
+        .find(|condition| condition.type_ == "Degraded" && condition.status == "True")
+        .map_or("", |condition| condition.message.as_str());
+    let nodes = status.nodes.iter().map(|node| node.name.as_str());
+    (nodes.filter(|node| message.contains(node)).collect(), message)
 }
 
 /// What people are told of the end of an action; nothing of what is routine.
@@ -268,8 +305,46 @@ fn failed_event(action: &Action, failure: &Failure) -> Told {
 mod tests {
     use api::wire::Refusal;
     use failover::Term;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
     use super::*;
+
+    fn degraded(message: Option<&str>) -> DistributedDatabaseStatus {
+        let node = |name: &str| api::resource::NodeStatus {
+            name: NodeId::from(name),
+            ..Default::default()
+        };
+        let condition = message.map(|message| Condition {
+            type_: "Degraded".to_owned(),
+            status: "True".to_owned(),
+            reason: "NodesLacking".to_owned(),
+            message: message.to_owned(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        });
+        DistributedDatabaseStatus {
+            nodes: vec![node("shop-0"), node("shop-1")],
+            conditions: condition.into_iter().collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn trouble_of_a_node_is_told_when_it_begins_and_when_all_is_whole_and_not_in_between() {
+        let (whole, one) = (degraded(None), degraded(Some("shop-1: it is silent for 300 ms")));
+        let told = lacking_event(&whole, &one).unwrap();
+        assert_eq!((told.reason, told.warning), ("Degraded", true));
+        assert!(told.note.contains("shop-1"));
+        let later = degraded(Some("shop-1: it is silent for 900 ms"));
+        assert!(lacking_event(&one, &later).is_none());
+        let both = degraded(Some("shop-0: down; shop-1: it is silent for 900 ms"));
+        assert_eq!(
+            lacking_event(&later, &both).unwrap().action,
+            "Degraded-shop-0-shop-1"
+        );
+        assert_eq!(lacking_event(&both, &whole).unwrap().reason, "Whole");
+        assert!(lacking_event(&whole, &whole).is_none());
+    }
 
     #[test]
     fn a_refusal_is_told_at_once_and_a_silence_only_when_it_lasts() {

@@ -103,7 +103,6 @@ pub struct Task {
     pub(super) words_at: Millis,
     /// Masters that have closed themselves, and why.
     pub(super) closed: BTreeMap<NodeId, String>,
-    pub(super) phase: Option<api::resource::Phase>,
 }
 
 impl Drop for Task {
@@ -138,7 +137,6 @@ impl Task {
             led_at: None,
             words_at: 0,
             closed: BTreeMap::new(),
-            phase: None,
         }
     }
 

@@ -6,6 +6,9 @@ use super::{
     tools::Tools,
 };
 
+/// The API server's name among the daemons.
+pub const API_SERVER: &str = "apiserver";
+
 /// etcd and the API server, which everything else needs first.
 pub fn first(folders: &Folders, tools: &Tools) -> Vec<Daemon> {
     vec![etcd(folders, tools), api_server(folders, tools)]
@@ -28,9 +31,10 @@ fn etcd(folders: &Folders, tools: &Tools) -> Daemon {
     ])
 }
 
-fn api_server(folders: &Folders, tools: &Tools) -> Daemon {
+/// The API server.
+pub fn api_server(folders: &Folders, tools: &Tools) -> Daemon {
     let pki = text(&folders.pki());
-    Daemon::new("apiserver", Place::Control, tools.path("kube-apiserver")).arguments([
+    Daemon::new(API_SERVER, Place::Control, tools.path("kube-apiserver")).arguments([
         "--etcd-servers=http://127.0.0.1:2379".into(),
         "--bind-address=0.0.0.0".into(),
         format!("--advertise-address={}", plan::CONTROL_ADDRESS),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::{
-    Cluster, network,
+    Cluster, control_plane, network,
     node::holder_name,
     plan::{self, Node, Place},
 };
@@ -28,6 +28,8 @@ pub enum Command {
     Freeze { node: String },
     /// Let a frozen node go on.
     Thaw { node: String },
+    /// End the API server; `heal` without arguments starts it again.
+    StopApiServer,
     /// Take a node's power: its cable falls silent and all its processes end at once; `heal` starts it again.
     Kill { node: String },
 }
@@ -46,6 +48,9 @@ pub struct Target {
     /// Only packets from FROM to TO; those in the other direction still pass.
     #[arg(long, requires = "from")]
     one_way: bool,
+    /// Only TCP to this port of TO, such as 6443 for the API server.
+    #[arg(long, requires = "to")]
+    port: Option<u16>,
 }
 
 pub fn run(cluster: &mut Cluster, command: Command) -> Result<()> {
@@ -55,8 +60,9 @@ pub fn run(cluster: &mut Cluster, command: Command) -> Result<()> {
             from: Some(from),
             to: Some(to),
             one_way,
+            port,
             ..
-        }) => cut(cluster, &from, &to, one_way),
+        }) => cut(cluster, &from, &to, one_way, port),
         Command::Cut(_) => bail!("say what to cut: a node, or --from and --to"),
         Command::Heal(Target { node: Some(node), .. }) => {
             let node = cluster.node(&node)?;
@@ -85,6 +91,7 @@ pub fn run(cluster: &mut Cluster, command: Command) -> Result<()> {
             cluster.groups.thaw(Place::Node(cluster.node(&node)?));
             Ok(())
         }
+        Command::StopApiServer => cluster.stop(control_plane::API_SERVER),
         Command::Kill { node } => {
             let node = cluster.node(&node)?;
             // A machine without power answers nothing; with the cable in, the kernel would refuse connections for it.
@@ -97,6 +104,7 @@ pub fn run(cluster: &mut Cluster, command: Command) -> Result<()> {
 /// Mends all that `run` can break.
 pub fn heal_everything(cluster: &mut Cluster) -> Result<()> {
     remove_rules(cluster, |_, _| true)?;
+    cluster.start_api_server()?;
     cluster.nodes().try_for_each(|node| heal_node(cluster, node))
 }
 
@@ -109,6 +117,9 @@ fn heal_node(cluster: &mut Cluster, node: Node) -> Result<()> {
 /// One sentence for each fault in force.
 pub fn in_force(cluster: &Cluster) -> Result<Vec<String>> {
     let mut faults = Vec::new();
+    if cluster.state.process(control_plane::API_SERVER).is_none() {
+        faults.push("the API server is stopped".to_owned());
+    }
     for node in cluster.nodes() {
         let name = node.name();
         if cluster.state.process(&holder_name(node)).is_none() {
@@ -205,23 +216,29 @@ fn drops<'a>(from: &'a Endpoint, to: &'a Endpoint) -> Vec<Drop<'a>> {
     drops
 }
 
-fn cut(cluster: &Cluster, from: &str, to: &str, one_way: bool) -> Result<()> {
+fn cut(cluster: &Cluster, from: &str, to: &str, one_way: bool, port: Option<u16>) -> Result<()> {
     let nodes = cluster.state.nodes;
     let (from, to) = (Endpoint::parse(from, nodes)?, Endpoint::parse(to, nodes)?);
     ensure!(from.name != to.name, "the two endpoints are the same");
-    let mut directions = vec![(&from, &to)];
+    // Answers come from the port that questions go to.
+    let mut directions = vec![(&from, &to, "--dport")];
     if !one_way {
-        directions.push((&to, &from));
+        directions.push((&to, &from, "--sport"));
     }
     // Cutting twice must not need healing twice.
     remove_rules(cluster, |a, b| {
-        directions.iter().any(|(from, to)| from.name == a && to.name == b)
+        directions
+            .iter()
+            .any(|(from, to, _)| from.name == a && to.name == b)
     })?;
-    for (from, to) in directions {
+    for (from, to, side) in directions {
         let comment = format!("{MARK}:{}:{}", from.name, to.name);
         for drop in drops(from, to) {
             let mut command = mangle(drop.place);
             command.args(["-I", drop.chain, "-s", drop.from, "-d", drop.to]);
+            if let Some(port) = port {
+                command.args(["-p", "tcp", side, &port.to_string()]);
+            }
             run_command(command.args(["-m", "comment", "--comment", &comment, "-j", "DROP"]))?;
         }
     }

@@ -1,6 +1,10 @@
 //! Starting daemons in their place: network namespace, mount namespace and control group.
 
 use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
     Cluster, node,
@@ -59,6 +63,16 @@ impl Cluster {
         let process = spawn_daemon(&words, &self.groups.daemons(daemon.place), &log)
             .with_context(|| format!("{} cannot be started", daemon.name))?;
         self.state.processes.insert(daemon.name.clone(), process);
+        self.state.save(&self.folders)
+    }
+
+    /// Ends a daemon, without giving it time.
+    pub fn stop(&mut self, name: &str) -> Result<()> {
+        if let Some(process) = self.state.process(name) {
+            let pid = Pid::from_raw(i32::try_from(process.pid)?);
+            kill(pid, Signal::SIGKILL).with_context(|| format!("{name} cannot be ended"))?;
+        }
+        self.state.processes.remove(name);
         self.state.save(&self.folders)
     }
 

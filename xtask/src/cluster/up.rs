@@ -176,6 +176,13 @@ impl Cluster {
         self.start_kubelet(node, &pause)
     }
 
+    /// Starts the API server unless it runs; it answers a few seconds later.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        self.forget_the_dead();
+        let daemon = control_plane::api_server(&self.folders, &self.tools);
+        self.start(&daemon)
+    }
+
     /// What ended before is started again; only what ends from now on is an error.
     fn forget_the_dead(&mut self) {
         self.state.processes.retain(|_, process| process.is_alive());

@@ -1,0 +1,288 @@
+//! Too few nodes: nothing may be promoted that could lack a write; writes wait, and go on when nodes are back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::resource::Phase;
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use nix::sys::signal::Signal;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Case, Finding, NotBuilt,
+    place::{self, Together},
+};
+use crate::{
+    database::{Database, describe},
+    faults::{self, Deletion},
+    install,
+    machines::{self, Ill},
+    ordeal::Ordeal,
+    sql,
+    storm::HEALED,
+    wait::{Seen, until},
+    world::World,
+};
+
+pub const CASES: &[Case] = &[
+    Case {
+        row: 14,
+        part: "a",
+        fault: "the machines of the master and of one slave cut off for 20 s",
+        expects: "no promotion; status says who is missing; it goes on when they are back",
+        limit: None,
+        run: |world| lose_majority(world).boxed_local(),
+    },
+    Case {
+        row: 14,
+        part: "b",
+        fault: "the same, and the forced promotion",
+        expects: "it demands the exact term; then the slave leads",
+        limit: None,
+        run: |_| not_built("forced promotion").boxed_local(),
+    },
+    Case {
+        row: 15,
+        part: "a",
+        fault: "mysqld of every node killed at once",
+        expects: "the most complete node leads, nothing is lost",
+        limit: Some(Duration::from_secs(30)),
+        run: |world| kill_all(world).boxed_local(),
+    },
+    Case {
+        row: 15,
+        part: "b",
+        fault: "every pod deleted by force at once",
+        expects: "the most complete node leads, nothing is lost",
+        limit: Some(Duration::from_mins(1)),
+        run: |world| delete_all(world).boxed_local(),
+    },
+    Case {
+        row: 15,
+        part: "c",
+        fault: "every machine loses its power at once, with the operator's, and gets it back",
+        expects: "the most complete node leads, nothing is lost",
+        limit: Some(Duration::from_mins(4)),
+        run: |world| restart_machines(world).boxed_local(),
+    },
+    Case {
+        row: 20,
+        part: "a",
+        fault: "Strict: the machines of both slaves cut off for 20 s",
+        expects: "writes wait and status says so",
+        limit: None,
+        run: |world| lose_both_slaves(world).boxed_local(),
+    },
+    Case {
+        row: 20,
+        part: "b",
+        fault: "Available: the machines of both slaves cut off",
+        expects: "writes go on and status says what may be lost",
+        limit: None,
+        run: |_| not_built("spec.durability: Available").boxed_local(),
+    },
+    Case {
+        row: 21,
+        part: "",
+        fault: "both slaves cut off with a write under way, and back 15 s later",
+        expects: "the waiting write finishes",
+        limit: None,
+        run: |world| slaves_back(world).boxed_local(),
+    },
+];
+
+pub async fn not_built(what: &'static str) -> Result<Finding> {
+    Err(NotBuilt(what).into())
+}
+
+async fn cut(world: &World, pods: &[Pod]) -> Result<()> {
+    for pod in pods {
+        machines::break_machine(&world.target, machines::machine_of(pod)?, Ill::Cut).await?;
+    }
+    Ok(())
+}
+
+async fn lose_majority(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    place::put_master(&database, Together::No).await?;
+    let leader = install::leader(&world.client).await?;
+    let ordeal = Ordeal::begin(&database, "majority").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let together = machines::machine_of(&leader)?.to_owned();
+    let slaves = database.slave_pods().await?.into_iter();
+    let mut lost: Vec<Pod> = slaves
+        .filter(|pod| machines::machine_of(pod).is_ok_and(|machine| machine != together))
+        .collect();
+    lost.push(master.clone());
+    ensure!(lost.len() == 2, "the nodes do not run on a machine each");
+    let at = ordeal.now();
+    cut(world, &lost).await?;
+    let told = blocked(&database, &lost).await;
+    sleep(Duration::from_secs(20).saturating_sub(ordeal.now().saturating_sub(at))).await;
+    let record = database.status().await?.record;
+    machines::mend_all(&world.target).await?;
+    told?;
+    ensure!(
+        record.term.0 == term
+            && record
+                .master
+                .is_some_and(|node| node.as_str() == master.name_any()),
+        "the master moved without a majority"
+    );
+    install::wait_ready(&world.client).await?;
+    Ok(ordeal.end(at, HEALED).await?.finding())
+}
+
+/// Phase and explanation name both.
+async fn blocked(database: &Database, lost: &[Pod]) -> Result<()> {
+    until(
+        "explanation that names the missing",
+        Duration::from_secs(20),
+        async || {
+            let status = database.status().await?;
+            let explanation = status.explanation.join("; ");
+            let named = lost.iter().all(|pod| explanation.contains(&pod.name_any()));
+            Ok(if named && status.phase == Phase::Down {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{}; {explanation}", describe(&status)))
+            })
+        },
+    )
+    .await
+}
+
+async fn all_pods(database: &Database) -> Result<Vec<Pod>> {
+    let mut pods = database.slave_pods().await?;
+    pods.push(database.master_pod().await?);
+    Ok(pods)
+}
+
+async fn kill_all(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "killall").await?;
+    let pods = all_pods(&database).await?;
+    let at = ordeal.now();
+    for pod in &pods {
+        faults::signal_mysqld(pod, Signal::SIGKILL)?;
+    }
+    Ok(ordeal.end_changed(at, HEALED).await?.finding())
+}
+
+async fn delete_all(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "deleteall").await?;
+    let pods = all_pods(&database).await?;
+    let api = database.pod_api();
+    let at = ordeal.now();
+    futures::future::try_join_all(
+        pods.iter()
+            .map(|pod| faults::delete_pod(&api, pod, Deletion::Forced)),
+    )
+    .await?;
+    Ok(ordeal.end_changed(at, HEALED * 2).await?.finding())
+}
+
+async fn restart_machines(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "power").await?;
+    let pods = all_pods(&database).await?;
+    let at = ordeal.now();
+    for pod in &pods {
+        machines::break_machine(&world.target, machines::machine_of(pod)?, Ill::Kill).await?;
+    }
+    machines::mend_all(&world.target).await?;
+    install::wait_ready(&world.client).await?;
+    Ok(ordeal.end_changed(at, Duration::from_mins(5)).await?.finding())
+}
+
+/// The master on the machine of the operator's leader, so that both slaves can be cut off alone.
+async fn slaves_apart(world: &World) -> Result<(Database, Vec<Pod>)> {
+    let database = world.database().await?;
+    place::put_master(&database, Together::Yes).await?;
+    let slaves = database.slave_pods().await?;
+    ensure!(slaves.len() == 2, "{} slaves", slaves.len());
+    Ok((database, slaves))
+}
+
+async fn writes_wait(database: &Database) -> Result<()> {
+    until(
+        "condition that says that writes wait",
+        Duration::from_secs(20),
+        async || {
+            let (status, message) = database.condition("Available").await?;
+            Ok(if status == "False" && message.starts_with("WritesWait") {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("Available is {status}, {message}"))
+            })
+        },
+    )
+    .await
+}
+
+async fn lose_both_slaves(world: &World) -> Result<Finding> {
+    let (database, slaves) = slaves_apart(world).await?;
+    let ordeal = Ordeal::begin(&database, "strict").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    cut(world, &slaves).await?;
+    let at = ordeal.now();
+    let told = writes_wait(&database).await;
+    sleep(Duration::from_secs(20).saturating_sub(ordeal.now().saturating_sub(at))).await;
+    let healed = ordeal.now();
+    machines::mend_all(&world.target).await?;
+    told?;
+    install::wait_ready(&world.client).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    let early = Duration::from_secs(1);
+    let entries = end.aftermath.ledger.writers.iter().flatten();
+    let good = entries.filter(|entry| {
+        entry.outcome == crate::ledger::Outcome::Acknowledged
+            && entry.begun > at + early
+            && entry.ended < healed
+    });
+    let good = good.count();
+    ensure!(good == 0, "{good} writes were acknowledged without a slave");
+    super::master::same_master(&database, &master, term).await?;
+    Ok(Finding {
+        outage: None,
+        ..end.finding()
+    })
+}
+
+async fn slaves_back(world: &World) -> Result<Finding> {
+    let (database, slaves) = slaves_apart(world).await?;
+    let ordeal = Ordeal::begin(&database, "waiting").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let mut connection = database.master_connection().await?;
+    cut(world, &slaves).await?;
+    let at = ordeal.now();
+    // The cable is out, but what was sent before may still be acknowledged.
+    sleep(Duration::from_secs(1)).await;
+    let write = sql::insert_write(&mut connection, "row_waiting.writes", -1);
+    let (answer, mended) = futures::join!(timeout(HEALED, write), async {
+        sleep(Duration::from_secs(15)).await;
+        machines::mend_all(&world.target).await
+    });
+    let took = ordeal.now().saturating_sub(at);
+    mended?;
+    answer.context("the waiting write had no answer")??;
+    ensure!(
+        took >= Duration::from_secs(15),
+        "the write did not wait: it was acknowledged after {} ms",
+        took.as_millis()
+    );
+    install::wait_ready(&world.client).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    super::master::same_master(&database, &master, term).await?;
+    let note = format!(
+        "the waiting write was acknowledged {} ms after the fault",
+        took.as_millis()
+    );
+    Ok(Finding {
+        outage: None,
+        ..end.finding().note(note)
+    })
+}

@@ -1,0 +1,302 @@
+//! Changes of master that somebody asked for, and the draining of a machine.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::names;
+use futures::FutureExt;
+use kube::ResourceExt;
+use nix::sys::signal::Signal;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Case, Finding, PLANNED, UNHURT,
+    majority::not_built,
+    master::{one_failure_each, planned, same_master},
+    place::{self, Together},
+};
+use crate::{
+    database::Database,
+    faults, machines,
+    ordeal::{End, Ordeal},
+    sql,
+    storm::HEALED,
+    tools::kubectl,
+    wait::{Seen, until},
+    world::World,
+};
+
+pub const CASES: &[Case] = &[
+    Case {
+        row: 22,
+        part: "a",
+        fault: "switchover to a named slave under load",
+        expects: "it leads; no writer loses more than its one connection; nothing restarts",
+        limit: Some(PLANNED),
+        run: |world| to_named(world).boxed_local(),
+    },
+    Case {
+        row: 22,
+        part: "b",
+        fault: "switchover to a slave that is more than 1000 transactions behind",
+        expects: "refused with the reason",
+        limit: Some(UNHURT),
+        run: |world| to_lagging(world).boxed_local(),
+    },
+    Case {
+        row: 22,
+        part: "c",
+        fault: "switchover to the master itself, and to a node that does not exist",
+        expects: "nothing changes; the second is refused with the reason",
+        limit: Some(UNHURT),
+        run: |world| to_itself(world).boxed_local(),
+    },
+    Case {
+        row: 22,
+        part: "d",
+        fault: "switchover to a slave whose mysqld is killed as soon as it began",
+        expects: "a writable master within 5 s",
+        limit: Some(Duration::from_secs(5)),
+        run: |world| to_dying(world).boxed_local(),
+    },
+    Case {
+        row: 22,
+        part: "e",
+        fault: "switchover under load through the data API",
+        expects: "no request fails",
+        limit: Some(PLANNED),
+        run: |_| not_built("the data API").boxed_local(),
+    },
+    Case {
+        row: 23,
+        part: "a",
+        fault: "switchover while a statement runs 4 s",
+        expects: "the statement finishes, then another node leads",
+        limit: Some(Duration::from_secs(7)),
+        run: |world| with_statement(world, 4).boxed_local(),
+    },
+    Case {
+        row: 23,
+        part: "b",
+        fault: "switchover while a statement runs 60 s",
+        expects: "at the deadline of 5 s the statement is ended and a node leads",
+        limit: Some(Duration::from_secs(8)),
+        run: |world| with_statement(world, 60).boxed_local(),
+    },
+    Case {
+        row: 23,
+        part: "c",
+        fault: "switchover while a transaction is left open",
+        expects: "a node leads within the deadline; the transaction fails and leaves nothing",
+        limit: Some(Duration::from_secs(8)),
+        run: |world| with_transaction(world).boxed_local(),
+    },
+    Case {
+        row: 24,
+        part: "",
+        fault: "kubectl drain of the master's machine",
+        expects: "a switchover, then the drain finishes; all is Ready after uncordon",
+        limit: Some(PLANNED),
+        run: |world| drain(world).boxed_local(),
+    },
+];
+
+async fn ask(world: &World, database: &Database, node: &str) -> Result<()> {
+    faults::ask_to_promote(&world.client, &database.namespace, &database.name, node).await
+}
+
+async fn to_named(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "switch").await?;
+    let (heir, term) = (database.slave_pod().await?.name_any(), ordeal.term);
+    let at = ordeal.now();
+    ask(world, &database, &heir).await?;
+    let end = ordeal.end_changed(at, HEALED).await?;
+    leads(&end, &heir)?;
+    planned(&database, term).await?;
+    one_failure_each(&end)?;
+    let restarted = end.restarted();
+    ensure!(restarted.is_empty(), "restarted: {}", restarted.join(", "));
+    Ok(end.finding())
+}
+
+fn leads(end: &End, node: &str) -> Result<()> {
+    let master = end.master().context("no master")?;
+    ensure!(master.name == node, "{} leads instead of {node}", master.name);
+    Ok(())
+}
+
+/// The answer to a request whose message contains these words.
+async fn answer(database: &Database, words: &str) -> Result<bool> {
+    until("answer in status.lastRequest", HEALED, async || {
+        let request = database.status().await?.last_request;
+        Ok(match request {
+            Some(request) if request.message.contains(words) => Seen::Done(request.done),
+            other => Seen::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+}
+
+async fn to_lagging(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "lagging").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slave = database.slave_pod().await?;
+    // Received is enough to lead, so what it has not even received is what counts.
+    for pod in [&master] {
+        let ips = [address(&slave)?, address(pod)?];
+        machines::cut_between(&world.target, &ips[0], &ips[1], false).await?;
+    }
+    let at = ordeal.now();
+    ordeal.writers().wait_for_more(1500, HEALED).await?;
+    ask(world, &database, &slave.name_any()).await?;
+    let done = answer(&database, &slave.name_any()).await;
+    machines::mend_all(&world.target).await?;
+    ensure!(!done?, "a slave far behind was said to lead");
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    let message = database
+        .status()
+        .await?
+        .last_request
+        .map(|request| request.message);
+    Ok(Finding {
+        outage: None,
+        ..end.finding().note(message.unwrap_or_default())
+    })
+}
+
+fn address(pod: &k8s_openapi::api::core::v1::Pod) -> Result<String> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    address.with_context(|| format!("{} has no address", pod.name_any()))
+}
+
+async fn to_itself(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "itself").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let at = ordeal.now();
+    ask(world, &database, &master.name_any()).await?;
+    until("answer to the request", HEALED, async || {
+        let annotations = database.get().await?.metadata.annotations.unwrap_or_default();
+        Ok(if annotations.contains_key(names::ANNOTATION_PROMOTE) {
+            Seen::NotYet("the annotation is still there".to_owned())
+        } else {
+            Seen::Done(())
+        })
+    })
+    .await?;
+    ask(world, &database, "nobody-7").await?;
+    ensure!(
+        !answer(&database, "nobody-7").await?,
+        "a node that does not exist was said to lead"
+    );
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    Ok(end.finding())
+}
+
+async fn to_dying(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "dying").await?;
+    let heir = database.slave_pod().await?;
+    let term = ordeal.term;
+    let at = ordeal.now();
+    ask(world, &database, &heir.name_any()).await?;
+    until("begin of the switchover", HEALED, async || {
+        let now = database.status().await?.record.term.0;
+        Ok(if now > term {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("term {now}"))
+        })
+    })
+    .await?;
+    faults::signal_mysqld(&heir, Signal::SIGKILL)?;
+    Ok(ordeal.end_changed(at, HEALED).await?.finding())
+}
+
+async fn with_statement(world: &World, seconds: u64) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "statement").await?;
+    let (heir, term) = (database.slave_pod().await?.name_any(), ordeal.term);
+    let mut connection = database.master_connection().await?;
+    let statement = sql::insert_slowly(&mut connection, "row_statement.writes", -7, seconds);
+    let at = ordeal.now();
+    let (answer, changed) = futures::join!(timeout(Duration::from_secs(seconds + 10), statement), async {
+        sleep(Duration::from_millis(500)).await;
+        ask(world, &database, &heir).await?;
+        database.wait_led(term, HEALED).await
+    });
+    changed?;
+    let finished = matches!(answer, Ok(Ok(())));
+    let end = ordeal.end(at, HEALED).await?;
+    planned(&database, term).await?;
+    if seconds < 5 {
+        ensure!(
+            finished,
+            "the statement was ended though it was within the deadline: {answer:?}"
+        );
+        leads(&end, &heir)?;
+    } else {
+        ensure!(
+            !finished,
+            "a statement of {seconds} s finished within a switchover of 5 s"
+        );
+    }
+    Ok(end.finding())
+}
+
+async fn with_transaction(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "transaction").await?;
+    let (heir, term) = (database.slave_pod().await?.name_any(), ordeal.term);
+    let mut connection = database.master_connection().await?;
+    sql::begin(&mut connection).await?;
+    sql::insert_write(&mut connection, "row_transaction.writes", -7).await?;
+    let at = ordeal.now();
+    ask(world, &database, &heir).await?;
+    database.wait_led(term, HEALED).await?;
+    ensure!(
+        sql::commit(&mut connection).await.is_err(),
+        "a transaction that was open over a change of master was committed"
+    );
+    let mut reader = database.master_connection().await?;
+    let left = sql::ids(&mut reader, "row_transaction.writes")
+        .await?
+        .contains_key(&-7);
+    let end = ordeal.end(at, HEALED).await?;
+    planned(&database, term).await?;
+    ensure!(!left, "the row of the transaction that failed is there");
+    Ok(end.finding())
+}
+
+async fn drain(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    place::put_master(&database, Together::No).await?;
+    let ordeal = Ordeal::begin(&database, "drain").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let machine = machines::machine_of(&master)?.to_owned();
+    let at = ordeal.now();
+    let context = world.target.context.as_deref();
+    let drained = kubectl(
+        context,
+        &[
+            "drain",
+            &machine,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--timeout=120s",
+        ],
+    )
+    .await;
+    let took = ordeal.now().saturating_sub(at);
+    kubectl(context, &["uncordon", &machine]).await?;
+    drained.context("draining")?;
+    let end = ordeal.end_changed(at, HEALED).await?;
+    planned(&database, term).await?;
+    Ok(end
+        .finding()
+        .note(format!("drained after {} ms", took.as_millis())))
+}

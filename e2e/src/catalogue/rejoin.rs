@@ -1,0 +1,510 @@
+//! Slaves that lag, err, need purged logs or lost their volume; and the known wounds of other systems.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::names;
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{Api, ResourceExt};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use sqlx::mysql::MySqlConnection;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Case, Finding, KILLED, UNHURT,
+    master::{is_slave, other_master, same_master},
+    operator,
+};
+use crate::{
+    database::{Database, Node},
+    faults, inside, install, machines,
+    ordeal::Ordeal,
+    sql,
+    storm::HEALED,
+    wait::{Seen, until},
+    world::World,
+};
+
+pub const CASES: &[Case] = &[
+    Case {
+        row: 16,
+        part: "a",
+        fault: "one slave's applier blocked under load, then mysqld of the master killed",
+        expects: "the other slave leads, because it needs no time to apply",
+        limit: Some(KILLED),
+        run: |world| backlog_on_one(world).boxed_local(),
+    },
+    Case {
+        row: 16,
+        part: "b",
+        fault: "both slaves' appliers blocked under load, then mysqld of the master killed",
+        expects: "the backlog is applied before the new master accepts writes",
+        limit: Some(Duration::from_secs(15)),
+        run: |world| backlog_on_both(world).boxed_local(),
+    },
+    Case {
+        row: 17,
+        part: "a",
+        fault: "a row written on a slave by its administrator, errantPolicy Repair",
+        expects: "named in status; the node is cloned, and says what it held",
+        limit: Some(UNHURT),
+        run: |world| errant(world).boxed_local(),
+    },
+    Case {
+        row: 17,
+        part: "b",
+        fault: "a row written on a slave by its administrator, errantPolicy Quarantine",
+        expects: "named in status and held, until the policy is changed",
+        limit: Some(UNHURT),
+        run: |world| quarantined(world).boxed_local(),
+    },
+    Case {
+        row: 18,
+        part: "",
+        fault: "a slave parted from the others, the logs that it lacks purged, the slave back",
+        expects: "it is cloned",
+        limit: Some(Duration::from_secs(2)),
+        run: |world| purged(world).boxed_local(),
+    },
+    Case {
+        row: 19,
+        part: "a",
+        fault: "volume and pod of a slave deleted",
+        expects: "it is filled again; writes go on",
+        limit: Some(UNHURT),
+        run: |world| volume_of_slave(world).boxed_local(),
+    },
+    Case {
+        row: 19,
+        part: "b",
+        fault: "volume and pod of the master deleted",
+        expects: "a slave leads, then the node is filled; it never leads empty",
+        limit: Some(KILLED),
+        run: |world| volume_of_master(world).boxed_local(),
+    },
+    Case {
+        row: 35,
+        part: "",
+        fault: "one slave parted, the other's applier blocked, mysqld of the master killed, the first slave back",
+        expects: "no repair throws the relay logs away that alone hold the newest writes",
+        limit: None,
+        run: |world| only_holder(world).boxed_local(),
+    },
+    Case {
+        row: 36,
+        part: "",
+        fault: "one write on an idle master whose slaves receive it and cannot answer for 5 s",
+        expects: "the write is acknowledged soon after, though nothing else is written",
+        limit: None,
+        run: |world| lost_acknowledgement(world).boxed_local(),
+    },
+    Case {
+        row: 37,
+        part: "",
+        fault: "mysqld of the master stopped until its slaves are fenced, then both operators killed and mysqld continued",
+        expects: "the slaves receive again and writes go on, whoever leads",
+        limit: None,
+        run: |world| broken_off(world).boxed_local(),
+    },
+    Case {
+        row: 38,
+        part: "",
+        fault: "rows written on both slaves by their administrators at once",
+        expects: "both are cloned, neither waits for the other for ever",
+        limit: Some(Duration::from_secs(30)),
+        run: |world| both_errant(world).boxed_local(),
+    },
+    Case {
+        row: 39,
+        part: "",
+        fault: "volume of a slave deleted and mysqld of the master killed in the same moment",
+        expects: "the empty node never leads; nothing is lost",
+        limit: Some(Duration::from_secs(30)),
+        run: |world| empty_candidate(world).boxed_local(),
+    },
+    Case {
+        row: 40,
+        part: "",
+        fault: "a row removed on a slave behind its back, then at the master: error 1032 stops the applier",
+        expects: "named in status, not read from, never leads; copied anew as documented",
+        limit: Some(Duration::from_secs(2)),
+        run: |world| stopped_applier(world).boxed_local(),
+    },
+];
+
+/// Holds the applier of a slave for as long as this lives: it waits for a lock that a session of the administrator has.
+struct Blocked {
+    _session: MySqlConnection,
+}
+
+async fn block(slave: &Pod) -> Result<Blocked> {
+    let mut session = inside::administrator(slave).await?;
+    sql::lock_all(&mut session).await?;
+    Ok(Blocked { _session: session })
+}
+
+async fn backlog_on_one(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "backlog").await?;
+    let master = database.master_pod().await?;
+    let slaves = database.slave_pods().await?;
+    let [lagging, other] = slaves.as_slice() else {
+        anyhow::bail!("{} slaves", slaves.len());
+    };
+    let blocked = block(lagging).await?;
+    ordeal.writers().wait_for_more(500, HEALED).await?;
+    let at = ordeal.now();
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    let next = other_master(&database, &master.name_any()).await;
+    drop(blocked);
+    let next = next?.name_any();
+    ensure!(
+        next == other.name_any(),
+        "{next} leads, which had not applied what it received"
+    );
+    let end = ordeal.end_changed(at, HEALED).await?;
+    is_slave(&end, &master)?;
+    Ok(end.finding())
+}
+
+async fn backlog_on_both(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "backlogs").await?;
+    let master = database.master_pod().await?;
+    let mut blocked = Vec::new();
+    for slave in database.slave_pods().await? {
+        blocked.push(block(&slave).await?);
+    }
+    ordeal.writers().wait_for_more(500, HEALED).await?;
+    let at = ordeal.now();
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    sleep(Duration::from_secs(2)).await;
+    drop(blocked);
+    let end = ordeal.end_changed(at, HEALED).await?;
+    is_slave(&end, &master)?;
+    Ok(end.finding())
+}
+
+/// Waits for an event of this reason about this node that was not there before.
+async fn event(database: &Database, reason: &str, node: &str, before: usize) -> Result<String> {
+    until(&format!("event {reason} of {node}"), HEALED, async || {
+        let found = events(database, reason, node).await?;
+        Ok(match found.into_iter().nth(before) {
+            Some(message) => Seen::Done(message),
+            None => Seen::NotYet("no such event".to_owned()),
+        })
+    })
+    .await
+}
+
+async fn events(database: &Database, reason: &str, node: &str) -> Result<Vec<String>> {
+    let events = database.events().await?.into_iter();
+    let of_node = events.filter(|(of, message)| of == reason && message.contains(node));
+    Ok(of_node.map(|(_, message)| message).collect())
+}
+
+async fn errant(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "errant").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slave = database.slave_pod().await?;
+    let before = events(&database, "Cloned", &slave.name_any()).await?.len();
+    let at = ordeal.now();
+    sql::write_errant(&mut inside::administrator(&slave).await?, "row_errant_extra").await?;
+    let told = event(&database, "Cloned", &slave.name_any(), before).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    Ok(end.finding().note(told))
+}
+
+async fn named(database: &Database, node: &str, words: &str) -> Result<()> {
+    until("status that names it", HEALED, async || {
+        let status = database.status().await?;
+        let of_node = status.nodes.iter().find(|it| it.name.as_str() == node);
+        let message = of_node.map(|it| it.message.clone()).unwrap_or_default();
+        let (_, condition) = database.condition("Degraded").await?;
+        Ok(
+            if condition.contains(node) && (message.contains(words) || condition.contains(words)) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("node: {message}; Degraded: {condition}"))
+            },
+        )
+    })
+    .await
+}
+
+async fn quarantined(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "held").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slave = database.slave_pod().await?;
+    let policy = |policy: &str| json!({"spec": {"failover": {"errantPolicy": policy}}});
+    database.patch(policy("Quarantine")).await?;
+    database.wait_healthy(HEALED).await?;
+    let at = ordeal.now();
+    sql::write_errant(&mut inside::administrator(&slave).await?, "row_held_extra").await?;
+    // What stands is held when the node would have to follow anew, as after a restart.
+    let told = named(&database, &slave.name_any(), "transactions that the master lacks").await;
+    let cloned = events(&database, "Cloned", &slave.name_any()).await?.len();
+    sleep(Duration::from_secs(5)).await;
+    let still = events(&database, "Cloned", &slave.name_any()).await?.len();
+    database.patch(policy("Repair")).await?;
+    event(&database, "Cloned", &slave.name_any(), still).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    told?;
+    ensure!(cloned == still, "the held node was cloned");
+    same_master(&database, &master, term).await?;
+    Ok(end.finding())
+}
+
+fn address(pod: &Pod) -> Result<&str> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+    address.with_context(|| format!("{} has no address", pod.name_any()))
+}
+
+/// No packet passes between this node and the two others; the operator still reaches it.
+async fn part(world: &World, node: &Pod, others: &[&Pod]) -> Result<()> {
+    for other in others {
+        machines::cut_between(&world.target, address(node)?, address(other)?, false).await?;
+    }
+    Ok(())
+}
+
+async fn purged(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "purged").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slaves = database.slave_pods().await?;
+    let [slave, other] = slaves.as_slice() else {
+        anyhow::bail!("{} slaves", slaves.len());
+    };
+    let before = events(&database, "Cloned", &slave.name_any()).await?.len();
+    let at = ordeal.now();
+    part(world, slave, &[&master, other]).await?;
+    ordeal.writers().wait_for_more(200, HEALED).await?;
+    for pod in [&master, other] {
+        sql::purge_logs(&mut inside::administrator(pod).await?).await?;
+    }
+    machines::mend_all(&world.target).await?;
+    let told = event(&database, "Cloned", &slave.name_any(), before).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    Ok(end.finding().note(told))
+}
+
+/// Waits until the node's pod and claim are new ones.
+async fn new_life(database: &Database, old: &Node) -> Result<()> {
+    until("replacement of the pod", HEALED, async || {
+        let pods = database.pods().await?;
+        let found = pods
+            .iter()
+            .find(|pod| pod.name == old.name && pod.uid != old.uid && pod.ip.is_some());
+        Ok(match found {
+            Some(_) => Seen::Done(()),
+            None => Seen::NotYet(format!("{} pods", pods.len())),
+        })
+    })
+    .await
+}
+
+async fn volume_of_slave(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "slavevolume").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slave = database.slave_pod().await?;
+    let at = ordeal.now();
+    faults::delete_pod_and_volumes(&world.client, &slave).await?;
+    new_life(&database, &Node::from(&slave)).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    Ok(end.finding())
+}
+
+async fn volume_of_master(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "mastervolume").await?;
+    let master = database.master_pod().await?;
+    let at = ordeal.now();
+    faults::delete_pod_and_volumes(&world.client, &master).await?;
+    new_life(&database, &Node::from(&master)).await?;
+    let end = ordeal.end_changed(at, HEALED).await?;
+    is_slave(&end, &master)?;
+    Ok(end.finding())
+}
+
+async fn only_holder(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "holder").await?;
+    let master = database.master_pod().await?;
+    let slaves = database.slave_pods().await?;
+    let [absent, holder] = slaves.as_slice() else {
+        anyhow::bail!("{} slaves", slaves.len());
+    };
+    let at = ordeal.now();
+    part(world, absent, &[&master, holder]).await?;
+    let blocked = block(holder).await?;
+    ordeal.writers().wait_for_more(200, HEALED).await?;
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    machines::mend_all(&world.target).await?;
+    sleep(Duration::from_secs(3)).await;
+    drop(blocked);
+    let end = ordeal.end_changed(at, HEALED).await?;
+    Ok(Finding {
+        outage: None,
+        ..end.finding()
+    })
+}
+
+async fn lost_acknowledgement(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let mut connection = database.master_connection().await?;
+    sql::create_writes(&mut connection, "row_idle.writes").await?;
+    let (master, slaves) = (database.master_pod().await?, database.slave_pods().await?);
+    let term = database.status().await?.record.term.0;
+    for slave in &slaves {
+        machines::cut_between(&world.target, address(slave)?, address(&master)?, true).await?;
+    }
+    let clock = world.clock;
+    let begun = clock.at();
+    let write = sql::insert_write(&mut connection, "row_idle.writes", 1);
+    let (answer, mended) = futures::join!(timeout(Duration::from_secs(30), write), async {
+        sleep(Duration::from_secs(5)).await;
+        machines::mend_all(&world.target).await
+    });
+    mended?;
+    let took = clock.at().saturating_sub(begun);
+    answer.context("the write hangs though the slaves are back")??;
+    ensure!(
+        took >= Duration::from_secs(5),
+        "the write was acknowledged by nobody who could"
+    );
+    database.wait_healthy(HEALED).await?;
+    same_master(&database, &master, term).await?;
+    sql::drop_schema(&mut connection, "row_idle").await?;
+    Ok(Finding::default().note(format!("acknowledged {} ms after it was sent", took.as_millis())))
+}
+
+async fn broken_off(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "brokenoff").await?;
+    let master = database.master_pod().await?;
+    let operators = install::operator_pods(&world.client).await?;
+    let at = ordeal.now();
+    faults::signal_mysqld(&master, Signal::SIGSTOP)?;
+    let term = ordeal.term;
+    until("new term", HEALED, async || {
+        let now = database.status().await?.record.term.0;
+        Ok(if now > term {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("term {now}"))
+        })
+    })
+    .await?;
+    for pod in &operators {
+        operator::kill_operator(world, pod).await?;
+    }
+    // A server that was killed meanwhile because it did not obey has nothing to continue.
+    let _ = faults::signal_mysqld(&master, Signal::SIGCONT);
+    install::wait_ready(&world.client).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    Ok(Finding {
+        outage: None,
+        ..end.finding()
+    })
+}
+
+async fn both_errant(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "twoerrant").await?;
+    let slaves = database.slave_pods().await?;
+    let mut before = Vec::new();
+    for slave in &slaves {
+        before.push(events(&database, "Cloned", &slave.name_any()).await?.len());
+    }
+    let at = ordeal.now();
+    for slave in &slaves {
+        let schema = format!("extra_{}", slave.name_any().replace('-', "_"));
+        sql::write_errant(&mut inside::administrator(slave).await?, &schema).await?;
+    }
+    for (slave, before) in slaves.iter().zip(before) {
+        event(&database, "Cloned", &slave.name_any(), before).await?;
+    }
+    Ok(ordeal.end(at, HEALED).await?.finding())
+}
+
+async fn empty_candidate(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "empty").await?;
+    let master = database.master_pod().await?;
+    let slaves = database.slave_pods().await?;
+    let [emptied, other] = slaves.as_slice() else {
+        anyhow::bail!("{} slaves", slaves.len());
+    };
+    let at = ordeal.now();
+    faults::delete_pod_and_volumes(&world.client, emptied).await?;
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    new_life(&database, &Node::from(emptied)).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    let led: Vec<&str> = end
+        .aftermath
+        .changes
+        .iter()
+        .filter_map(|change| match &change.what {
+            crate::watcher::What::Role { pod, role } if role.as_deref() == Some(names::ROLE_MASTER) => {
+                Some(pod.as_str())
+            }
+            _ => None,
+        })
+        .collect();
+    ensure!(
+        !led.contains(&emptied.name_any().as_str()),
+        "{} led after its volume was lost; {} was whole",
+        emptied.name_any(),
+        other.name_any()
+    );
+    Ok(end.finding())
+}
+
+async fn stopped_applier(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "stopped").await?;
+    let master = database.master_pod().await?;
+    let slave = database.slave_pod().await?;
+    let mut at_master = database.master_connection().await?;
+    sql::create_writes(&mut at_master, "row_stopped.victim").await?;
+    sql::insert_write(&mut at_master, "row_stopped.victim", 1).await?;
+    let at = ordeal.now();
+    let mut administrator = inside::administrator(&slave).await?;
+    sql::wait_executed(&mut administrator, &sql::executed(&mut at_master).await?, 20).await?;
+    sql::delete_unlogged(&mut administrator, "row_stopped.victim").await?;
+    sql::delete_all(&mut at_master, "row_stopped.victim").await?;
+    named(&database, &slave.name_any(), "does not execute").await?;
+    let endpoints = database.endpoints(&names::slaves_service(&database.name)).await?;
+    let read = endpoints.contains(&address(&slave)?.to_owned());
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    let next = other_master(&database, &master.name_any()).await?.name_any();
+    copied_anew(&database, &slave).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    ensure!(
+        next != slave.name_any(),
+        "the node with the stopped applier leads"
+    );
+    ensure!(
+        !read,
+        "the node with the stopped applier was still in the slaves' Service"
+    );
+    Ok(end.finding())
+}
+
+/// What the documentation tells people to do.
+async fn copied_anew(database: &Database, node: &Pod) -> Result<()> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(database.client.clone(), &database.namespace);
+    let claim = claims.get_opt(&node.name_any()).await?;
+    ensure!(claim.is_some(), "{} has no claim", node.name_any());
+    faults::delete_pod_and_volumes(&database.client, node).await?;
+    new_life(database, &Node::from(node)).await
+}

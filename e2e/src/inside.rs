@@ -1,0 +1,42 @@
+//! Reaching into a node's pod from its machine: its network, and its MySQL server as the administrator.
+//!
+//! Needs the pod's processes on this machine, as in the local cluster. Both are found through the processes of the
+//! pod's control group, so no other server of the machine can be meant.
+
+use std::{fs::File, path::PathBuf};
+
+use anyhow::{Context, Result};
+use api::names;
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::Pid,
+};
+use sqlx::mysql::MySqlConnection;
+
+use crate::{faults, sql};
+
+/// The process that lives as long as the pod's MySQL container does, through every end of mysqld.
+const SUPERVISOR: &str = "ddb-supervisor";
+
+/// The network of the pod with this UID; none while it has no running container.
+pub fn network(uid: &str) -> Option<File> {
+    let pid = faults::process_of_uid(uid, SUPERVISOR)?;
+    File::open(format!("/proc/{pid}/ns/net")).ok()
+}
+
+/// Moves this thread into a network, for good. Only for threads that end with their work.
+pub fn enter(network: &File) -> Result<()> {
+    setns(network, CloneFlags::CLONE_NEWNET).context("entering a pod's network")
+}
+
+/// A connection as MySQL's administrator, over the socket in the pod.
+pub async fn administrator(pod: &Pod) -> Result<MySqlConnection> {
+    let pid = faults::process_of(pod, SUPERVISOR)?;
+    sql::connect_socket(&in_root(pid, names::MYSQL_SOCKET), "root").await
+}
+
+/// A path of the pod's MySQL container, as it is reached from here.
+pub fn in_root(pid: Pid, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root{path}"))
+}
