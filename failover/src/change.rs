@@ -419,14 +419,14 @@ fn install(
                 .push(format!("{candidate} to execute what it received"));
             return vec![Action::Drain { node, term }];
         }
-        if !is_forced
-            && is_shown(observed, candidate, term)
-            && quorum::holders(observed, candidate, requires) < observed.record.acks as usize
-        {
-            report
-                .waiting_for
-                .push(format!("the label of an older term to leave {candidate}"));
-            return Vec::new();
+        if !is_forced && quorum::holders(observed, candidate, requires) < observed.record.acks as usize {
+            let hiding = hide(observed, candidate, term);
+            if !hiding.is_empty() {
+                report.waiting_for.push(format!(
+                    "clients to be led away from {candidate} until others hold what it holds"
+                ));
+                return hiding;
+            }
         }
         state.marks.entry("drained").or_insert(now);
         report.waiting_for.push(format!("{candidate} to become master"));
@@ -494,10 +494,20 @@ fn install(
     plan
 }
 
-/// True while clients are still led to the node by the label of an older term.
-fn is_shown(observed: &Observed, node: &NodeId, term: Term) -> bool {
+/// What is to be done before the node can open without being seen: neither its label nor the Service may lead to it,
+/// and none of an older term may any more, however late it is carried out.
+fn hide(observed: &Observed, node: &NodeId, term: Term) -> Plan {
+    let mut plan = Vec::new();
     let pod = observed.nodes.get(node).map(|view| &view.pod);
-    matches!(pod, Some(Pod::Present { labelled_master: true, stamp, .. }) if *stamp < term)
+    if !matches!(pod, Some(Pod::Present { labelled_master: false, stamp, .. }) if *stamp == term) {
+        let node = node.clone();
+        plan.push(Action::Unlabel { node, term });
+    }
+    if observed.service.term != term || observed.service.to.as_ref() == Some(node) {
+        let node = node.clone();
+        plan.push(Action::Withdraw { node, term });
+    }
+    plan
 }
 
 /// The change is complete: the record says so, and whoever asked is answered.

@@ -45,7 +45,7 @@ pub use gtid::GtidSet;
 pub use ids::{Millis, NodeId, Term, VolumeId};
 pub use observed::{
     Applier, Asked, Followed, Force, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server,
-    ServerState, Session, Switchover, Tail,
+    ServerState, Service, Session, Switchover, Tail,
 };
 pub use plan::{Action, Decision, LastResort, Plan, Report, Wish};
 pub use record::{Cause, Change, Forced, Intent, Kind, Record};

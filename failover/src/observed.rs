@@ -20,6 +20,17 @@ pub struct Observed {
     pub switchover: Option<Switchover>,
     /// What else people ask for.
     pub asked: Asked,
+    /// Where the master's Service leads.
+    pub service: Service,
+}
+
+/// Where the master's Service leads, as last written or read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// The node, if it leads to one.
+    pub to: Option<NodeId>,
+    /// The term that led it there; a write of an older term is refused.
+    pub term: Term,
 }
 
 /// What people ask for beside a switchover.

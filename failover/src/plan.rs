@@ -54,6 +54,14 @@ pub enum Action {
         /// What it must hold and have executed; it refuses otherwise.
         requires: GtidSet,
     },
+    /// Lead the master's Service to nobody, unless a newer term has led it already: the node becomes master with
+    /// transactions that too few others hold, and nobody may see them yet.
+    Withdraw {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+    },
     /// Lead the master's Service to the node, unless a newer term has led it already. What people see, the labels,
     /// may follow a moment later; clients need not wait for them.
     Lead {
@@ -153,6 +161,7 @@ impl Action {
             | Self::Fence { node, .. }
             | Self::Drain { node, .. }
             | Self::Promote { node, .. }
+            | Self::Withdraw { node, .. }
             | Self::Lead { node, .. }
             | Self::Route { node, .. }
             | Self::Follow { node, .. }

@@ -367,6 +367,7 @@ mod tests {
             master: "shop-1".into(),
             steps: steps.map(|(step, at)| (step.to_owned(), at)).into(),
             total: 130,
+            may_be_lost: None,
         }
     }
 

@@ -50,6 +50,9 @@ pub enum Wished {
     Resync(Node),
 }
 
+/// Where the master's Service leads, and the term that led it there.
+pub type Leads = (Option<Node>, u64);
+
 /// What is stored.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Api {
@@ -64,7 +67,7 @@ pub struct Api {
     /// The pods.
     pub pods: [Option<Pod>; NODES],
     /// Where the master's Service leads, and the term that led it there.
-    pub service: Option<(Node, u64)>,
+    pub service: Leads,
 }
 
 /// A change of a pod's label, conditional on what was observed.
@@ -103,14 +106,12 @@ pub enum Request {
         /// How.
         patch: Patch,
     },
-    /// Lead the master's Service to `node`, if it still leads where it was seen.
+    /// Lead the master's Service, if it still leads where it was seen.
     Lead {
-        /// The node.
-        node: Node,
-        /// The term.
-        term: u64,
+        /// Where, and the term.
+        to: Leads,
         /// As it was observed.
-        seen: Option<(Node, u64)>,
+        seen: Leads,
     },
     /// Forget the wish, if it is still this one.
     Forget {
@@ -140,7 +141,7 @@ pub enum Answer {
     /// The pod is now this, after an attempt to unlabel or to label it.
     Pod(Node, Option<Pod>, Patch),
     /// The Service now leads there, after an attempt of a term to lead it.
-    Service(Option<(Node, u64)>, Node, u64),
+    Service(Leads, Leads),
     /// The wish is gone.
     Forgotten(Wished),
 }
@@ -161,12 +162,14 @@ impl World {
                 self.patch(node, &patch);
                 Answer::Pod(node, self.api.pods[node].clone(), patch)
             }
-            Request::Lead { node, term, seen } => {
+            Request::Lead { to, seen } => {
                 if self.api.service == seen {
-                    self.api.service = Some((node, term));
-                    self.on_readable(node);
+                    self.api.service = to;
+                    if let (Some(node), _) = to {
+                        self.on_readable(node);
+                    }
                 }
-                Answer::Service(self.api.service, node, term)
+                Answer::Service(self.api.service, to)
             }
             Request::Forget { wish } => {
                 let api = &mut self.api;

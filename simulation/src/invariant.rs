@@ -243,8 +243,8 @@ impl World {
             .is_some_and(|it| it.server == server.life && it.term >= self.ledger.given_up);
         // What somebody wrote beside the replication is no promise of ours. Clients are led to a master by the Service
         // or its label; nobody reads at one that is not routed yet.
-        let routed = self.api.pods[node].as_ref().is_some_and(|pod| pod.master)
-            || self.api.service.is_some_and(|(to, _)| to == node);
+        let routed =
+            self.api.pods[node].as_ref().is_some_and(|pod| pod.master) || self.api.service.0 == Some(node);
         if leads && routed && !server.read_only && !server.offline {
             self.ledger.readable = self.ledger.readable
                 | machine

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use failover::{
     Action, Durability, ErrantPolicy, Force, Millis, NodeReport, NodeView, Observed, Pod as PodView, Policy,
-    Record, Session, State, Switchover, Term, Wish,
+    Record, Service, Session, State, Switchover, Term, Wish,
 };
 
 use crate::{
-    apiserver::{Answer, Asked, Patch, Pod, Request, UnderWay, Wished},
+    apiserver::{Answer, Asked, Leads, Patch, Pod, Request, UnderWay, Wished},
     event::{Node, Op},
     ledger::index,
     machine::{Command, Order, address, name},
@@ -69,7 +69,7 @@ pub struct Operator {
     /// The pods as last read; none before.
     pub pods: Option<[Option<Pod>; NODES]>,
     /// Where the master's Service led when it was last read.
-    pub service: Option<(Node, u64)>,
+    pub service: Leads,
     /// The sessions.
     pub links: [Link; NODES],
     /// What runs, and until when it is waited for.
@@ -101,7 +101,7 @@ impl Operator {
             wished: Asked::default(),
             nodes: 0,
             pods: None,
-            service: None,
+            service: Leads::default(),
             links: std::array::from_fn(|_| link.clone()),
             flight: Vec::new(),
             answers: VecDeque::new(),
@@ -129,7 +129,14 @@ impl Operator {
             *at != node
                 || matches!(
                     *kind,
-                    "unlabel" | "lead" | "route" | "record" | "answer" | "answer-force" | "answer-resync"
+                    "unlabel"
+                        | "withdraw"
+                        | "lead"
+                        | "route"
+                        | "record"
+                        | "answer"
+                        | "answer-force"
+                        | "answer-resync"
                 )
         });
     }
@@ -166,6 +173,7 @@ fn key_of(action: &Action) -> Key {
         Action::Fence { term, .. } => ("fence", node, term.0),
         Action::Drain { term, .. } => ("drain", node, term.0),
         Action::Promote { term, .. } => ("promote", node, term.0),
+        Action::Withdraw { term, .. } => ("withdraw", 0, term.0),
         Action::Lead { term, .. } => ("lead", node, term.0),
         Action::Route { term, .. } => ("route", node, term.0),
         Action::Follow { term, .. } => ("follow", node, term.0),
@@ -185,6 +193,11 @@ pub(crate) fn kind_of(order: &Order) -> &'static str {
         Order::Follow { .. } => "follow",
         Order::Clone { .. } => "clone",
     }
+}
+
+/// A late term leads nobody; what is so already is not asked for again.
+fn lead(to: Leads, seen: Leads) -> Option<Request> {
+    (seen != to && seen.1 <= to.1).then_some(Request::Lead { to, seen })
 }
 
 impl World {
@@ -301,6 +314,10 @@ impl World {
             nodes,
             switchover,
             asked,
+            service: Service {
+                to: operator.service.0.map(name),
+                term: Term(operator.service.1),
+            },
         })
     }
 
@@ -337,17 +354,10 @@ impl World {
                         seen: seen.clone(),
                     },
                 }),
-            Action::Lead { node, term } => {
-                let (wanted, seen) = ((index(&node), term.0), operator.service);
-                let due = seen.is_none_or(|(to, by)| (to, by) != wanted && by <= wanted.1);
-                due.then_some(Request::Lead {
-                    node: wanted.0,
-                    term: wanted.1,
-                    seen,
-                })
-            }
+            Action::Withdraw { term, .. } => lead((None, term.0), operator.service),
+            Action::Lead { node, term } => lead((Some(index(&node)), term.0), operator.service),
             // The Service first.
-            Action::Route { node, .. } if operator.service.is_none_or(|(to, _)| to != index(&node)) => None,
+            Action::Route { node, .. } if operator.service.0 != Some(index(&node)) => None,
             Action::Route { node, term } => pods[index(&node)].as_ref().map(|pod| Request::Patch {
                 node: index(&node),
                 patch: Patch::Master {
@@ -490,8 +500,8 @@ impl World {
                     }
                 }
             }
-            Answer::Service(service, node, term) => {
-                operator.end(("lead", node, term));
+            Answer::Service(service, (to, term)) => {
+                operator.end(to.map_or(("withdraw", 0, term), |node| ("lead", node, term)));
                 operator.service = service;
             }
             Answer::Forgotten(wish) => match wish {

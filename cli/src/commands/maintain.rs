@@ -44,7 +44,7 @@ pub async fn fence(cluster: &Cluster, arguments: &Nodes, fence: bool) -> Result<
             let index = pod
                 .strip_prefix(&format!("{name}-"))
                 .and_then(|index| index.parse::<i32>().ok());
-            if !index.is_some_and(|index| index < exists) {
+            if index.is_none_or(|index| index >= exists) {
                 eprintln!(
                     "{name} has no node {pod}; its nodes are {name}-0 to {name}-{}",
                     exists - 1

@@ -226,11 +226,7 @@ async fn kill_agent(world: &World) -> Result<Finding> {
 /// Nothing moved the master: same node, same term.
 pub async fn same_master(database: &Database, master: &Pod, term: u64) -> Result<()> {
     let record = database.status().await?.record;
-    let now = record
-        .master
-        .as_ref()
-        .map(failover::NodeId::as_str)
-        .unwrap_or("nobody");
+    let now = record.master.as_ref().map_or("nobody", failover::NodeId::as_str);
     ensure!(
         record.term.0 == term && now == master.name_any(),
         "the master moved: {} led in term {term}, {now} leads in term {}",

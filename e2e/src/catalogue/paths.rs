@@ -139,7 +139,7 @@ async fn cut_from_api_server(world: &World) -> Result<Finding> {
     let machine = machines::machine_of(&master)?;
     let at = ordeal.now();
     machines::cut_from_api_server(&world.target, machine).await?;
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     same_master(&database, &master, term).await?;
     machines::mend_all(&world.target).await?;
     let end = ordeal.end(at, HEALED).await?;

@@ -122,7 +122,7 @@ async fn cut_machine(world: &World) -> Result<Finding> {
     machines::break_machine(&world.target, &machine, Ill::Cut).await?;
     let at = ordeal.now();
     let led = database.wait_led(ordeal.term, HEALED).await;
-    sleep(Duration::from_secs(60).saturating_sub(ordeal.now().saturating_sub(at))).await;
+    sleep(Duration::from_mins(1).saturating_sub(ordeal.now().saturating_sub(at))).await;
     let healed = ordeal.now();
     machines::mend_machine(&world.target, &machine).await?;
     led?;

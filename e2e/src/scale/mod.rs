@@ -40,7 +40,7 @@ pub(crate) const NODES: usize = 3;
 /// Requests under way at a time.
 const HANDS: usize = 16;
 const BUILD: Duration = Duration::from_mins(30);
-const REPLACED: Duration = Duration::from_secs(60);
+const REPLACED: Duration = Duration::from_mins(1);
 const REST: Duration = Duration::from_secs(15);
 const STORM: Duration = Duration::from_secs(1);
 
@@ -251,14 +251,14 @@ async fn storm(client: &Client, agents: &Arc<Agents>, databases: usize, kills: u
     }
     let clock = Clock::start();
     let mut dead = BTreeMap::new();
-    let (killer, mut killed) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut killed) = tokio::sync::mpsc::unbounded_channel();
     let all = Arc::clone(agents);
     tokio::spawn(async move {
         for number in 0..kills {
             let database = number * databases / kills;
             if let Some((node, term)) = all.master(database) {
                 all.kill(database, node);
-                let _ = killer.send((name_of(database), term, clock.at()));
+                let _ = tell.send((name_of(database), term, clock.at()));
             }
             sleep(STORM / u32::try_from(kills).unwrap_or(1)).await;
         }

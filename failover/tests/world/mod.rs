@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use failover::{
     Action, Applier, Asked, Decision, Durability, ErrantPolicy, Followed, Force, GtidSet, Kind, Millis,
     NodeId, NodeReport, NodeView, Observed, Pod, Policy, Receiver, Record, Report, Role, Server, ServerState,
-    Session, State, Switchover, Tail, Term, Wish, record::Change, step,
+    Service, Session, State, Switchover, Tail, Term, Wish, record::Change, step,
 };
 
 pub struct World {
@@ -77,6 +77,7 @@ impl World {
                     .map(|index| (format!("db-{index}").into(), fresh(index)))
                     .collect(),
                 switchover: None,
+                service: failover::Service::default(),
                 asked: Asked::default(),
             },
             state: State::default(),
@@ -265,8 +266,8 @@ impl World {
                     (*labelled_master, *stamp) = (false, at);
                 }
             }
-            // Where the Service leads is not observed; the label follows.
-            Action::Lead { .. } => {}
+            Action::Withdraw { term, .. } => self.observed.service = Service { to: None, term },
+            Action::Lead { node, term } => self.observed.service = Service { to: Some(node), term },
             Action::Route { node, term: at } => self.route(&node, at),
             Action::Fence { node, term, .. } => self.fence(node.as_str(), term),
             Action::Drain { node, .. } => {
@@ -509,6 +510,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::Fence { .. } => "Fence",
         Action::Drain { .. } => "Drain",
         Action::Promote { .. } => "Promote",
+        Action::Withdraw { .. } => "Withdraw",
         Action::Lead { .. } => "Lead",
         Action::Route { .. } => "Route",
         Action::Follow { .. } => "Follow",

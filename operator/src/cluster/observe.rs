@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use api::{DistributedDatabase, names};
-use failover::{Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Session};
+use failover::{
+    Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Service, Session,
+};
 use kube::ResourceExt;
 use tokio::sync::mpsc;
 
 use crate::executor::record::record_of;
 use crate::executor::request::{asked_of, switchover_of};
 use crate::sessions::{Happened, Outgoing, Running};
-use crate::snapshot::{PodFacts, Snapshot};
+use crate::snapshot::{PodFacts, Snapshot, slice_name};
 
 /// The session with one node and what came of it.
 pub struct Line {
@@ -101,6 +103,28 @@ pub fn observe(
         nodes: views,
         switchover: switchover_of(object),
         asked: asked_of(object),
+        service: service(&name, snapshot),
+    }
+}
+
+/// Where the master's Service leads: to the pod that has its address now.
+fn service(name: &str, snapshot: &Snapshot) -> Service {
+    let Some(slice) = snapshot.slices.get(&slice_name(&names::master_service(name))) else {
+        return Service::default();
+    };
+    let has_it = |pod: &PodFacts| {
+        pod.address
+            .as_ref()
+            .is_some_and(|address| slice.addresses.contains(address))
+    };
+    let to = snapshot
+        .pods
+        .iter()
+        .find(|(_, pod)| has_it(pod))
+        .map(|(node, _)| node.clone());
+    Service {
+        to,
+        term: slice.term.unwrap_or_default(),
     }
 }
 
@@ -219,6 +243,7 @@ mod tests {
                 stopping: false,
                 cloning: None,
                 tail: None,
+                closed: None,
                 server: Server::Up(Box::new(state)),
             })
         };

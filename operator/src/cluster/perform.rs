@@ -45,13 +45,21 @@ impl Task {
                 .pods
                 .get(node)
                 .and_then(|pod| service::to_master(object, node, *term, pod)),
+            Action::Withdraw { node, term } => snapshot
+                .pods
+                .get(node)
+                .and_then(|pod| service::to_nobody(object, node, *term, pod)),
             _ => None,
         };
         let leads = slice
             .as_ref()
             .is_some_and(|slice| service::leads_so(snapshot, slice));
         match &action {
-            Action::Lead { .. } if leads && service::is_of_term(snapshot, slice.as_ref()) => return,
+            Action::Withdraw { .. } | Action::Lead { .. }
+                if leads && service::is_of_term(snapshot, slice.as_ref()) =>
+            {
+                return;
+            }
             // The label moves the pod out of the slaves' Service; that change must not reach kube-proxy first, which
             // holds a second one back.
             Action::Route { .. } if !leads => return,
@@ -74,7 +82,7 @@ impl Task {
                 let work = self.label(node, snapshot.pods.get(node).cloned(), Change::Unlabel(*term));
                 self.start(key, Some(action), work);
             }
-            Action::Lead { .. } => {
+            Action::Withdraw { .. } | Action::Lead { .. } => {
                 let work = self.lead(snapshot, slice);
                 self.start(key, Some(action), work);
             }

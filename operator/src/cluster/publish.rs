@@ -203,6 +203,7 @@ fn done_event(action: &Action) -> Option<Told> {
         Action::Record { .. }
         | Action::Unlabel { .. }
         | Action::Drain { .. }
+        | Action::Withdraw { .. }
         | Action::Route { .. }
         | Action::Release { .. } => return None,
         Action::Fence { node, term, .. } => told_of(

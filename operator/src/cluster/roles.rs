@@ -139,6 +139,7 @@ mod tests {
             record,
             nodes,
             switchover: None,
+            service: failover::Service::default(),
             asked: failover::Asked::default(),
         };
         due(&observed, &snapshot, &Report::of(decision), unfit, now)

@@ -147,6 +147,8 @@ mod tests {
                 .map(|(name, address)| ((*name).into(), view(address)))
                 .collect::<BTreeMap<_, _>>(),
             switchover: None,
+            asked: failover::Asked::default(),
+            service: failover::Service::default(),
         }
     }
 

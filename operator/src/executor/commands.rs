@@ -98,6 +98,7 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
         Action::Release { node: _, term } => (*term, Command::Leave, LEAVE_DEADLINE),
         Action::Record { .. }
         | Action::Unlabel { .. }
+        | Action::Withdraw { .. }
         | Action::Lead { .. }
         | Action::Route { .. }
         | Action::Answer { .. } => return None,

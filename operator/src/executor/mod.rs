@@ -46,6 +46,7 @@ impl ActionKey {
             Action::Fence { term, .. } => ("fence", *term),
             Action::Drain { term, .. } => ("drain", *term),
             Action::Promote { term, .. } => ("promote", *term),
+            Action::Withdraw { term, .. } => ("withdraw", *term),
             Action::Lead { term, .. } => ("lead", *term),
             Action::Route { term, .. } => ("route", *term),
             Action::Follow { term, .. } => ("follow", *term),

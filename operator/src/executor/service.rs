@@ -37,6 +37,18 @@ pub fn to_master(
     Some(slice)
 }
 
+/// The slice that leads the master's Service to nobody, as this term wants it.
+pub fn to_nobody(
+    object: &DistributedDatabase,
+    node: &NodeId,
+    term: Term,
+    pod: &PodFacts,
+) -> Option<EndpointSlice> {
+    let mut slice = to_master(object, node, term, pod)?;
+    slice.endpoints.clear();
+    Some(slice)
+}
+
 /// The slice that leads the Service over every node to those that are ready and not `fenced` by hand; none while no
 /// pod has an address.
 pub fn to_every_ready(

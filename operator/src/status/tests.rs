@@ -76,6 +76,7 @@ fn database(nodes: u32) -> Observed {
         record,
         nodes: views,
         switchover: None,
+        service: failover::Service::default(),
         asked: failover::Asked::default(),
     }
 }

@@ -163,7 +163,7 @@ pub fn build_and_load(
 
 /// The operator's program as it is in its image.
 pub fn operator_program() -> Result<PathBuf> {
-    Ok(binaries::ensure(&[Name::Operator], None)?.join("ddb-operator"))
+    Ok(binaries::ensure(&[Name::Operator], Programs::Built)?.join("ddb-operator"))
 }
 
 /// The archive of the image that holds pods' namespaces.
