@@ -464,7 +464,7 @@ fn install(
         .iter()
         .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
     let copies = quorum::holders(observed, candidate, requires);
-    if copies >= observed.record.acks as usize {
+    if is_forced || copies >= observed.record.acks as usize {
         plan.push(Action::Lead {
             node: candidate.clone(),
             term,
