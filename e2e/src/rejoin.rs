@@ -237,13 +237,13 @@ async fn how(database: &Database, term: u64, node: &str) -> Result<How> {
             let told = events.list(&ListParams::default()).await?.items;
             let about = |reason: &str| {
                 told.iter().any(|event| {
-                    let said = event.message.as_deref().unwrap_or_default();
-                    let of = said
+                    let note = event.message.as_deref().unwrap_or_default();
+                    let of = note
                         .strip_prefix("Term ")
                         .and_then(|rest| rest.split(':').next()?.parse::<u64>().ok());
                     event.reason.as_deref() == Some(reason)
                         && of.is_some_and(|of| of > term)
-                        && said.contains(&format!(": {node} "))
+                        && sentence.contains(&format!(": {node} "))
                 })
             };
             Ok(match (about("Cloned"), about("TailCut"), about("Follows")) {

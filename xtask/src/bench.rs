@@ -138,7 +138,9 @@ fn scale(arguments: &Scale) -> Result<()> {
         Some(operator) => operator.clone(),
         None => images::operator_program()?,
     };
-    let program = e2e::build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
+    // Thousands of nodes are simulated: unoptimised, they would need more of the machine than what is measured.
+    let words = ["build", "--release", "--package", "e2e", "--bin", "e2e"];
+    let program = e2e::build(&words, "e2e")?;
     let folder = cache.join(format!("scale-{}", std::process::id()));
     let mut run = command(["unshare", "--net", "--", "sh", "-c", OWN_NETWORK, "sh"]);
     run.arg(program)

@@ -251,7 +251,7 @@ async fn storm(client: &Client, agents: &Arc<Agents>, databases: usize, kills: u
     }
     let clock = Clock::start();
     let mut dead = BTreeMap::new();
-    let (tell, mut killed) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let all = Arc::clone(agents);
     tokio::spawn(async move {
         for number in 0..kills {
@@ -266,7 +266,7 @@ async fn storm(client: &Client, agents: &Arc<Agents>, databases: usize, kills: u
     let mut times = Vec::new();
     while times.len() < kills && clock.at() < REPLACED {
         tokio::select! {
-            Some((name, term, at)) = killed.recv() => { dead.insert(name, (term, at)); }
+            Some((name, term, at)) = told.recv() => { dead.insert(name, (term, at)); }
             object = seen.try_next() => {
                 let object = object?.context("the watch of databases ended")?;
                 let name = object.name_any();
