@@ -237,8 +237,8 @@ async fn how(database: &Database, term: u64, node: &str) -> Result<How> {
             let told = events.list(&ListParams::default()).await?.items;
             let about = |reason: &str| {
                 told.iter().any(|event| {
-                    let note = event.message.as_deref().unwrap_or_default();
-                    let of = note
+                    let sentence = event.message.as_deref().unwrap_or_default();
+                    let of = sentence
                         .strip_prefix("Term ")
                         .and_then(|rest| rest.split(':').next()?.parse::<u64>().ok());
                     event.reason.as_deref() == Some(reason)

@@ -142,7 +142,10 @@ fn scale(arguments: &Scale) -> Result<()> {
     let words = ["build", "--release", "--package", "e2e", "--bin", "e2e"];
     let program = e2e::build(&words, "e2e")?;
     let folder = cache.join(format!("scale-{}", std::process::id()));
-    let mut run = command(["unshare", "--net", "--", "sh", "-c", OWN_NETWORK, "sh"]);
+    // A PID namespace of its own, so that nothing outlives an interrupted run.
+    let namespaces = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut run = command(["unshare"]);
+    run.args(namespaces).args(["--", "sh", "-c", OWN_NETWORK, "sh"]);
     run.arg(program)
         // Of pods that nobody starts.
         .args(["--images", r#"{"operator":"none","node":"none","mysql":"none"}"#])
