@@ -95,6 +95,19 @@ fn client(name: &str, authority: Option<&Identity>) -> Result<Identity> {
     })
 }
 
+/// Certificate and key of the nodes, expired years ago, as PEM.
+pub async fn expired(database: &Database) -> Result<(String, String)> {
+    let authority = secret(database, &names::ca_secret(&database.name), ["ca.crt", "ca.key"]).await?;
+    let issuer = Issuer::from_ca_cert_pem(&authority.chain, KeyPair::from_pem(&authority.key)?)?;
+    let host = names::node_host(&database.name, &database.namespace, "*");
+    let mut params = CertificateParams::new([host])?;
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &issuer)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
 /// Opens a session as `who`, sends the lines, and gives the first outcome.
 async fn session(
     database: &Database,

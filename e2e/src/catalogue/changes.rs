@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::sleep};
 
 use super::{
-    Case, Finding, KILLED, PLANNED, UNHURT,
+    Case, Finding, KILLED, PLANNED, UNHURT, access,
     master::{is_slave, planned, same_master},
     place, specs,
 };
@@ -117,6 +117,14 @@ pub const CASES: &[Case] = &[
     Case {
         row: 31,
         part: "b",
+        fault: "the nodes' certificate in the Secret is an expired one",
+        expects: "it is renewed at once; no outage of replication or sessions",
+        limit: Some(UNHURT),
+        run: |world| certificate_expired(world).boxed_local(),
+    },
+    Case {
+        row: 31,
+        part: "c",
         fault: "the application's password changed, then a switchover",
         expects: "sessions go on; the new password works, as documented, from the next mastership on",
         limit: None,
@@ -470,6 +478,31 @@ async fn certificate_replaced(world: &World) -> Result<Finding> {
     same_master(&database, &master, term).await?;
     let restarted = end.restarted();
     ensure!(restarted.is_empty(), "restarted: {}", restarted.join(", "));
+    Ok(end.finding())
+}
+
+async fn certificate_expired(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "expired").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let (certificate, key) = access::expired(&database).await?;
+    let name = names::node_tls_secret(&database.name);
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &database.namespace);
+    let at = ordeal.now();
+    let spoilt = json!({"stringData": {"tls.crt": certificate, "tls.key": key}});
+    change_secret(&database, &name, spoilt).await?;
+    until("renewed certificate", HEALED, async || {
+        let data = secrets.get(&name).await?.data.unwrap_or_default();
+        let now = data.get("tls.crt").context("the Secret has no tls.crt")?;
+        Ok(if now.0 == certificate.as_bytes() {
+            Seen::NotYet("still the expired one".to_owned())
+        } else {
+            Seen::Done(())
+        })
+    })
+    .await?;
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
     Ok(end.finding())
 }
 

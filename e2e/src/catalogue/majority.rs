@@ -8,6 +8,7 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -17,12 +18,14 @@ use super::{
 use crate::{
     database::{Database, describe},
     faults::{self, Deletion},
-    install,
+    inside, install,
     machines::{self, Ill},
     ordeal::Ordeal,
     sql,
     storm::HEALED,
+    tools::kubectl,
     wait::{Seen, until},
+    watcher::Watcher,
     world::World,
 };
 
@@ -41,7 +44,7 @@ pub const CASES: &[Case] = &[
         fault: "the same, and the forced promotion",
         expects: "it demands the exact term; then the slave leads",
         limit: None,
-        run: |_| not_built("forced promotion").boxed_local(),
+        run: |world| force(world).boxed_local(),
     },
     Case {
         row: 15,
@@ -80,8 +83,8 @@ pub const CASES: &[Case] = &[
         part: "b",
         fault: "Available: the machines of both slaves cut off",
         expects: "writes go on and status says what may be lost",
-        limit: None,
-        run: |_| not_built("spec.durability: Available").boxed_local(),
+        limit: Some(Duration::from_secs(10)),
+        run: |world| available(world).boxed_local(),
     },
     Case {
         row: 21,
@@ -104,19 +107,24 @@ async fn cut(world: &World, pods: &[Pod]) -> Result<()> {
     Ok(())
 }
 
+/// The master and the slave that can be cut off without the operator's leader, and the slave that is left.
+async fn majority(world: &World, database: &Database) -> Result<(Vec<Pod>, Pod)> {
+    place::put_master(database, Together::No).await?;
+    let leader = install::leader(&world.client).await?;
+    let together = machines::machine_of(&leader)?;
+    let is_together = |pod: &Pod| machines::machine_of(pod).is_ok_and(|machine| machine == together);
+    let (left, mut lost): (Vec<Pod>, Vec<Pod>) =
+        database.slave_pods().await?.into_iter().partition(is_together);
+    lost.push(database.master_pod().await?);
+    ensure!(lost.len() == 2, "the nodes do not run on a machine each");
+    Ok((lost, left.into_iter().next().context("no slave is left")?))
+}
+
 async fn lose_majority(world: &World) -> Result<Finding> {
     let database = world.database().await?;
-    place::put_master(&database, Together::No).await?;
-    let leader = install::leader(&world.client).await?;
+    let (lost, _) = majority(world, &database).await?;
     let ordeal = Ordeal::begin(&database, "majority").await?;
     let (master, term) = (database.master_pod().await?, ordeal.term);
-    let together = machines::machine_of(&leader)?.to_owned();
-    let slaves = database.slave_pods().await?.into_iter();
-    let mut lost: Vec<Pod> = slaves
-        .filter(|pod| machines::machine_of(pod).is_ok_and(|machine| machine != together))
-        .collect();
-    lost.push(master.clone());
-    ensure!(lost.len() == 2, "the nodes do not run on a machine each");
     let at = ordeal.now();
     cut(world, &lost).await?;
     let told = blocked(&database, &lost).await;
@@ -152,6 +160,123 @@ async fn blocked(database: &Database, lost: &[Pod]) -> Result<()> {
         },
     )
     .await
+}
+
+async fn force(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let (lost, left) = majority(world, &database).await?;
+    let watcher = Watcher::start(&world.client, &database.namespace, &database.name, world.clock);
+    let mut connection = database.master_connection().await?;
+    sql::create_writes(&mut connection, "row_force.writes").await?;
+    for id in 0..50 {
+        sql::insert_write(&mut connection, "row_force.writes", id).await?;
+    }
+    // A forced promotion may lose what only the lost nodes hold; that nothing else is lost can be told only when the
+    // node that is left has everything.
+    let everything = sql::executed(&mut connection).await?;
+    let mut administrator = inside::administrator(&left).await?;
+    ensure!(
+        sql::wait_executed(&mut administrator, &everything, 30).await?,
+        "{} does not catch up",
+        left.name_any()
+    );
+    cut(world, &lost).await?;
+    let forced = force_with_term(&database, &left, &lost).await;
+    machines::mend_all(&world.target).await?;
+    forced?;
+    install::wait_ready(&world.client).await?;
+    database.wait_healthy(HEALED).await?;
+    let mut connection = database.master_connection().await?;
+    let rows = sql::count(&mut connection, "row_force.writes").await?;
+    ensure!(rows == 50, "{rows} rows of 50 are left");
+    sql::drop_schema(&mut connection, "row_force").await?;
+    watcher.finish()?;
+    let master = database.master_pod().await?.name_any();
+    ensure!(
+        master == left.name_any(),
+        "{master} leads instead of {}",
+        left.name_any()
+    );
+    Ok(Finding::default())
+}
+
+/// Tries a wrong term, which must change nothing, then the right one, which must make `left` the master.
+async fn force_with_term(database: &Database, left: &Pod, lost: &[Pod]) -> Result<()> {
+    let told = blocked(database, lost).await;
+    let term = database.status().await?.record.term.0;
+    let node = left.name_any();
+    let ask = async |term: u64| -> Result<()> {
+        let annotations = json!({"metadata": {"annotations": {FORCE: format!("{node}@{term}")}}});
+        database.patch(annotations).await?;
+        until("answer to the request", Duration::from_secs(10), async || {
+            let left = database.get().await?.metadata.annotations.unwrap_or_default();
+            Ok(if left.contains_key(FORCE) {
+                Seen::NotYet("the annotation is still there".to_owned())
+            } else {
+                Seen::Done(())
+            })
+        })
+        .await
+    };
+    if ask(term + 7).await.is_err() {
+        database
+            .patch(json!({"metadata": {"annotations": {FORCE: null}}}))
+            .await?;
+        return Err(NotBuilt("forced promotion").into());
+    }
+    told?;
+    let record = database.status().await?.record;
+    ensure!(
+        record.term.0 == term,
+        "a forced promotion with a wrong term was carried out"
+    );
+    ask(term).await?;
+    database.wait_led(term, HEALED).await
+}
+
+/// On the resource: asks for a promotion without a quorum, as `POD@TERM`.
+const FORCE: &str = "ddb-operator.io/force-promote";
+
+async fn available(world: &World) -> Result<Finding> {
+    let (database, slaves) = slaves_apart(world).await?;
+    let durability = |word: &str| json!({"spec": {"durability": word}});
+    database.patch(durability("Available")).await?;
+    let words = [
+        "get",
+        "ddb",
+        &database.name,
+        "--namespace",
+        &database.namespace,
+        "--output",
+    ];
+    let words: Vec<&str> = words.into_iter().chain(["jsonpath={.spec.durability}"]).collect();
+    if kubectl(world.target.context.as_deref(), &words).await? != "Available" {
+        return Err(NotBuilt("spec.durability: Available").into());
+    }
+    database.wait_healthy(HEALED).await?;
+    let ordeal = Ordeal::begin(&database, "available").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    cut(world, &slaves).await?;
+    let at = ordeal.now();
+    let told = until("condition that says what may be lost", HEALED, async || {
+        let (status, message) = database.condition("AtRisk").await?;
+        Ok(if status == "True" && message.starts_with("DurabilityLowered") {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("AtRisk is {status}, {message}"))
+        })
+    })
+    .await;
+    let gone_on = ordeal.writers().wait_for_more(100, Duration::from_secs(20)).await;
+    machines::mend_all(&world.target).await?;
+    told?;
+    gone_on.context("writes with durability Available and no slave")?;
+    install::wait_ready(&world.client).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    super::master::same_master(&database, &master, term).await?;
+    database.patch(durability("Strict")).await?;
+    database.wait_healthy(HEALED).await?;
+    Ok(end.finding())
 }
 
 async fn all_pods(database: &Database) -> Result<Vec<Pod>> {

@@ -218,11 +218,23 @@ async fn two_operators(world: &World) -> Result<Finding> {
         Ok(()) => change_twice(world).await,
         Err(error) => Err(error.context("installing the second operator")),
     };
-    let words = ["uninstall", SECOND, "--namespace", SECOND, "--wait"];
-    helm(world.target.context.as_deref(), &words).await?;
-    world.remove_namespace(SECOND).await?;
+    remove_second(world).await?;
     database.wait_healthy(HEALED).await?;
     outcome
+}
+
+/// Removes the second operator, if there is one.
+pub async fn remove_second(world: &World) -> Result<()> {
+    let words = [
+        "uninstall",
+        SECOND,
+        "--namespace",
+        SECOND,
+        "--ignore-not-found",
+        "--wait",
+    ];
+    helm(world.target.context.as_deref(), &words).await?;
+    world.remove_namespace(SECOND).await
 }
 
 /// Its lease is in its own namespace, so neither knows of the other.

@@ -6,13 +6,14 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 use anyhow::{Result, ensure};
 use futures::FutureExt;
 
-use super::{Case, Finding, NotBuilt, cases, rows};
+use super::{Case, Finding, NotBuilt, cases, operator, rows};
 use crate::{
     clock::{Clock, millis},
     facts::{CaseFacts, FaultsFacts, RowFacts},
     machines,
     screen::{Screen, Tone, seconds},
     settings::Target,
+    tools::kubectl,
     wait::{Seen, until},
     world::{self, World},
 };
@@ -102,8 +103,12 @@ async fn one(world: &World, case: &Case, screen: &Screen) -> CaseFacts {
 
 /// Mends all that a case may have left broken.
 async fn restore(world: &World, screen: &Screen) {
+    let context = world.target.context.as_deref();
+    let every = ["uncordon", "--selector", "kubernetes.io/hostname"];
     let mended = until("mended cluster", RESTORED, async || {
         machines::mend_all(&world.target).await?;
+        kubectl(context, &every).await?;
+        operator::remove_second(world).await?;
         world.ensure_operator().await.map(Seen::Done)
     });
     if let Err(error) = mended.await {
