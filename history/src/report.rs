@@ -23,6 +23,11 @@ impl Display for Verdict {
                 budget_ms,
                 late,
             } = kind;
+            let of_alone = |millis: &u64| match alone {
+                0 => "-".to_owned(),
+                _ => format!("{millis} ms"),
+            };
+            let (median, max) = (of_alone(median_ms), of_alone(max_ms));
             let budget = budget_ms.map_or("-".to_owned(), |budget| format!("{budget} ms"));
             let late = if *late > 0 {
                 format!("  {late} beyond three budgets")
@@ -31,7 +36,7 @@ impl Display for Verdict {
             };
             writeln!(
                 out,
-                "  {name:<28} {faults:>6} {alone:>6} {median_ms:>6} ms {max_ms:>6} ms {budget:>9}{late}"
+                "  {name:<28} {faults:>6} {alone:>6} {median:>9} {max:>9} {budget:>9}{late}"
             )?;
         }
         let Self {

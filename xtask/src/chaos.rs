@@ -4,11 +4,11 @@
 use std::{fs::File, io::BufReader, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     e2e::{self, Output, Place},
-    images::Sabotage,
+    images::Programs,
 };
 
 #[derive(Args)]
@@ -39,6 +39,31 @@ pub struct Arguments {
     place: Place,
 }
 
+/// A safety rule that a build can break, to prove that the long run notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Sabotage {
+    /// mysqld is ended by SIGTERM where it must be SIGKILL.
+    FenceBySigterm,
+    /// A slave's server throws its relay logs away when it starts.
+    RelayLogRecovery,
+    /// A master is fenced by switching semi-synchronous replication off first.
+    SourceOffFirst,
+    /// A slave's server connects to its source by itself when it starts, and acknowledges.
+    ReplicaStart,
+}
+
+impl Sabotage {
+    /// The word on the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::FenceBySigterm => "fence-by-sigterm",
+            Self::RelayLogRecovery => "relay-log-recovery",
+            Self::SourceOffFirst => "source-off-first",
+            Self::ReplicaStart => "replica-start",
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.check {
         return check(file, arguments.output);
@@ -66,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return e2e::run(&arguments.place, &words);
     }
     words.push("--broken".to_owned());
-    e2e::run_with(&arguments.place, Some(sabotage), &words)
+    e2e::run_with(&arguments.place, Programs::Broken, &words)
 }
 
 fn check(file: &PathBuf, output: Output) -> Result<()> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     cluster::{self, Cluster},
     host,
-    images::{self, Programs, Sabotage},
+    images::{self, Programs},
     process::command,
     progress::Step,
 };
@@ -66,12 +66,11 @@ pub type Images = String;
 
 /// Brings up the local cluster and its images; gives the cluster.
 pub fn local() -> Result<(Cluster, Images)> {
-    local_with(None)
+    local_with(Programs::Built)
 }
 
-fn local_with(sabotage: Option<Sabotage>) -> Result<(Cluster, Images)> {
+fn local_with(programs: Programs) -> Result<(Cluster, Images)> {
     cluster::run(cluster::Command::Up { nodes: None })?;
-    let programs = sabotage.map_or(Programs::Built, Programs::Broken);
     let references = images::build_and_load(&images::Name::ALL, true, programs)?;
     Ok((
         Cluster::open(&host::cache_dir()?)?,
@@ -81,18 +80,18 @@ fn local_with(sabotage: Option<Sabotage>) -> Result<(Cluster, Images)> {
 
 /// Runs the program `e2e` with these words, in the cluster's network where the cluster is the local one.
 pub fn run(place: &Place, words: &[String]) -> Result<()> {
-    run_with(place, None, words)
+    run_with(place, Programs::Built, words)
 }
 
-/// The same with programs of the product that are broken on purpose.
-pub fn run_with(place: &Place, sabotage: Option<Sabotage>, words: &[String]) -> Result<()> {
+/// The same with these programs of the product, on the local cluster.
+pub fn run_with(place: &Place, programs: Programs, words: &[String]) -> Result<()> {
     let program = build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
     let program = program
         .to_str()
         .context("the path of the target folder is not UTF-8")?;
     let (mut command, images, context) = match &place.context {
         None => {
-            let (cluster, images) = local_with(sabotage)?;
+            let (cluster, images) = local_with(programs)?;
             (cluster.inside(program), images, None)
         }
         Some(context) => (command([program]), place.named_images()?, Some(context)),

@@ -29,6 +29,8 @@ use crate::{
 
 /// Each is tried so often, because each needs a little luck.
 const ROUNDS: usize = 4;
+/// How long after a round everything must be Ready again; a broken build may never be.
+const HEALED: Duration = Duration::from_secs(90);
 /// How long commits are left waiting, or relay logs growing.
 const GATHER: Duration = Duration::from_millis(600);
 
@@ -74,7 +76,7 @@ pub async fn run(field: &Field<'_>, recorder: &Recorder, screen: &Screen, rule: 
         done.with_context(|| format!("round {round}"))?;
         let mended = recorder.now();
         sleep(NOTICED).await;
-        let unhealed = healed(field, recorder)
+        let unhealed = healed(field, recorder, HEALED)
             .await
             .err()
             .map(|error| format!("{error:#}"));

@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use history::{Header, Line, Verdict};
+use history::{Header, Line, Name, Verdict};
 use kube::{Api, Client as Kube, api::PostParams};
 use serde::Serialize;
 
@@ -44,7 +44,16 @@ use recorder::Recorder;
 use shared::{Current, Nodes};
 
 const NAMESPACE: &str = "ddb-chaos";
-const NAME: &str = "chaos";
+
+impl Course {
+    /// The database's name; a build that is broken on purpose breaks the rule that its database is called by.
+    fn database(self) -> String {
+        match self {
+            Self::Random(_) => "chaos".to_owned(),
+            Self::Directed(rule) => rule.word(),
+        }
+    }
+}
 
 /// Which faults.
 #[derive(Debug, Clone, Copy)]
@@ -77,9 +86,25 @@ pub struct Facts {
     pub seed: u64,
     /// How long it took.
     pub seconds: u64,
+    /// What broke the run off before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_off: Option<String>,
     /// Where the history was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<PathBuf>,
+}
+
+impl Facts {
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.verdict.is_ok() && self.broken_off.is_none()
+    }
+
+    /// Whether something was found that is more than a run that did not come to its end.
+    pub fn is_caught(&self) -> bool {
+        let mut anomalies = self.verdict.details.iter();
+        anomalies.any(|anomaly| !matches!(anomaly.name, Name::Incomplete | Name::NotHealed))
+    }
 }
 
 /// Runs on a database of its own, which is removed afterwards unless something is wrong.
@@ -89,15 +114,16 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<Facts>
     machines::mend_all(target).await?;
     world::remove_namespace(&client, NAMESPACE).await?;
     install::install(&client, target, &[]).await?;
-    let database = create(&client).await?;
+    let database = create(&client, &plan.course.database()).await?;
     screen.heading(&match plan.course {
         Course::Random(length) => format!("Chaos for {} s with seed {}", length.as_secs(), plan.seed),
         Course::Directed(rule) => format!("Faults that show whether {} is kept", rule.word()),
     });
     let (path, outcome) = storm(target, plan, screen, &database, clock).await?;
     let mended = machines::mend_all(target).await;
+    let broken_off = outcome.and(mended).err().map(|error| format!("{error:#}"));
     let verdict = history::judge(&read(&path)?);
-    let good = verdict.is_ok() && outcome.is_ok() && mended.is_ok();
+    let good = verdict.is_ok() && broken_off.is_none();
     if good {
         world::remove_namespace(&client, NAMESPACE).await?;
     } else {
@@ -111,17 +137,21 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<Facts>
         verdict,
         seed: plan.seed,
         seconds: clock.at().as_secs(),
+        broken_off,
         history: keep.then_some(path),
     };
     screen.heading("What came of it");
     screen.line(&facts.verdict.to_string());
+    if let Some(why) = &facts.broken_off {
+        screen.line(&format!("the run was broken off: {why}"));
+    }
     if let Some(path) = &facts.history {
         screen.line(&format!(
             "the history is kept; judge it again with: cargo xtask chaos --check {}",
             path.display()
         ));
     }
-    outcome.and(mended).map(|()| facts)
+    Ok(facts)
 }
 
 fn read(path: &PathBuf) -> Result<Vec<Line>> {
@@ -129,14 +159,14 @@ fn read(path: &PathBuf) -> Result<Vec<Line>> {
     history::read(BufReader::new(file)).map_err(|error| anyhow!(error).context(path.display().to_string()))
 }
 
-async fn create(client: &Kube) -> Result<Database> {
+async fn create(client: &Kube, name: &str) -> Result<Database> {
     let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
     Api::all(client.clone())
         .create(&PostParams::default(), &namespace)
         .await?;
-    let database = Database::new(client, NAMESPACE, NAME);
-    database.apply(&world::small(NAME, NAMESPACE)).await?;
+    let database = Database::new(client, NAMESPACE, name);
+    database.apply(&world::small(name, NAMESPACE)).await?;
     database.wait_healthy(Duration::from_mins(3)).await?;
     let mut connection = database.master_connection().await?;
     wait::until("tables", Duration::from_secs(30), async || {
@@ -161,7 +191,7 @@ async fn storm(
     let path = repository().join(format!("target/chaos/history-{which}.jsonl"));
     let (recorder, recording) = Recorder::begin(&path, clock)?;
     recorder.line(Line::Begin(header(plan)));
-    let watcher = Arc::new(Watcher::start(&database.client, NAMESPACE, NAME, clock));
+    let watcher = Arc::new(Watcher::start(&database.client, NAMESPACE, &database.name, clock));
     let common = Common {
         recorder: recorder.clone(),
         watcher: Arc::clone(&watcher),
@@ -252,6 +282,10 @@ fn header(plan: &Plan) -> Header {
         .collect();
     for name in ["partition", "machine-freeze"] {
         budgets_ms.insert(format!("{name}{WITH_OPERATOR}"), WITH_OPERATOR_MS);
+        let slaves = format!("slave-{name}");
+        if let Some(budget) = budgets_ms.get(&slaves).copied() {
+            budgets_ms.insert(format!("{slaves}{WITH_OPERATOR}"), budget);
+        }
     }
     Header {
         format: history::FORMAT,

@@ -107,7 +107,7 @@ async fn episode(
         }
         faults[fault].mended = faults[fault].mended.max(recorder.now());
     }
-    let unhealed = healed(field, recorder)
+    let unhealed = healed(field, recorder, HEALED)
         .await
         .err()
         .map(|error| format!("{error:#}"));
@@ -119,10 +119,10 @@ async fn episode(
 }
 
 /// Every node Ready, an operator leading, and writes acknowledged.
-pub async fn healed(field: &Field<'_>, recorder: &Recorder) -> Result<()> {
+pub async fn healed(field: &Field<'_>, recorder: &Recorder, bound: Duration) -> Result<()> {
     // While no operator leads, the status still tells what was before.
     install::wait_ready(&field.database.client).await?;
-    field.database.wait_healthy(HEALED).await?;
+    field.database.wait_healthy(bound).await?;
     let goal = recorder.acknowledged() + 50;
     crate::wait::until("acknowledged writes", Duration::from_secs(30), async || {
         let now = recorder.acknowledged();

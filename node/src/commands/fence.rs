@@ -119,8 +119,8 @@ async fn slave(job: &Job) -> Result<(), Refusal> {
 async fn master(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refusal> {
     job.agent.supervision.allow_term(false).await.or_refuse()?;
     let mysql = &job.agent.mysql;
-    if sabotage::fence_by_sigterm() && !orderly {
-        return Err(precondition("this build ends every doubtful master"));
+    if sabotage::fence_by_sigterm() {
+        return Err(precondition("this build ends every master"));
     }
     if sabotage::source_off_first() {
         mysql.command().await.source_off().await.or_refuse()?;

@@ -28,10 +28,8 @@ pub fn ensure(images: &[Name], programs: Programs) -> Result<PathBuf> {
     for package in packages {
         cargo.args(["--package", package]);
     }
-    if let Programs::Broken(sabotage) = programs {
-        cargo
-            .args(["--features", "node/sabotage,supervisor/sabotage"])
-            .env("DDB_SABOTAGE", sabotage.word());
+    if let Programs::Broken = programs {
+        cargo.args(["--features", "node/sabotage,supervisor/sabotage"]);
     }
     // With --target, build scripts and macros keep their dynamic linking; only the programs become static.
     cargo

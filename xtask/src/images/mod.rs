@@ -53,33 +53,8 @@ pub enum Programs<'a> {
     Built,
     /// Taken from this folder.
     Ready(&'a Path),
-    /// Built here, with a safety rule broken on purpose.
-    Broken(Sabotage),
-}
-
-/// A safety rule that a build can break, to prove that the long run notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sabotage {
-    /// mysqld is ended by SIGTERM where it must be SIGKILL.
-    FenceBySigterm,
-    /// A slave's server throws its relay logs away when it starts.
-    RelayLogRecovery,
-    /// A master is fenced by switching semi-synchronous replication off first.
-    SourceOffFirst,
-    /// A slave's server connects to its source by itself when it starts, and acknowledges.
-    ReplicaStart,
-}
-
-impl Sabotage {
-    /// The word on the command line and in the build.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::FenceBySigterm => "fence-by-sigterm",
-            Self::RelayLogRecovery => "relay-log-recovery",
-            Self::SourceOffFirst => "source-off-first",
-            Self::ReplicaStart => "replica-start",
-        }
-    }
+    /// Built here so that a database's name can break a safety rule, to prove that tests notice.
+    Broken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -186,7 +161,7 @@ fn binary_image(name: Name, programs: Programs, folder: &Path, files: &[&str]) -
     }
     // The tag that people use never means a broken build.
     let tag = match programs {
-        Programs::Broken(_) => "sabotage",
+        Programs::Broken => "sabotage",
         Programs::Built | Programs::Ready(_) => name.moving_tag(),
     };
     Ok(Image::new(
