@@ -136,19 +136,22 @@ mod tests {
         }
     }
 
-    fn word(at: Millis, names: u64) -> Option<Word> {
-        Some(Word {
+    fn word(at: Millis, names: u64) -> Word {
+        Word {
             at,
             names: (names > 0).then_some(Term(names)),
-        })
+        }
     }
 
     #[test]
     fn a_master_that_hears_nobody_closes_after_the_guard_time_and_not_before() {
         let peers = [peer(900, 3)];
-        assert_eq!(judge(master(true), word(1000, 3), &peers, 2999), Verdict::Stay);
+        assert_eq!(
+            judge(master(true), Some(word(1000, 3)), &peers, 2999),
+            Verdict::Stay
+        );
         assert!(matches!(
-            judge(master(true), word(1000, 3), &peers, 3000),
+            judge(master(true), Some(word(1000, 3)), &peers, 3000),
             Verdict::Close(_)
         ));
         assert_eq!(judge(master(true), None, &[], GUARD - 1), Verdict::Stay);
@@ -161,7 +164,10 @@ mod tests {
             judge(master(true), None, &[peer(59_500, 3)], 60_000),
             Verdict::Stay
         );
-        assert_eq!(judge(master(true), word(59_500, 3), &[], 60_000), Verdict::Stay);
+        assert_eq!(
+            judge(master(true), Some(word(59_500, 3)), &[], 60_000),
+            Verdict::Stay
+        );
     }
 
     #[test]
@@ -193,11 +199,11 @@ mod tests {
     fn a_higher_term_closes_at_once_and_keeps_closed_whoever_says_what() {
         let peers = [peer(0, 4), peer(9_990, 3)];
         assert!(matches!(
-            judge(master(true), word(9_990, 3), &peers, 10_000),
+            judge(master(true), Some(word(9_990, 3)), &peers, 10_000),
             Verdict::Close(_)
         ));
         assert_eq!(
-            judge(master(false), word(9_990, 3), &peers, 10_000),
+            judge(master(false), Some(word(9_990, 3)), &peers, 10_000),
             Verdict::Stay
         );
         let told = Master {
@@ -211,7 +217,7 @@ mod tests {
     fn a_closed_master_opens_for_the_operator_that_names_it_or_for_enough_slaves_of_its_term() {
         let closed = master(false);
         assert!(matches!(
-            judge(closed, word(9_900, 3), &[], 10_000),
+            judge(closed, Some(word(9_900, 3)), &[], 10_000),
             Verdict::Open(_)
         ));
         assert!(matches!(
@@ -219,7 +225,7 @@ mod tests {
             Verdict::Open(_)
         ));
         // An operator that changes the master, one that speaks of an older term, and one that led some time ago.
-        for word in [word(9_900, 0), word(9_900, 2), word(8_000, 3)] {
+        for word in [Some(word(9_900, 0)), Some(word(9_900, 2)), Some(word(8_000, 3))] {
             assert_eq!(judge(closed, word, &[], 10_000), Verdict::Stay);
         }
         // A node that has forgotten its term proves nothing, and neither does a fenced one or an answer from before.

@@ -22,6 +22,7 @@ impl Model {
         let beginning = Beginning {
             nodes: u32::try_from(scenario.servers).unwrap(),
             quarantine: false,
+            available: false,
             kept: false,
         };
         let mutant = scenario.setting.map(|setting| match setting {

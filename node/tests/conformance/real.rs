@@ -172,11 +172,11 @@ impl<'a> Real<'a> {
             Step::Terminate(node) => self.end(node, "-TERM"),
             Step::Boot(node) => self.boot(node).await,
             Step::Freeze(node) | Step::Thaw(node) => {
-                let stop = matches!(step, Step::Freeze(_));
+                let freeze = matches!(step, Step::Freeze(_));
                 let server = &mut self.servers[node];
-                server.frozen = stop;
+                server.frozen = freeze;
                 let pid = server.process.as_ref().unwrap().id();
-                signal(pid, if stop { "-STOP" } else { "-CONT" });
+                signal(pid, if freeze { "-STOP" } else { "-CONT" });
             }
             Step::Purge(node) => self.purge(node).await,
             Step::See(wanted) => return Some(self.see(wanted).await),
