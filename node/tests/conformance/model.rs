@@ -93,7 +93,7 @@ impl Model {
         let clients: Vec<&str> = self.written.iter().map(|txn| self.client(*txn)).collect();
         let mut line = clients.join(", ");
         for node in 0..self.servers {
-            line.push_str(&format!(" | {} {}", ["a", "b", "c"][node], self.server(node)));
+            line += &[" | ", ["a", "b", "c"][node], " ", &self.server(node)].concat();
         }
         line
     }

@@ -356,11 +356,7 @@ impl<'a> Real<'a> {
         let clients: Vec<&str> = self.clients.iter().map(|it| *it.lock().unwrap()).collect();
         let mut line = clients.join(", ");
         for node in 0..self.servers.len() {
-            line.push_str(&format!(
-                " | {} {}",
-                ["a", "b", "c"][node],
-                self.server(node).await
-            ));
+            line += &[" | ", ["a", "b", "c"][node], " ", &self.server(node).await].concat();
         }
         line
     }
@@ -373,14 +369,14 @@ impl<'a> Real<'a> {
         if server.frozen {
             return "~".to_owned();
         }
-        let executed = set(self.rows(node, "SELECT @@gtid_executed").await);
+        let executed = set(&self.rows(node, "SELECT @@gtid_executed").await);
         if node == A {
             let closing = server.closing.as_ref().is_some_and(|it| !it.is_finished());
             return format!("{}{}", executed.count(), if closing { " closing" } else { "" });
         }
         let received =
             "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
-        let received = set(self.rows(node, received).await);
+        let received = set(&self.rows(node, received).await);
         let link = "SELECT SERVICE_STATE, CAST(LAST_ERROR_NUMBER AS CHAR) FROM performance_schema.replication_connection_status";
         let link = self.rows(node, link).await.pop().unwrap_or_default();
         let link = match (link.first().map(String::as_str), link.get(1).map(String::as_str)) {
@@ -396,7 +392,7 @@ impl<'a> Real<'a> {
     }
 }
 
-fn set(rows: Vec<Vec<String>>) -> GtidSet {
+fn set(rows: &[Vec<String>]) -> GtidSet {
     rows.concat().concat().replace('\n', "").parse().unwrap()
 }
 

@@ -50,7 +50,7 @@ pub enum Setting {
 }
 
 /// One row.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scenario {
     pub name: &'static str,
     pub servers: usize,
