@@ -308,7 +308,9 @@ fn message_of(view: &NodeView, record: &Record, name: &NodeId, trouble: Option<&
     let state = match &report.server {
         Server::Down { cause } => return format!("mysqld does not run: {cause}"),
         Server::Starting => return "mysqld starts".to_owned(),
-        Server::Hung { silent_ms: _ } => return "mysqld runs but does not answer, or its volume takes no writes".to_owned(),
+        Server::Hung { silent_ms: _ } => {
+            return "mysqld runs but does not answer, or its volume takes no writes".to_owned();
+        }
         Server::Up(state) => state,
     };
     match &state.role {
