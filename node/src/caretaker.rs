@@ -21,6 +21,11 @@ use crate::{account, agent::Agent, clock, executor::Order, mysql::Lane};
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
 
+/// How long such a row may wait before another is tried, at first and at most: slaves that are out of reach still count
+/// as connected for a while, and each row that waits in vain keeps a thread of the server.
+const BEAT: Duration = Duration::from_secs(3);
+const LONGEST_BEAT: Duration = Duration::from_mins(1);
+
 /// A killed master is kept down for so long at most while an operator is connected: a failover without it takes less,
 /// and one that needs its data must not wait longer.
 const HELD_MS: u64 = 3000;
@@ -110,30 +115,40 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
 }
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
-    account::keep(&agent).await;
+    tokio::join!(account::keep(&agent), free_commits(&agent, term));
+}
+
+/// Writes a row of the agent's own where commits wait though their slaves are there: the acknowledgement was lost on the
+/// wire, and the next one frees them all.
+async fn free_commits(agent: &Agent, term: Term) {
     let mut lane = Lane::root(&agent.settings.mysql_socket);
+    // Connected before anything waits: a statement about accounts that waits lets nobody log in.
+    if let Err(error) = lane.ping().await {
+        info!(%error, "no connection for heartbeat rows yet");
+    }
     let mut waiting_since = None;
+    let mut patience = BEAT;
     loop {
         sleep(Duration::from_millis(250)).await;
         let Some(status) = agent.board.status().filter(|status| status.waiting > 0) else {
-            waiting_since = None;
+            (waiting_since, patience) = (None, BEAT);
             continue;
         };
         let since = *waiting_since.get_or_insert_with(clock::now);
-        if clock::now().saturating_duration_since(since) >= LOST_ACKNOWLEDGEMENT {
-            waiting_since = None;
-            // Without enough slaves nothing was lost on the wire, and the row would only wait beside the others.
-            if !lane
-                .acknowledgers()
-                .await
-                .is_ok_and(|slaves| slaves >= status.acks)
-            {
-                continue;
-            }
-            // It waits like any other write; the next acknowledgement frees both.
-            if let Err(error) = lane.beat(term, Duration::from_mins(1)).await {
-                info!(%error, "no heartbeat row");
-            }
+        if clock::now().saturating_duration_since(since) < LOST_ACKNOWLEDGEMENT {
+            continue;
+        }
+        waiting_since = None;
+        // Without enough slaves nothing was lost on the wire, and the row would only wait beside the others.
+        let there = lane.acknowledgers().await;
+        if !there.is_ok_and(|slaves| slaves >= status.acks) {
+            continue;
+        }
+        // A row that waited in vain keeps its lock, so that the next one is another.
+        let row = u8::try_from(clock::unix_seconds() % 256).unwrap_or_default();
+        if let Err(error) = lane.beat(row, term, patience).await {
+            info!(%error, "no heartbeat row");
+            patience = (patience * 2).min(LONGEST_BEAT);
         }
     }
 }

@@ -70,7 +70,12 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
         }
         while asking.try_join_next().is_some() {}
         let now = clock::uptime();
-        let Some(master) = leads(&agent.board.report()) else {
+        let report = agent.board.report();
+        if matches!(report.server, Server::Hung { .. }) {
+            // What it is cannot be asked, and what it was is not over: the guard time goes on.
+            continue;
+        }
+        let Some(master) = leads(&report) else {
             watched = None;
             agent.board.closed(None);
             continue;

@@ -1,5 +1,6 @@
 //! A volume that hangs: mysqld answers every question and no commit ends. The node of a frozen file system says that its
-//! server hangs, and serves again when the file system does. Needs root for a mount of its own; skipped otherwise.
+//! server hangs, and serves again when the file system does. Only the agent's part of the volume is frozen here, so that
+//! mysqld surely answers. Needs root for a mount of its own; skipped otherwise.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +27,7 @@ impl Volume {
     fn mount(image: &Path, place: &Path) -> Option<Self> {
         std::fs::create_dir_all(place).unwrap();
         let file = std::fs::File::create(image).unwrap();
-        file.set_len(2 << 30).unwrap();
+        file.set_len(32 << 20).unwrap();
         let (image, place) = (image.to_str().unwrap(), place.to_str().unwrap());
         let made = run("mkfs.ext4", &["-q", image]) && run("mount", &["-o", "loop", image, place]);
         made.then(|| Self(place.to_owned()))
@@ -49,7 +50,7 @@ async fn a_volume_that_hangs_is_reported_and_one_that_goes_on_too() {
     let root = std::env::temp_dir().join(format!("ddb-storage-{}", std::process::id()));
     let tls = root.join("tls");
     certificates(&tls);
-    let Some(volume) = Volume::mount(&root.join("image"), &root.join("a")) else {
+    let Some(volume) = Volume::mount(&root.join("image"), &root.join("a/agent")) else {
         return println!("SKIPPED: no file system can be mounted here");
     };
     let node = Node::start(&root, "a", &tls, &mysqld, &supervisor);

@@ -82,10 +82,10 @@ impl Lane {
         .await
     }
 
-    /// Writes the agent's own row, so that a commit whose acknowledgement was lost on the wire is freed.
-    pub async fn beat(&mut self, term: Term, deadline: Duration) -> Result<(), Error> {
+    /// Writes a row of the agent's own, so that a commit whose acknowledgement was lost on the wire is freed.
+    pub async fn beat(&mut self, row: u8, term: Term, deadline: Duration) -> Result<(), Error> {
         let sql = format!(
-            "INSERT INTO ddb.beat (id, term, at) VALUES (1, {term}, NOW(6)) \
+            "INSERT INTO ddb.beat (id, term, at) VALUES ({row}, {term}, NOW(6)) \
              ON DUPLICATE KEY UPDATE term = VALUES(term), at = VALUES(at)"
         );
         self.run("write the heartbeat row", deadline, sql).await
