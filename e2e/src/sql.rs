@@ -126,9 +126,9 @@ pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result
     execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await
 }
 
-/// Takes a lock that lets nothing be written until the session ends. The administrator's.
-pub async fn lock_all(connection: &mut MySqlConnection) -> Result<()> {
-    execute(connection, "FLUSH TABLES WITH READ LOCK".to_owned(), SHORT).await
+/// Lets nobody else write to a table until the session ends. The administrator's.
+pub async fn lock_table(connection: &mut MySqlConnection, table: &str) -> Result<()> {
+    execute(connection, format!("LOCK TABLES {table} READ"), SHORT).await
 }
 
 /// Writes a transaction on a slave that its master does not have. The administrator's.

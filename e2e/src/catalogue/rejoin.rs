@@ -139,9 +139,9 @@ struct Blocked {
     _session: MySqlConnection,
 }
 
-async fn block(slave: &Pod) -> Result<Blocked> {
+async fn block(slave: &Pod, table: &str) -> Result<Blocked> {
     let mut session = inside::administrator(slave).await?;
-    sql::lock_all(&mut session).await?;
+    sql::lock_table(&mut session, table).await?;
     Ok(Blocked { _session: session })
 }
 
@@ -153,7 +153,7 @@ async fn backlog_on_one(world: &World) -> Result<Finding> {
     let [lagging, other] = slaves.as_slice() else {
         anyhow::bail!("{} slaves", slaves.len());
     };
-    let blocked = block(lagging).await?;
+    let blocked = block(lagging, "row_backlog.writes").await?;
     ordeal.writers().wait_for_more(500, HEALED).await?;
     let at = ordeal.now();
     faults::signal_mysqld(&master, Signal::SIGKILL)?;
@@ -175,7 +175,7 @@ async fn backlog_on_both(world: &World) -> Result<Finding> {
     let master = database.master_pod().await?;
     let mut blocked = Vec::new();
     for slave in database.slave_pods().await? {
-        blocked.push(block(&slave).await?);
+        blocked.push(block(&slave, "row_backlogs.writes").await?);
     }
     ordeal.writers().wait_for_more(500, HEALED).await?;
     let at = ordeal.now();
@@ -345,7 +345,7 @@ async fn only_holder(world: &World) -> Result<Finding> {
     };
     let at = ordeal.now();
     part(world, absent, &[&master, holder]).await?;
-    let blocked = block(holder).await?;
+    let blocked = block(holder, "row_holder.writes").await?;
     ordeal.writers().wait_for_more(200, HEALED).await?;
     faults::signal_mysqld(&master, Signal::SIGKILL)?;
     machines::mend_all(&world.target).await?;
