@@ -155,6 +155,6 @@ async fn a_higher_term_keeps_it_closed(cluster: &mut Cluster) {
     cluster.operators[0]
         .done("fence a in term 2 (frozen: killed)", 2, fence(false))
         .await;
-    let report = cluster.operators[0].report();
-    assert_eq!((report.fenced, report.closed), (Some(Term(2)), None));
+    let freed = |report: &NodeReport| report.fenced == Some(Term(2)) && report.closed.is_none();
+    cluster.operators[0].until("fenced and no longer closed", freed).await;
 }

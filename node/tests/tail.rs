@@ -280,8 +280,11 @@ async fn lost_relay_logs_are_fetched_again(cluster: &mut Cluster, term: u64) {
                 std::fs::remove_file(path).unwrap();
             }
         }
-        signal(cluster.nodes[slave].supervisor.id(), "-CONT");
-        cluster.operators[slave].until("down", is_down).await;
+        // The wait begins first: the server is down for a moment only.
+        let down = cluster.operators[slave].until("down", is_down);
+        tokio::join!(down, async {
+            signal(cluster.nodes[slave].supervisor.id(), "-CONT");
+        });
         cluster.operators[slave]
             .until("up", |report| up(report).is_some())
             .await;
