@@ -40,6 +40,8 @@ pub enum Name {
     TermShared,
     /// No order of a register's operations explains what its clients saw.
     NotLinearizable,
+    /// Whether such an order exists could not be found out.
+    Undecided,
     /// Nodes hold different data.
     NodesDiffer,
     /// Not everything was Ready again in time.

@@ -1,8 +1,14 @@
 //! Registers: some order of all operations, each at one moment between its beginning and its end, explains what every
 //! client saw. The search is stateright's; it is exponential in what is concurrent, so clients leave a register after a
-//! few dozen operations, and each register is judged by itself.
+//! few dozen operations, and each register is judged by itself. Where nothing fits, the search tries everything: what is
+//! plainly stale is therefore found first without it, and a search that does not end is told as undecided, never as good.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
 
 use stateright::semantics::{
     ConsistencyTester, LinearizabilityTester,
@@ -15,9 +21,15 @@ use crate::{
     record::{Did, Op, Outcome},
 };
 
-/// More operations on one register, or more of unknown outcome, might keep the search busy for hours.
+/// More operations on one register, or more of unknown outcome, would keep the search busy for hours.
 const MOST: usize = 400;
 const MOST_UNKNOWN: usize = 12;
+
+/// How long the search may take for one register; an ordinary one takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After so many registers that could not be decided the others are not looked at: each leaves a search behind that
+/// goes on.
+const MOST_UNDECIDED: usize = 4;
 
 type Tester = LinearizabilityTester<usize, Register<Option<i64>>>;
 
@@ -29,23 +41,22 @@ pub fn judge(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) -> usize {
             registers.entry(register).or_default().push(op);
         }
     }
+    let mut undecided = 0;
     for (register, ops) in &registers {
         let counts: Vec<&Op> = ops.iter().copied().filter(|op| counts(op)).collect();
-        let unknown = counts.iter().filter(|op| op.outcome == Outcome::Unknown).count();
-        if counts.len() > MOST || unknown > MOST_UNKNOWN {
-            anomalies.push(Anomaly::new(
-                Name::Incomplete,
-                format!(
-                    "register {register} has {} operations, {unknown} of unknown outcome: too many to judge",
-                    counts.len()
-                ),
-            ));
-        } else if !linearizable(&counts) {
-            let from = counts.iter().map(|op| op.begun).min().unwrap_or_default();
-            anomalies.push(Anomaly::new(
-                Name::NotLinearizable,
-                format!("{} register {register}: {}", at(from), story(&counts)),
-            ));
+        let from = counts.iter().map(|op| op.begun).min().unwrap_or_default();
+        let told = |name, what: &str| Anomaly::new(name, format!("{} register {register}: {what}", at(from)));
+        match decide(&counts) {
+            Some(true) => {}
+            Some(false) => anomalies.push(told(Name::NotLinearizable, &story(&counts))),
+            None => {
+                undecided += 1;
+                anomalies.push(told(Name::Undecided, &story(&counts)));
+            }
+        }
+        if undecided >= MOST_UNDECIDED {
+            anomalies.push(told(Name::Undecided, "this and later ones are not looked at"));
+            break;
         }
     }
     registers.len()
@@ -58,6 +69,57 @@ fn counts(op: &Op) -> bool {
         Outcome::Fail => false,
         Outcome::Unknown => op.did.writes(),
     }
+}
+
+/// Whether they are linearizable; none where the search does not end.
+fn decide(ops: &[&Op]) -> Option<bool> {
+    if stale(ops) {
+        return Some(false);
+    }
+    let unknown = ops.iter().filter(|op| op.outcome == Outcome::Unknown).count();
+    if ops.len() > MOST || unknown > MOST_UNKNOWN {
+        return None;
+    }
+    let owned: Vec<Op> = ops.iter().map(|op| (*op).clone()).collect();
+    let (answer, answered) = channel();
+    thread::spawn(move || {
+        // Nobody listens any more once it took too long.
+        let _ = answer.send(linearizable(&owned.iter().collect::<Vec<_>>()));
+    });
+    match answered.recv_timeout(PATIENCE) {
+        Ok(answer) => Some(answer),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+/// What is wrong without any search: a read of what nobody had begun to write, or of a value after which another was
+/// written as a whole, before the read began. No value is written twice.
+fn stale(ops: &[&Op]) -> bool {
+    let sets: BTreeMap<i64, &Op> = ops
+        .iter()
+        .filter_map(|op| match op.did {
+            Did::Set { value, .. } => Some((value, *op)),
+            _ => None,
+        })
+        .collect();
+    let replaced = |since: Option<u64>, read: &Op| {
+        sets.values().any(|other| {
+            let whole = other.outcome == Outcome::Ok && other.ended < read.begun;
+            whole && since.is_none_or(|since| since < other.begun)
+        })
+    };
+    ops.iter().any(|read| match read.did {
+        Did::Get { value: None, .. } => replaced(None, read),
+        Did::Get {
+            value: Some(value), ..
+        } => match sets.get(&value) {
+            None => true,
+            Some(set) if set.begun > read.ended => true,
+            // A write of unknown outcome may still happen later.
+            Some(set) => set.outcome == Outcome::Ok && replaced(Some(set.ended), read),
+        },
+        _ => false,
+    })
 }
 
 fn linearizable(ops: &[&Op]) -> bool {

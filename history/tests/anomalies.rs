@@ -453,3 +453,30 @@ fn the_unluckiest_steady_writer_tells_the_outage_of_a_fault_and_three_budgets_ar
     let verdict = judge(&lines);
     assert_eq!((verdict.late, verdict.verdict), (1, "ok"));
 }
+
+#[test]
+fn a_search_without_end_is_undecided_and_never_good() {
+    let (_, mut lines) = good::all().remove(0);
+    let (like, _) = of_first_and_last_master(&lines);
+    let register = 1 << 40;
+    let mut push = |begun, ended, did| {
+        let (begun, ended) = (like.begun + begun, like.begun + ended);
+        lines.push(Line::Op(Op {
+            begun,
+            ended,
+            did,
+            ..like.clone()
+        }));
+    };
+    // Twenty writes at the same time can be ordered in 20! ways, and none lets two later reads disagree.
+    for value in 0..20 {
+        push(1, 100, Did::Set { register, value });
+    }
+    for (begun, value) in [(200, 1), (300, 2)] {
+        let value = Some(value);
+        push(begun, begun + 10, Did::Get { register, value });
+    }
+    let verdict = judge(&lines);
+    assert!(verdict.has(Name::Undecided), "{:?}", verdict.details);
+    assert_eq!(verdict.verdict, "violated");
+}

@@ -103,7 +103,7 @@ impl Facts {
     /// Whether something was found that is more than a run that did not come to its end.
     pub fn is_caught(&self) -> bool {
         let mut anomalies = self.verdict.details.iter();
-        anomalies.any(|anomaly| !matches!(anomaly.name, Name::Incomplete | Name::NotHealed))
+        anomalies.any(|anomaly| !matches!(anomaly.name, Name::Incomplete | Name::NotHealed | Name::Undecided))
     }
 }
 
