@@ -3,12 +3,7 @@
 //! few dozen operations, and each register is judged by itself. Where nothing fits, the search tries everything: what is
 //! plainly stale is therefore found first without it, and a search that does not end is told as undecided, never as good.
 
-use std::{
-    collections::BTreeMap,
-    sync::mpsc::{RecvTimeoutError, channel},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::mpsc::channel, thread, time::Duration};
 
 use stateright::semantics::{
     ConsistencyTester, LinearizabilityTester,
@@ -86,10 +81,7 @@ fn decide(ops: &[&Op]) -> Option<bool> {
         // Nobody listens any more once it took too long.
         let _ = answer.send(linearizable(&owned.iter().collect::<Vec<_>>()));
     });
-    match answered.recv_timeout(PATIENCE) {
-        Ok(answer) => Some(answer),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    answered.recv_timeout(PATIENCE).ok()
 }
 
 /// What is wrong without any search: a read of what nobody had begun to write, or of a value after which another was

@@ -156,5 +156,7 @@ async fn a_higher_term_keeps_it_closed(cluster: &mut Cluster) {
         .done("fence a in term 2 (frozen: killed)", 2, fence(false))
         .await;
     let freed = |report: &NodeReport| report.fenced == Some(Term(2)) && report.closed.is_none();
-    cluster.operators[0].until("fenced and no longer closed", freed).await;
+    cluster.operators[0]
+        .until("fenced and no longer closed", freed)
+        .await;
 }

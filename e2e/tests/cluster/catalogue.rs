@@ -24,6 +24,5 @@ cases![
     when_the_operator_is_killed_after_the_promotion_the_standby_finishes_the_failover "13d",
     when_every_mysqld_is_killed_at_once_nothing_is_lost "15a",
     bad_specs_are_refused_with_field_and_mend "29",
-    an_acknowledgement_that_was_lost_on_an_idle_master_is_made_up_for "36",
     a_failover_that_breaks_off_leaves_no_receiver_stopped "37",
 ];

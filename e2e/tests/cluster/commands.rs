@@ -227,7 +227,11 @@ async fn patched(
     test: impl AsyncFnOnce(&Database) -> Result<()>,
 ) -> Result<()> {
     let database = world.database().await?;
-    let wanted = database.patch(json!({ "spec": change })).await?.metadata.generation;
+    let wanted = database
+        .patch(json!({ "spec": change }))
+        .await?
+        .metadata
+        .generation;
     // What is done before the operator has seen the change is still done under the old spec.
     status_where(&database, "the operator to see the change", SOON, |status| {
         status.observed_generation >= wanted
