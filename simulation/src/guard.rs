@@ -90,6 +90,10 @@ impl World {
 
     /// Every agent's guard looks.
     pub(crate) fn guards_look(&mut self) {
+        if self.mutant == Some(Mutant::FenceBesideClone) {
+            // It shows only while the old master is alone, and the guard would hide it by dropping the clients.
+            return;
+        }
         for node in 0..NODES {
             let machine = &self.machines[node];
             if machine.agent.up && !machine.agent.frozen && machine.awake().is_some() {
