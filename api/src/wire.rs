@@ -21,6 +21,15 @@ pub const PASSAGE_PORT: u16 = 3307;
 /// The longest line that either side accepts, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// An IP address of either kind with a port, as both are written together.
+pub fn host_and_port(address: &str, port: u16) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{port}")
+    } else {
+        format!("{address}:{port}")
+    }
+}
+
 /// What the operator sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]

@@ -45,8 +45,9 @@ pub(crate) fn carry_through(
     {
         return (vec![action], report);
     }
-    let mut plan = unlabel(observed, term, state.candidate.as_ref().map(|(node, _)| node));
-    let stamps = stamp(observed, term);
+    let candidate = state.candidate.as_ref().map(|(node, _)| node);
+    let leads = candidate.is_some_and(|node| Leader::of(observed, node, term).is_some());
+    let mut plan = unlabel(observed, term, candidate, leads);
     if state.candidate.is_none() {
         let fences = fence_and_elect(state, observed, intent, policy, now, &mut report);
         plan.extend(fences);
@@ -83,9 +84,6 @@ pub(crate) fn carry_through(
             now,
             &mut report,
         ));
-        if Leader::of(observed, &candidate, term).is_some() {
-            plan.extend(stamps);
-        }
     }
     (plan, report)
 }
@@ -142,28 +140,16 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
     (vec![take_term(state, observed, intent.clone(), begun)], report)
 }
 
-/// Stamps the pods that carry no label, so that no older term can label one any more. Only the new label waits for
-/// that, so it is left until clients are led to the new master.
-fn stamp(observed: &Observed, term: Term) -> Plan {
-    let stale = observed.nodes.iter().filter(
-        |(_, view)| matches!(&view.pod, Pod::Present { labelled_master: false, stamp, .. } if *stamp < term),
-    );
-    stale
-        .map(|(node, _)| Action::Unlabel {
-            node: node.clone(),
-            term,
-        })
-        .collect()
-}
-
-/// Takes `role=master` from every pod but that of this term's own master, and stamps them.
-fn unlabel(observed: &Observed, term: Term, candidate: Option<&NodeId>) -> Plan {
+/// Takes `role=master` from every pod but that of this term's own master, and stamps them. Without `all`, pods that carry
+/// no label wait for their stamp: it keeps an older term from labelling one, so only the new label waits for it.
+fn unlabel(observed: &Observed, term: Term, candidate: Option<&NodeId>, all: bool) -> Plan {
     let stale = observed.nodes.iter().filter(|(node, view)| match &view.pod {
         Pod::Present {
-            labelled_master,
+            labelled_master: true,
             stamp,
             ..
-        } => *labelled_master && (*stamp < term || candidate != Some(*node)),
+        } => *stamp < term || candidate != Some(*node),
+        Pod::Present { stamp, .. } => all && *stamp < term,
         Pod::Missing => false,
     });
     stale

@@ -2,8 +2,8 @@
 //! A command that would take the last complete copy or the only master away is refused with the reason.
 
 use crate::{
-    Action, Applier, Cause, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan, Policy, Receiver, Report,
-    Role, State, Switchover, Wish,
+    Action, Cause, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan, Policy, Report, State, Switchover,
+    Wish,
     quorum::{self, silence},
     rejoin::{self, Leader},
     resize,
@@ -15,6 +15,17 @@ const ASIDE_AGAIN: Millis = 60_000;
 
 /// The sentence of every refusal while the database rests.
 pub(crate) const PAUSED: &str = "the database is paused; set spec.paused to false first";
+
+/// The sentence where a node is named that there is none of.
+pub(crate) fn no_such_node(observed: &Observed, node: &NodeId) -> String {
+    let names: Vec<&str> = observed.nodes.keys().map(NodeId::as_str).collect();
+    format!("there is no node {node}; the nodes are {}", names.join(", "))
+}
+
+/// The sentence where a node is asked for that a person keeps closed.
+pub(crate) fn kept_closed(node: &NodeId) -> String {
+    format!("{node} is fenced by hand; take it out of the annotation ddb-operator.io/fence first")
+}
 
 /// The switchover that is asked for, where it may be carried out.
 pub(crate) fn switchover<'a>(observed: &'a Observed, policy: &Policy) -> Option<&'a Switchover> {
@@ -224,11 +235,7 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
         return Err(PAUSED.to_owned());
     }
     let Some(view) = observed.nodes.get(node) else {
-        let names: Vec<&str> = observed.nodes.keys().map(NodeId::as_str).collect();
-        return Err(format!(
-            "there is no node {node}; the nodes are {}",
-            names.join(", ")
-        ));
+        return Err(no_such_node(observed, node));
     };
     if node == leader.node {
         return Err(format!(
@@ -236,9 +243,7 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
         ));
     }
     if observed.asked.fence.contains(node) {
-        return Err(format!(
-            "{node} is fenced by hand; take it out of the annotation ddb-operator.io/fence first"
-        ));
+        return Err(kept_closed(node));
     }
     if resize::removed(observed, policy).contains(node) {
         return Err(format!("{node} is to go, because spec.nodes asks for fewer"));
@@ -250,7 +255,7 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
         observed
             .nodes
             .get(node)
-            .is_some_and(|view| stands_well(view, leader))
+            .is_some_and(|view| rejoin::stands_well(view, leader))
     };
     let another = observed
         .nodes
@@ -271,17 +276,4 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
         ));
     }
     Ok(())
-}
-
-/// A slave that follows in this term, has caught up, receives and executes.
-pub(crate) fn stands_well(view: &NodeView, leader: Leader<'_>) -> bool {
-    let well = matches!(
-        view.server().map(|state| &state.role),
-        Some(Role::Slave {
-            receiver: Receiver::Receiving { .. },
-            applier: Applier::Running,
-            ..
-        })
-    );
-    well && rejoin::has_caught_up(view, leader)
 }

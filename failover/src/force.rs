@@ -6,7 +6,7 @@
 
 use crate::{
     Action, Cause, Decision, Force, Forced, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Policy,
-    Record, Report, ServerState, State, Term, Wish,
+    Record, Report, ServerState, State, Term, Wish, commanded,
     plan::LastResort,
     quorum::{self, Quorum},
     step::take_term,
@@ -145,7 +145,7 @@ fn judge(observed: &Observed, policy: &Policy, wish: &Force, report: &Report) ->
         ));
     }
     if policy.paused {
-        return refuse("the database is paused; set spec.paused to false first".to_owned());
+        return refuse(commanded::PAUSED.to_owned());
     }
     let quorum = quorum::fenceable(observed);
     if quorum.is_met() && record.intent.is_none() {
@@ -165,16 +165,13 @@ fn judge(observed: &Observed, policy: &Policy, wish: &Force, report: &Report) ->
 /// Why a node may not be forced to lead, where it may not.
 fn unfit(observed: &Observed, quorum: &Quorum, to: &NodeId, term: Term) -> Option<String> {
     if !observed.nodes.contains_key(to) {
-        let names: Vec<&str> = observed.nodes.keys().map(NodeId::as_str).collect();
         return Some(format!(
-            "there is no node {to}; the nodes are {}, so type {ANNOTATION}=<pod>@{term} with one of them",
-            names.join(", ")
+            "{}, so type {ANNOTATION}=<pod>@{term} with one of them",
+            commanded::no_such_node(observed, to)
         ));
     }
     if observed.asked.fence.contains(to) {
-        return Some(format!(
-            "{to} is fenced by hand; take it out of the annotation ddb-operator.io/fence first"
-        ));
+        return Some(commanded::kept_closed(to));
     }
     let instead = quorum
         .have

@@ -3,7 +3,7 @@
 
 use crate::{
     Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
-    Role, ServerState, Session, Tail, Term, commanded, resize,
+    Role, ServerState, Tail, Term, commanded, resize,
 };
 
 /// The master that nodes are to follow.
@@ -318,24 +318,24 @@ pub(crate) fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {
     )
 }
 
+/// A slave that follows in this term, has caught up, receives and executes.
+pub(crate) fn stands_well(view: &NodeView, leader: Leader<'_>) -> bool {
+    let well = matches!(
+        view.server().map(|state| &state.role),
+        Some(Role::Slave {
+            receiver: Receiver::Receiving { .. },
+            applier: Applier::Running,
+            ..
+        })
+    );
+    well && has_caught_up(view, leader)
+}
+
 /// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is none.
 fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, String) {
     let slaves = observed.nodes.iter().filter(|(other, view)| {
         *other != node
-            && matches!(view.session, Session::Open { .. })
-            && matches!(
-                view.server(),
-                Some(ServerState {
-                    role: Role::Slave {
-                        term,
-                        caught_up: true,
-                        receiver: Receiver::Receiving { .. },
-                        applier: Applier::Running,
-                        ..
-                    },
-                    ..
-                }) if *term == leader.term
-            )
+            && stands_well(view, leader)
             && view
                 .live_report()
                 .zip(view.server())

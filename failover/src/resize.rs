@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Action, Durability, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId,
-    commanded, force,
+    Action, Durability, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, force,
     record::acks_for,
     rejoin::{self, Leader},
 };
@@ -126,7 +125,7 @@ fn wanted_acks(
     let serving = observed.nodes.iter().filter(|(node, view)| {
         let volume = view.live_report().map(|live| &live.volume);
         let counts = volume.is_some() && observed.record.members.get(*node) == volume;
-        counts && !removed.contains(*node) && commanded::stands_well(view, leader)
+        counts && !removed.contains(*node) && rejoin::stands_well(view, leader)
     });
     let serving = u32::try_from(serving.count()).unwrap_or(full).min(full);
     if recorded < full {

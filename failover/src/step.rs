@@ -299,17 +299,10 @@ fn requested(
         return answer(true, format!("{to} leads in term {}", observed.record.term));
     }
     let Some(view) = observed.nodes.get(to) else {
-        let names: Vec<&str> = observed.nodes.keys().map(NodeId::as_str).collect();
-        return answer(
-            false,
-            format!("there is no node {to}; the nodes are {}", names.join(", ")),
-        );
+        return answer(false, commanded::no_such_node(observed, to));
     };
     if observed.asked.fence.contains(to) {
-        return answer(
-            false,
-            format!("{to} is fenced by hand; take it out of the annotation ddb-operator.io/fence first"),
-        );
+        return answer(false, commanded::kept_closed(to));
     }
     let Some(target) = view.server() else {
         return answer(false, format!("{to} cannot lead: it {}", quorum::silence(view)));

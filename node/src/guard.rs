@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use api::wire::{PROBE_PORT, host_and_port};
 use failover::{
     Millis, NodeReport, Role, Server, Term,
     guard::{self, Master, Peer, Verdict, Word},
@@ -150,7 +151,7 @@ impl Watched {
         }
         self.looked_at = now;
         match agent.mysql.side().await.attached().await {
-            Ok(hosts) => self.attached = hosts.iter().map(|host| probe_of(host)).collect(),
+            Ok(hosts) => self.attached = hosts.iter().map(|host| host_and_port(host, PROBE_PORT)).collect(),
             Err(error) => info!(%error, "the attached slaves are not known"),
         }
     }
@@ -178,15 +179,6 @@ impl Watched {
                 }
             });
         }
-    }
-}
-
-fn probe_of(host: &str) -> String {
-    let port = api::wire::PROBE_PORT;
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
     }
 }
 

@@ -382,7 +382,7 @@ impl Task {
             let target = Target {
                 node: node.clone(),
                 cluster: object.metadata.uid.clone().unwrap_or_default(),
-                address: host_and_port(address, wire::SESSION_PORT),
+                address: wire::host_and_port(address, wire::SESSION_PORT),
                 host: names::node_host(&name, &self.key.0, node.as_str()),
                 identity: Arc::clone(&identity),
                 heartbeat: HEARTBEAT,
@@ -422,15 +422,6 @@ impl Task {
                 line.running = None;
             }
         }
-    }
-}
-
-/// An IP address of either kind with a port.
-pub(super) fn host_and_port(address: &str, port: u16) -> String {
-    if address.contains(':') {
-        format!("[{address}]:{port}")
-    } else {
-        format!("{address}:{port}")
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the operator that leads tells every master again and again, so that its guard knows that it is not alone; and
 //! what people are told of a master that closed itself.
 
-use api::wire::{PROBE_PORT, ToNode};
+use api::wire::{PROBE_PORT, ToNode, host_and_port};
 use failover::{Millis, NodeId, NodeView, Observed, Role, Term};
 
-use super::task::{Task, host_and_port};
+use super::task::Task;
 use crate::events::Told;
 use crate::metrics::GuardLabels;
 use crate::sessions::Outgoing;
