@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::{LazyLock, OnceLock},
+    sync::{
+        LazyLock, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -75,6 +78,7 @@ pub struct World {
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Runtime::new().expect("a runtime needs only threads, without which nothing works"));
 static SHARED: OnceLock<Mutex<Option<Database>>> = OnceLock::new();
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 static TURN: Mutex<()> = Mutex::const_new(());
 static PREPARED: OnceCell<()> = OnceCell::const_new();
 
@@ -146,19 +150,12 @@ impl World {
 
     /// The operator of the images under test, installed and ready.
     pub async fn ensure_operator(&self) -> Result<()> {
-        if install::operator_pods(&self.client).await?.is_empty() || !self.is_installed().await? {
+        // What an earlier program installed may be of another chart and other images.
+        let first = !INSTALLED.swap(true, Ordering::Relaxed);
+        if first || install::operator_pods(&self.client).await?.is_empty() {
             return install::install(&self.client, &self.target, &[]).await;
         }
         install::wait_ready(&self.client).await
-    }
-
-    /// Whether the running operator is of the images under test.
-    async fn is_installed(&self) -> Result<bool> {
-        let pods = install::operator_pods(&self.client).await?;
-        let mut images = pods
-            .iter()
-            .flat_map(|pod| pod.spec.iter().flat_map(|spec| &spec.containers));
-        Ok(images.any(|container| container.image.as_deref() == Some(self.target.images.operator.as_str())))
     }
 
     /// A new namespace with a temporary name.

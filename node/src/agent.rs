@@ -3,7 +3,10 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::sleep,
+};
 
 use crate::{
     board::Board,
@@ -17,6 +20,9 @@ use crate::{
     store::{self, Store},
     supervision::Supervision,
 };
+
+/// How often a beginning agent looks whether its server is known.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// The parts that commands work with.
 #[derive(Debug)]
@@ -75,22 +81,33 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));
     tokio::spawn(probe::run(board, mysql, life, asks));
-    let executor = executor::start(&agent);
-    tokio::spawn(caretaker::run(Arc::clone(&agent), executor.clone()));
     tokio::spawn(storage::run(Arc::clone(&agent)));
-    tokio::spawn(guard::run(Arc::clone(&agent), executor.clone()));
-    let sessions = session::listen(Arc::clone(&agent), executor.clone())
-        .await
-        .context("listen for sessions")?;
     let probes = http::listen(&agent).await.context("listen for probes")?;
-    let passages = passage::listen(&agent)
-        .await
-        .context("listen for clients of the master")?;
     tokio::select! {
-        ended = passages => ended.context("the passage to the master")?,
-        ended = sessions => ended.context("the session listener")?,
+        result = serve(&agent) => result?,
         ended = probes => ended.context("the probe listener")?.context("the probe listener")?,
         result = shutdown::wait(&agent) => result.context("wait for a signal")?,
     }
     Ok(())
+}
+
+/// Reports and obeys, once it is known what there is to report of: a restarted agent that took its silence about a
+/// master for the master's death would have it replaced, or confirm a fence that nobody set.
+async fn serve(agent: &Arc<Agent>) -> anyhow::Result<()> {
+    while !agent.board.knows_the_server() {
+        sleep(LOOK_AGAIN).await;
+    }
+    let executor = executor::start(agent);
+    tokio::spawn(caretaker::run(Arc::clone(agent), executor.clone()));
+    tokio::spawn(guard::run(Arc::clone(agent), executor.clone()));
+    let sessions = session::listen(Arc::clone(agent), executor)
+        .await
+        .context("listen for sessions")?;
+    let passages = passage::listen(agent)
+        .await
+        .context("listen for clients of the master")?;
+    tokio::select! {
+        ended = passages => ended.context("the passage to the master"),
+        ended = sessions => ended.context("the session listener"),
+    }
 }

@@ -25,12 +25,14 @@ pub type Life = (i32, u64);
 /// mysqld as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
+    /// The agent has just begun: there may be a server, and it may lead. Nothing may be concluded from its silence.
+    Unknown,
     /// No process.
     Down {
         /// Why.
         cause: String,
     },
-    /// A process that has not answered yet.
+    /// A process that this agent saw begin, fenced as every boot is, and that has not answered yet.
     Starting,
     /// A process that answers no more.
     Hung {
@@ -70,18 +72,15 @@ pub struct Board {
 }
 
 impl Board {
-    /// Begins with what was remembered and no server.
+    /// Begins with what was remembered; of the server nothing is known.
     pub fn new(memory: Memory) -> Self {
-        let seen = Seen::Down {
-            cause: "The supervisor was not reached yet.".to_owned(),
-        };
         let facts = Facts {
             memory,
             life: None,
             held: None,
             locked_out: None,
             stuck: None,
-            seen,
+            seen: Seen::Unknown,
             stopping: false,
             released: false,
             cloning: None,
@@ -118,6 +117,11 @@ impl Board {
     /// The life of the current process.
     pub fn life(&self) -> Option<Life> {
         self.lock().0.life
+    }
+
+    /// False until the supervisor has spoken and a server that it had running was looked at.
+    pub fn knows_the_server(&self) -> bool {
+        self.lock().0.seen != Seen::Unknown
     }
 
     /// The process ended or never was. `held`: the supervisor keeps it down.
@@ -159,9 +163,18 @@ impl Board {
 
     /// A process was started.
     pub fn started(&self, life: Life) {
+        self.runs(life, Seen::Starting);
+    }
+
+    /// A process ran when this agent began: what an earlier agent made of it is not known before it is looked at.
+    pub fn found(&self, life: Life) {
+        self.runs(life, Seen::Unknown);
+    }
+
+    fn runs(&self, life: Life, seen: Seen) {
         self.update(|facts| {
             if facts.life != Some(life) {
-                (facts.life, facts.held, facts.seen) = (Some(life), None, Seen::Starting);
+                (facts.life, facts.held, facts.seen) = (Some(life), None, seen);
             }
         });
     }
@@ -249,7 +262,7 @@ fn report(facts: &Facts) -> NodeReport {
     NodeReport {
         volume: memory.volume.clone(),
         term: memory.term,
-        fenced: memory.fenced,
+        fenced: memory.fenced.filter(|_| !contradicts_fence(facts)),
         followed: memory.followed.as_ref().map(|told| failover::observed::Followed {
             term: told.term,
             source: told.source.clone(),
@@ -263,7 +276,7 @@ fn report(facts: &Facts) -> NodeReport {
         closed: facts.closed.clone(),
         server: match &facts.seen {
             Seen::Down { cause } => Server::Down { cause: cause.clone() },
-            Seen::Starting => Server::Starting,
+            Seen::Unknown | Seen::Starting => Server::Starting,
             Seen::Hung { silent_ms } => Server::Hung {
                 silent_ms: *silent_ms,
             },
@@ -284,6 +297,11 @@ fn report(facts: &Facts) -> NodeReport {
             })),
         },
     }
+}
+
+/// A server that takes writes is not fenced, whatever was stored. A clone opens it for its own statement.
+fn contradicts_fence(facts: &Facts) -> bool {
+    matches!(&facts.seen, Seen::Up(status) if !status.super_read_only && facts.cloning.is_none())
 }
 
 /// What the server does: its own variables say what it can do, the memory in which term it was told to.
@@ -406,13 +424,40 @@ mod tests {
             .collect();
         assert!(matches!(
             servers[..],
-            [
-                Server::Starting,
-                Server::Up(_),
-                Server::Down { .. },
-                Server::Starting
-            ]
+            [Server::Up(_), Server::Down { .. }, Server::Starting]
         ));
+    }
+
+    #[test]
+    fn a_server_that_was_found_running_is_unknown_until_it_was_looked_at() {
+        let board = Board::new(memory());
+        assert!(!board.knows_the_server());
+        board.found((7, 1));
+        assert!(!board.knows_the_server(), "it may be a master");
+        board.seen((7, 1), up(1, false));
+        assert!(board.knows_the_server());
+        board.started((8, 2));
+        assert!(board.knows_the_server(), "every boot is fenced");
+    }
+
+    #[test]
+    fn a_stored_fence_is_not_reported_of_a_server_that_takes_writes() {
+        let fenced = Memory {
+            fenced: Some(Term(2)),
+            ..memory()
+        };
+        let board = Board::new(fenced);
+        board.found((7, 1));
+        board.seen((7, 1), up(1, true));
+        assert_eq!(board.report().fenced, Some(Term(2)));
+        board.seen((7, 1), up(1, false));
+        assert_eq!(board.report().fenced, None);
+        board.cloning(Some(0));
+        assert_eq!(
+            board.report().fenced,
+            Some(Term(2)),
+            "CLONE needs it open to itself"
+        );
     }
 
     #[test]

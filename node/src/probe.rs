@@ -88,7 +88,9 @@ async fn watch_life(
     life: &mut watch::Receiver<Option<Life>>,
     asks: &mut mpsc::Receiver<oneshot::Sender<()>>,
 ) -> Option<()> {
-    let mut last_answer: Option<Instant> = None;
+    // A server that was found running is given the time of an answer; one that boots, as long as it needs.
+    let mut last_answer: Option<Instant> = (!board.knows_the_server()).then(clock::now);
+    let mut answered = false;
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
     mysql.probe().await.forget();
     loop {
@@ -101,9 +103,10 @@ async fn watch_life(
         };
         let pause = match answer {
             Ok(status) => {
-                if last_answer.is_none() {
+                if !answered {
                     mysql.connect_all().await;
                 }
+                answered = true;
                 last_answer = Some(clock::now());
                 board.seen(this, Seen::Up(Box::new(status)));
                 PAUSE

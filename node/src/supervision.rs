@@ -88,23 +88,38 @@ impl Supervision {
 
     /// Follows the supervisor's events for ever; `life` carries the process that runs now.
     pub async fn follow(self, board: Arc<Board>, life: watch::Sender<Option<Life>>) {
+        // What ran before this agent was there, it did not see begin.
+        let mut begun = false;
         loop {
-            let error = self.stream(&board, &life).await;
-            board.down(
-                format!("The supervisor of the MySQL container cannot be reached: {error}."),
-                false,
-            );
-            life.send_replace(None);
+            match self.send(&Request::Watch).await {
+                Ok(lines) => {
+                    let error = self.stream(lines, &mut begun, &board, &life).await;
+                    warn!(%error, "the supervisor's events broke off");
+                    // Asked again at once: only a supervisor that is gone takes mysqld with it.
+                    continue;
+                }
+                Err(error) if is_gone(&error) => {
+                    board.down(
+                        format!("The supervisor of the MySQL container does not run: {error}."),
+                        false,
+                    );
+                    life.send_replace(None);
+                    begun = true;
+                }
+                // Nothing is known of mysqld, so nothing new is said.
+                Err(error) => warn!(%error, "the supervisor cannot be asked"),
+            }
             sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn stream(&self, board: &Board, life: &watch::Sender<Option<Life>>) -> SupervisionError {
-        let mut lines = match self.send(&Request::Watch).await {
-            Ok(lines) => lines,
-            Err(error) => return error,
-        };
-        let mut first = true;
+    async fn stream(
+        &self,
+        mut lines: Lines<BufReader<OwnedReadHalf>>,
+        begun: &mut bool,
+        board: &Board,
+        life: &watch::Sender<Option<Life>>,
+    ) -> SupervisionError {
         loop {
             let text = match lines.next_line().await {
                 Ok(Some(text)) => text,
@@ -112,8 +127,8 @@ impl Supervision {
                 Err(error) => return error.into(),
             };
             if let Ok(Reply::State { state }) = serde_json::from_str(&text) {
-                self.happened(state, first, board, life);
-                first = false;
+                self.happened(state, !*begun, board, life);
+                *begun = true;
             }
         }
     }
@@ -123,10 +138,12 @@ impl Supervision {
         let cause = match state {
             State::Running { pid, starts } => {
                 info!(pid, starts, "mysqld runs");
-                if !first {
+                if first {
+                    board.found((pid, starts));
+                } else if board.life() != Some((pid, starts)) {
                     self.allow_term_of_a_fresh_server();
+                    board.started((pid, starts));
                 }
-                board.started((pid, starts));
                 life.send_replace(Some((pid, starts)));
                 return;
             }
@@ -154,4 +171,10 @@ impl Supervision {
             }
         });
     }
+}
+
+/// True where nobody listens: the supervisor does not run, and as process 1 of its container it takes mysqld with it.
+fn is_gone(error: &SupervisionError) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error, SupervisionError::Unreachable(error) if matches!(error.kind(), ConnectionRefused | NotFound))
 }

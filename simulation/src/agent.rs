@@ -117,6 +117,11 @@ impl World {
         true
     }
 
+    /// The agent counts a server that it has not looked at since it started as none.
+    pub(crate) fn takes_unseen_for_none(&self, node: Node) -> bool {
+        self.mutant == Some(Mutant::UnseenIsNone) && !self.machines[node].agent.told
+    }
+
     fn remembered(&self, node: Node) -> (u32, u64) {
         let memory = &self.machines[node].disk.memory;
         (memory.volume, memory.term)
@@ -145,7 +150,8 @@ impl World {
             // The clone may not have come to stop the receiver yet.
             self.stop_receiver(node);
         }
-        if beside_clone || self.mutant == Some(Mutant::FenceOnlyReported) {
+        if beside_clone || self.mutant == Some(Mutant::FenceOnlyReported) || self.takes_unseen_for_none(node)
+        {
             return self.store_fence(node, term);
         }
         let Some(server) = &mut self.machines[node].server else {

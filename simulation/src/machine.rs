@@ -184,11 +184,17 @@ pub struct Job {
 
 /// The agent's process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and faults set them apart"
+)]
 pub struct Agent {
     /// It runs.
     pub up: bool,
     /// It is stopped in its tracks.
     pub frozen: bool,
+    /// It has told an operator of its server since it started. A sound agent has looked before it takes a session.
+    pub told: bool,
     /// It was told to stop.
     pub stopping: bool,
     /// The command under way.

@@ -47,6 +47,8 @@ pub enum Mutant {
     NoCompareAndSwap,
     /// The agent reports a fence that it has not carried out.
     FenceOnlyReported,
+    /// An agent that has just started takes the server that it has not seen yet for none.
+    UnseenIsNone,
     /// A new source is named while relay logs hold what was not executed.
     RelayThrownAway,
     /// The number of acknowledgements rises in the record before it does in the master.
@@ -77,7 +79,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -98,6 +100,7 @@ impl Mutant {
         Self::ShrinkUnfenced,
         Self::NoCompareAndSwap,
         Self::FenceOnlyReported,
+        Self::UnseenIsNone,
         Self::RelayThrownAway,
         Self::AcksRecordedFirst,
         Self::EmptyIsNew,

@@ -21,7 +21,10 @@ impl World {
         if !operator.up || operator.links[node].alive || !both || !there {
             return false;
         }
-        let report = machine.report(&self.ledger, self.now);
+        let mut report = machine.report(&self.ledger, self.now);
+        if self.takes_unseen_for_none(node) {
+            report.server = failover::Server::Down { cause: String::new() };
+        }
         let pod = machine.pod;
         let link = &mut self.operators[op].links[node];
         (link.alive, link.pod) = (true, pod);
@@ -61,6 +64,7 @@ impl World {
             return false;
         }
         let report = machine.report(&self.ledger, self.now);
+        self.machines[node].agent.told = true;
         for operator in &mut self.operators {
             let link = &mut operator.links[node];
             if link.alive {

@@ -30,6 +30,11 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         stop_receiving_beside_clone(job).await?;
         return store(job).await;
     }
+    if !job.agent.board.knows_the_server() {
+        return Err(precondition(
+            "the agent has just begun and has not seen its server yet",
+        ));
+    }
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.
     let Some(life) = job.agent.board.life() else {
         store(job).await?;
