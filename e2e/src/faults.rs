@@ -90,7 +90,7 @@ fn belongs_to(groups: &str, uid: &str) -> bool {
 /// A volume whose writes hang until this is released or dropped.
 #[must_use = "the storage hangs as long as this lives"]
 pub struct Hang {
-    control: PathBuf,
+    controls: Vec<PathBuf>,
     device: String,
 }
 
@@ -101,17 +101,20 @@ impl Hang {
     }
 
     fn set(&self, bytes_per_second: &str) -> Result<()> {
-        let line = if self.control.ends_with("io.max") {
-            let limit = if bytes_per_second == "0" {
-                "max"
+        for control in &self.controls {
+            let line = if control.ends_with("io.max") {
+                let limit = if bytes_per_second == "0" {
+                    "max"
+                } else {
+                    bytes_per_second
+                };
+                format!("{} wbps={limit}", self.device)
             } else {
-                bytes_per_second
+                format!("{} {bytes_per_second}", self.device)
             };
-            format!("{} wbps={limit}", self.device)
-        } else {
-            format!("{} {bytes_per_second}", self.device)
-        };
-        fs::write(&self.control, line).with_context(|| format!("writing {}", self.control.display()))
+            fs::write(control, line).with_context(|| format!("writing {}", control.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -157,10 +160,17 @@ pub fn hang_storage(pod: &Pod) -> Result<Hang> {
         .chain([group.len()])
         .find(|end| belongs_to(&group[..*end], uid))
         .context("the group of mysqld is not below its pod's")?;
-    let hang = Hang {
-        control: PathBuf::from(format!("{folder}{}/{file}", &group[..end])),
-        device,
-    };
+    let group = PathBuf::from(format!("{folder}{}", &group[..end]));
+    let mut controls = vec![group.join(file)];
+    // The older control groups know no hierarchy of limits: each container's group has its own.
+    let containers = fs::read_dir(&group).with_context(|| format!("reading {}", group.display()))?;
+    controls.extend(
+        containers
+            .flatten()
+            .map(|entry| entry.path().join(file))
+            .filter(|control| control.exists()),
+    );
+    let hang = Hang { controls, device };
     hang.set("1")?;
     Ok(hang)
 }

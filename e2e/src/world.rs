@@ -35,6 +35,9 @@ use crate::{
 /// Marks the namespaces of tests, so that the next run removes what a failed one left.
 pub const TEST_LABEL: &str = "ddb-operator.io/e2e";
 
+/// How long earlier tests' namespaces are waited for.
+const GONE: Duration = Duration::from_mins(1);
+
 /// A client of the cluster that `target` names.
 pub async fn client(target: &Target) -> Result<Client> {
     let config = match &target.context {
@@ -126,13 +129,26 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
     )
 }
 
-/// Removes what earlier runs left behind; does not wait for its end.
+/// Removes what earlier tests left behind, and waits for its end where that comes soon: the network's changes of a
+/// namespace that goes hold back those of a failover beside it.
 pub async fn remove_namespaces(client: &Client) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
-    for namespace in namespaces.list(&ListParams::default().labels(TEST_LABEL)).await? {
+    let ours = ListParams::default().labels(TEST_LABEL);
+    for namespace in namespaces.list(&ours).await? {
         namespaces
             .delete(&namespace.name_any(), &DeleteParams::default())
             .await?;
+    }
+    let gone = wait::until("end of earlier tests' namespaces", GONE, async || {
+        let left = namespaces.list_metadata(&ours).await?.items.len();
+        Ok(if left == 0 {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{left} left"))
+        })
+    });
+    if let Err(error) = gone.await {
+        eprintln!("    {error:#}; going on");
     }
     Ok(())
 }

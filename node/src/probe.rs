@@ -1,4 +1,4 @@
-//! Watches mysqld: asks it every few hundredths of a second, at once after an event or when a command wants to know,
+//! Watches mysqld: asks it ten times a second, at once after an event or when a command wants to know,
 //! and puts the answer on the board. It must never change anything in the server.
 
 use std::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The pause between two questions to a server that answers.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 /// The pause between two attempts at a server that does not yet answer.
 const RETRY: Duration = Duration::from_millis(15);
 /// Silence of this length is reported.

@@ -22,3 +22,4 @@ pub mod sessions;
 pub mod settings;
 pub mod snapshot;
 pub mod status;
+pub mod watching;

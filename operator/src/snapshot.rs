@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::names;
 use failover::{NodeId, Term};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
+use kube::runtime::reflector::Lookup;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector::Lookup};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use crate::lease;
+use crate::watching::persistent;
 
 /// A database: namespace and name.
 pub type Key = (String, String);
@@ -271,7 +271,7 @@ pub async fn watch_pods(snapshots: Arc<Snapshots>, client: Client, namespace: Op
         .labels(names::LABEL_CLUSTER)
         .any_semantic();
     let mut listed = BTreeSet::new();
-    let mut stream = std::pin::pin!(patient(watcher(api, config), "pods"));
+    let mut stream = std::pin::pin!(persistent(watcher(api, config), "pods"));
     while let Some(event) = stream.next().await {
         match event {
             Event::Init => listed.clear(),
@@ -296,7 +296,7 @@ pub async fn watch_slices(snapshots: Arc<Snapshots>, client: Client, namespace: 
     let selector = format!("{},{MANAGED_BY}={}", names::LABEL_CLUSTER, names::FIELD_MANAGER);
     let config = watcher::Config::default().labels(&selector).any_semantic();
     let mut listed = BTreeSet::new();
-    let mut stream = std::pin::pin!(patient(watcher(api, config), "endpoint slices"));
+    let mut stream = std::pin::pin!(persistent(watcher(api, config), "endpoint slices"));
     while let Some(event) = stream.next().await {
         match event {
             Event::Init => listed.clear(),
@@ -317,19 +317,6 @@ pub async fn watch_slices(snapshots: Arc<Snapshots>, client: Client, namespace: 
 
 /// The label that says who keeps an endpoint slice.
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-
-/// A watch that tries again for ever, with back-off, and says so once for each failure.
-fn patient<K>(
-    stream: impl Stream<Item = watcher::Result<Event<K>>>,
-    what: &'static str,
-) -> impl Stream<Item = Event<K>> {
-    stream
-        .default_backoff()
-        .inspect_err(
-            move |error| tracing::warn!(error = %lease::chain(error), what, "a watch failed; trying again"),
-        )
-        .filter_map(|event| std::future::ready(event.ok()))
-}
 
 #[cfg(test)]
 mod tests {

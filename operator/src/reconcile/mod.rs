@@ -101,11 +101,11 @@ pub async fn run(context: Context, shutdown: impl Future<Output = ()> + Send + S
         .graceful_shutdown_on(shutdown)
         .run(reconcile, |_, error, _| match *error {}, context)
         .for_each(|result| async move {
-            // Failures of a database are reported in its status; what arrives here is a broken watch, or an event
-            // of an object whose database is gone.
+            // Failures of a database are reported in its status and a watch reports its own; what arrives here is an
+            // event of an object whose database is gone.
             match result {
                 Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(error = %error, "a watch broke and is restored"),
+                Err(error) => tracing::warn!(error = %error, "a change could not be queued"),
             }
         })
         .await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{DistributedDatabase, names};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::Context;
-use crate::handoff::Leadership;
+use crate::{handoff::Leadership, watching::persistent};
 
 /// How often it is asked whether this operator leads by now.
 const LEADERSHIP_POLL: Duration = Duration::from_millis(100);
@@ -35,9 +35,8 @@ pub fn controller(context: &Arc<Context>) -> Controller<DistributedDatabase> {
     let roots = watcher(
         scoped::<DistributedDatabase>(client, namespace),
         watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer);
+    );
+    let roots = persistent(roots, "databases").map(Ok).reflect(writer);
     let roots = forgetting(roots, Arc::clone(context))
         .applied_objects()
         .predicate_filter(
@@ -45,13 +44,13 @@ pub fn controller(context: &Arc<Context>) -> Controller<DistributedDatabase> {
             kube::runtime::PredicateConfig::default(),
         );
     let controller = Controller::for_stream(roots, reader);
-    let controller = watching_with::<Pod>(controller, client, namespace, without_roles);
-    let controller = watching::<PersistentVolumeClaim>(controller, client, namespace);
-    let controller = watching::<Service>(controller, client, namespace);
-    let controller = watching::<ConfigMap>(controller, client, namespace);
-    let controller = watching::<Secret>(controller, client, namespace);
-    let controller = watching::<ServiceAccount>(controller, client, namespace);
-    let controller = watching::<PodDisruptionBudget>(controller, client, namespace);
+    let controller = watching_with::<Pod>(controller, client, namespace, "pods", without_roles);
+    let controller = watching::<PersistentVolumeClaim>(controller, client, namespace, "volume claims");
+    let controller = watching::<Service>(controller, client, namespace, "services");
+    let controller = watching::<ConfigMap>(controller, client, namespace, "config maps");
+    let controller = watching::<Secret>(controller, client, namespace, "secrets");
+    let controller = watching::<ServiceAccount>(controller, client, namespace, "service accounts");
+    let controller = watching::<PodDisruptionBudget>(controller, client, namespace, "disruption budgets");
     controller.reconcile_all_on(leadership_gained(Arc::clone(&context.leadership)))
 }
 
@@ -71,6 +70,7 @@ fn watching<K>(
     controller: Controller<DistributedDatabase>,
     client: &Client,
     namespace: Option<&str>,
+    what: &'static str,
 ) -> Controller<DistributedDatabase>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -81,7 +81,7 @@ where
         + Sync
         + 'static,
 {
-    watching_with::<K>(controller, client, namespace, |_, _| true)
+    watching_with::<K>(controller, client, namespace, what, |_, _| true)
 }
 
 /// What is remembered of each object between two events.
@@ -92,6 +92,7 @@ fn watching_with<K>(
     controller: Controller<DistributedDatabase>,
     client: &Client,
     namespace: Option<&str>,
+    what: &'static str,
     matters: fn(&Event<PartialObjectMeta<K>>, &mut Seen) -> bool,
 ) -> Controller<DistributedDatabase>
 where
@@ -105,9 +106,10 @@ where
 {
     let config = watcher::Config::default().labels(names::LABEL_CLUSTER);
     let mut seen = Seen::new();
-    let objects = watcher(scoped::<PartialObjectMeta<K>>(client, namespace), config)
-        .default_backoff()
-        .try_filter(move |event| std::future::ready(matters(event, &mut seen)))
+    let objects = watcher(scoped::<PartialObjectMeta<K>>(client, namespace), config);
+    let objects = persistent(objects, what)
+        .filter(move |event| std::future::ready(matters(event, &mut seen)))
+        .map(Ok)
         .touched_objects();
     controller.watches_stream(objects, |object: PartialObjectMeta<K>| {
         let cluster = object.labels().get(names::LABEL_CLUSTER)?;
@@ -176,9 +178,9 @@ fn what_matters(object: &DistributedDatabase) -> u64 {
 
 /// Tells the engine of databases that are gone, those included that went while the watch was down.
 fn forgetting(
-    events: impl Stream<Item = Result<Event<DistributedDatabase>, watcher::Error>> + Send + 'static,
+    events: impl Stream<Item = watcher::Result<Event<DistributedDatabase>>> + Send + 'static,
     context: Arc<Context>,
-) -> impl Stream<Item = Result<Event<DistributedDatabase>, watcher::Error>> + Send + 'static {
+) -> impl Stream<Item = watcher::Result<Event<DistributedDatabase>>> + Send + 'static {
     let (mut known, mut listed) = (BTreeSet::new(), BTreeSet::new());
     events.inspect(move |event| match event {
         Ok(Event::Apply(object)) => {
@@ -196,7 +198,7 @@ fn forgetting(
             known.difference(&listed).for_each(|gone| context.forget(gone));
             known.clone_from(&listed);
         }
-        Err(error) => tracing::warn!(error = %error, "the watch of the databases broke and is restored"),
+        Err(_) => {}
     })
 }
 
