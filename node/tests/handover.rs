@@ -17,7 +17,7 @@ use std::{
 };
 
 use api::wire::Command;
-use failover::{Role, Tail, Term};
+use failover::{GtidSet, Role, Tail, Term};
 use sqlx::raw_sql;
 use support::{
     cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, signal},
@@ -64,6 +64,48 @@ async fn failovers_under_load_are_quick_and_lose_nothing() {
     }
     println!("{} writes acknowledged", written.len());
     tell(steps);
+    cluster.end();
+}
+
+/// Its relay logs hold what the first of two new masters wrote, and its own wait for acknowledgements is still on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_master_that_is_overtaken_while_it_follows_follows_the_next_one() {
+    let Some(mut cluster) = Cluster::led("overtaken").await else {
+        return;
+    };
+    let mut requires = GtidSet::new();
+    for (term, leads) in [(2, 1), (3, 2)] {
+        for node in [leads, 3 - leads, 0] {
+            cluster.operators[node]
+                .done("fence", term, fence(node == 0))
+                .await;
+        }
+        requires = cluster.operators[1]
+            .state()
+            .holds()
+            .union(&cluster.operators[2].state().holds());
+        cluster.operators[leads]
+            .done("drain", term, Command::Drain { deadline_ms: 3000 })
+            .await;
+        let promote = Command::Promote {
+            acks: 1,
+            requires: requires.clone(),
+        };
+        cluster.operators[leads].done("promote", term, promote).await;
+        if term == 2 {
+            let command = follow(&cluster.nodes[1], &requires);
+            cluster.operators[2].done("follow", 2, command.clone()).await;
+            drop(cluster.operators[0].send(2, command));
+            let stop = Arc::new(AtomicBool::new(false));
+            let writer = load(&cluster.nodes[1], 1, Arc::clone(&stop)).await;
+            sleep(Duration::from_millis(250)).await;
+            stop.store(true, Ordering::Relaxed);
+            assert!(!writer.await.unwrap().is_empty());
+        }
+    }
+    let command = follow(&cluster.nodes[2], &requires);
+    cluster.operators[0].done("follow", 3, command).await;
+    cluster.operators[0].until("caught up", is_caught_up).await;
     cluster.end();
 }
 

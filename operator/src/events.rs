@@ -2,6 +2,8 @@
 //! nothing ever waits for them; the same text about the same object is said at most once a minute.
 
 use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 
 use failover::Millis;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -21,7 +23,7 @@ pub struct Told {
     pub warning: bool,
     /// One word in upper camel case.
     pub reason: &'static str,
-    /// What was done; part of the key by which Kubernetes joins repetitions.
+    /// What was done.
     pub action: String,
     /// The sentence.
     pub note: String,
@@ -68,13 +70,20 @@ async fn publish(recorder: Recorder, mut inbox: mpsc::Receiver<(ObjectReference,
             },
             reason: told.reason.to_owned(),
             note: Some(told.note.chars().take(1000).collect()),
-            action: told.action,
+            action: action(&told),
             secondary: None,
         };
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(error = %lease::chain(&error), reason = told.reason, "an event could not be published");
         }
     }
+}
+
+/// Kubernetes joins events of the same action and keeps the first sentence, so another sentence is another action.
+fn action(told: &Told) -> String {
+    let mut hasher = DefaultHasher::new();
+    told.note.hash(&mut hasher);
+    format!("{}-{:08x}", told.action, hasher.finish() >> 32)
 }
 
 /// What was said lately.
@@ -99,6 +108,19 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_sentence_is_another_event() {
+        let told = |note: &str| Told {
+            warning: false,
+            reason: "Cloned",
+            action: "clone".to_owned(),
+            note: note.to_owned(),
+        };
+        assert_eq!(action(&told("a")), action(&told("a")));
+        assert_ne!(action(&told("a")), action(&told("b")));
+        assert!(action(&told("a")).starts_with("clone-"));
+    }
 
     #[test]
     fn the_same_sentence_is_said_once_a_minute() {

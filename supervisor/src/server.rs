@@ -69,6 +69,9 @@ pub struct Settings {
     /// The supervisor's socket.
     #[arg(long, hide = true, default_value = "/run/ddb/supervisor.sock")]
     pub socket: PathBuf,
+    /// The lock that mysqld puts beside its own socket, which the configuration names.
+    #[arg(long, hide = true, default_value = "/run/ddb/mysql.sock.lock")]
+    pub mysql_socket_lock: PathBuf,
     /// The node's name, shown in the source's list of replicas.
     #[arg(long, hide = true, env = "DDB_NODE")]
     pub report_host: Option<String>,
@@ -418,6 +421,7 @@ impl Server {
         self.term_allowed = false;
         self.hold_after_end = false;
         self.clear_marker();
+        self.clear_socket_lock();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
             self.watchers.publish(State::Running {
@@ -431,6 +435,20 @@ impl Server {
         if let Err(error) = self.marker.clear() {
             say(&format!(
                 "the marker that keeps mysqld down cannot be taken away: {error}"
+            ));
+        }
+    }
+
+    /// Takes away the lock on mysqld's own socket that a killed life left. It names a process number, which in a
+    /// container that began anew can be a thread of ours, and mysqld would refuse to start for ever. Nobody else starts
+    /// mysqld here and none runs, so the lock is nobody's.
+    fn clear_socket_lock(&self) {
+        if let Err(error) = fs::remove_file(&self.settings.mysql_socket_lock)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            say(&format!(
+                "{} cannot be taken away: {error}",
+                self.settings.mysql_socket_lock.display()
             ));
         }
     }
@@ -488,6 +506,7 @@ impl Settings {
             template: root.join("template"),
             scratch: root.to_path_buf(),
             socket: root.join("supervisor.sock"),
+            mysql_socket_lock: root.join("mysql.sock.lock"),
             report_host: None,
         }
     }

@@ -174,7 +174,8 @@ async fn slave_apart(database: &Database) -> Result<Pod> {
     apart.context("every slave runs on the machine of the operator's leader")
 }
 
-async fn left_service(database: &Database, slave: &Pod) -> Result<()> {
+/// Waits until the slaves' Service leads to `slave` no more.
+pub async fn left_service(database: &Database, slave: &Pod) -> Result<()> {
     let address = address(slave)?.to_owned();
     until("slave that left the slaves' Service", LASTS, async || {
         let endpoints = database.endpoints(&names::slaves_service(&database.name)).await?;

@@ -7,7 +7,7 @@ use api::wire::Refusal;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::{Job, OrRefuse, failed, precondition};
+use super::{Job, OrRefuse, failed, fence, precondition};
 use crate::{clock, mysql::status::Service};
 
 /// How long one wait may keep a fence from overtaking.
@@ -44,6 +44,12 @@ pub async fn drain(job: &Job, deadline: Duration) -> Result<(), Refusal> {
                     "the applier stopped: {}",
                     channel.applier_error
                 )));
+            }
+            if status.source_on {
+                // A former master's applier would wait for slaves of its own, for ever.
+                drop(lane);
+                fence::retire_source(job, &status).await?;
+                continue;
             }
             lane.start_applier().await.or_refuse()?;
         }

@@ -185,7 +185,7 @@ async fn still_inside(job: &Job) -> Result<u32, Refusal> {
     Ok(side.waiting_sessions(LOOK).await.or_refuse()? + side.committing().await.or_refuse()?)
 }
 
-/// Makes sure that no commit waits for an acknowledgement and none can begin.
+/// Makes sure that no commit of a client waits for an acknowledgement and none can begin.
 pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
     if !status.super_read_only || (status.source_on && !was_fenced(job, status).await) {
         return Err(precondition(
@@ -195,7 +195,8 @@ pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
     if !status.source_on {
         return Ok(());
     }
-    match still_inside(job).await? {
+    // Whoever was let in before the fence is out, so what else waits is the applier, which has no client to tell.
+    match job.agent.mysql.side().await.committing().await.or_refuse()? {
         0 => Ok(()),
         waiting => Err(precondition(format!(
             "{waiting} commits wait for an acknowledgement; fence it first"

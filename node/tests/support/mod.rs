@@ -245,6 +245,8 @@ fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
         .arg(directory.join("tmp"))
         .arg("--socket")
         .arg(directory.join("run/supervisor.sock"))
+        .arg("--mysql-socket-lock")
+        .arg(directory.join("run/mysql.sock.lock"))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
