@@ -96,6 +96,7 @@ impl Supervision {
                     let error = self.stream(lines, &mut begun, &board, &life).await;
                     warn!(%error, "the supervisor's events broke off");
                     // Asked again at once: only a supervisor that is gone takes mysqld with it.
+                    sleep(Duration::from_millis(5)).await;
                     continue;
                 }
                 Err(error) if is_gone(&error) => {
