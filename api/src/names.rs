@@ -57,6 +57,14 @@ pub const TLS_DIR: &str = "/etc/ddb/tls";
 /// The application account: `username`, `password` (a Secret's directory, in the agent's container only).
 pub const ACCOUNT_DIR: &str = "/etc/ddb/account";
 
+/// Tokens of the data API: one file for each (a Secret's directory, in the agent's container only).
+pub const TOKENS_DIR: &str = "/etc/ddb/tokens";
+/// Passwords of the data API's own accounts: one file for each role (a Secret's directory, in the agent's container
+/// only).
+pub const API_ACCOUNTS_DIR: &str = "/etc/ddb/api-accounts";
+/// Audit records of the data API, on the node's volume.
+pub const AUDIT_DIR: &str = "/var/lib/ddb/audit";
+
 /// The MySQL account that slaves replicate with: no password, a client certificate of the cluster's CA instead.
 pub const REPLICATION_USER: &str = "ddb_replication";
 /// The MySQL account that CLONE connects to a donor with: no password, a client certificate instead.
@@ -102,6 +110,16 @@ pub fn node_tls_secret(name: &str) -> String {
 /// Secret with the application account: `username`, `password`, `host`, `port`.
 pub fn account_secret(name: &str) -> String {
     format!("{name}-app")
+}
+
+/// Secret with the data API's tokens: one key for each, which `kubectl ddb token` writes.
+pub fn tokens_secret(name: &str) -> String {
+    format!("{name}-api-tokens")
+}
+
+/// Secret with the passwords of the data API's own MySQL accounts: one key for each role.
+pub fn api_accounts_secret(name: &str) -> String {
+    format!("{name}-api-accounts")
 }
 
 /// DNS name that the nodes' certificate is valid for, as the operator expects it of node `node`.

@@ -18,6 +18,8 @@ pub const PROBE_PORT: u16 = 8081;
 pub const MYSQL_PORT: u16 = 3306;
 /// The TCP port of every node agent that passes MySQL connections through to the master.
 pub const PASSAGE_PORT: u16 = 3307;
+/// The TCP port of every node's data API (HTTP over TLS).
+pub const API_PORT: u16 = 8443;
 /// The longest line that either side accepts, in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 

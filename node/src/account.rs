@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use data::access::Role;
 use tokio::{fs, time::sleep};
 use tracing::{info, warn};
 
@@ -76,7 +77,43 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
         info!(user, "the application account has its new password");
     }
     application.close().await;
+    if !agent.settings.api_off {
+        for role in Role::ALL {
+            Box::pin(settle_role(agent, &mut lane, role)).await?;
+        }
+    }
     lane.close().await;
+    Ok(())
+}
+
+/// The account of a role of the data API: for the node's own socket only, with just the role's privileges.
+async fn settle_role(agent: &Agent, lane: &mut Lane, role: Role) -> Result<(), AccountError> {
+    let password = fs::read_to_string(agent.settings.api_accounts_dir.join(role.name())).await?;
+    let password = password.trim();
+    if !lane.role_exists(role).await? {
+        // The roles' rights on it are part of what makes an account complete.
+        watched(agent, Box::pin(lane.create_keys())).await?;
+        watched(agent, Box::pin(lane.create_role(role, password))).await?;
+        watched(agent, Box::pin(lane.grant_role(role))).await?;
+        for schema in ["mysql", "sys", "ddb", "performance_schema"] {
+            watched(agent, Box::pin(lane.revoke_role(role, schema))).await?;
+        }
+        if role != Role::Reader {
+            watched(agent, Box::pin(lane.grant_keys(role))).await?;
+        }
+        watched(agent, Box::pin(lane.complete_role(role))).await?;
+        info!(role = role.name(), "the role's account is made");
+    }
+    let mut own = Lane::new(&agent.settings.mysql_socket, role.account(), Some(password));
+    if own
+        .ping()
+        .await
+        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
+    {
+        watched(agent, Box::pin(lane.set_role_password(role, password))).await?;
+        info!(role = role.name(), "the role's account has its new password");
+    }
+    own.close().await;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     board::Board,
-    caretaker, executor, guard, http,
+    caretaker, data_api, executor, guard, http,
     mysql::{Mysql, status::Status},
     passage,
     probe::{self, Asker},
@@ -83,11 +83,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     tokio::spawn(storage::run(Arc::clone(&agent)));
     let probes = http::listen(&agent).await.context("listen for probes")?;
+    // It answers from the beginning: as long as the server is not known, that it is not ready.
+    let data_api = data_api::Api::start(&agent)
+        .await
+        .context("listen for the data API")?;
     tokio::select! {
         result = serve(&agent) => result?,
+        ended = data_api.ended() => ended.context("the data API's listener")?,
         ended = probes => ended.context("the probe listener")?.context("the probe listener")?,
         result = shutdown::wait(&agent) => result.context("wait for a signal")?,
     }
+    data_api.finish().await;
     Ok(())
 }
 

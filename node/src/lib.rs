@@ -18,6 +18,7 @@ pub mod board;
 pub mod caretaker;
 pub mod clock;
 pub mod commands;
+pub mod data_api;
 pub mod executor;
 pub mod guard;
 pub mod http;

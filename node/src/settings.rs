@@ -47,7 +47,46 @@ pub struct Settings {
     /// `username`, `password` of the application account.
     #[arg(long, hide = true, env = "DDB_ACCOUNT_DIR", default_value = api::names::ACCOUNT_DIR)]
     pub account_dir: PathBuf,
+    /// Where requests to the data API arrive.
+    #[arg(long, hide = true, env = "DDB_API_LISTEN", default_value = "0.0.0.0:8443")]
+    pub api_listen: SocketAddr,
+    /// The data API is not served.
+    #[arg(long, env = "DDB_API_OFF")]
+    pub api_off: bool,
+    /// Bytes of a request's body at most.
+    #[arg(long, env = "DDB_API_BODY", default_value_t = 8 << 20)]
+    pub api_body: usize,
+    /// Rows of a reply at most.
+    #[arg(long, env = "DDB_API_ROWS", default_value_t = 10_000)]
+    pub api_rows: usize,
+    /// Seconds that a statement may take at most.
+    #[arg(long, env = "DDB_API_STATEMENT_SECONDS", default_value_t = 30)]
+    pub api_statement_seconds: u64,
+    /// Requests that are carried out at a time.
+    #[arg(long, env = "DDB_API_REQUESTS", default_value_t = 128)]
+    pub api_requests: usize,
+    /// One file for each token.
+    #[arg(long, hide = true, env = "DDB_TOKENS_DIR", default_value = api::names::TOKENS_DIR)]
+    pub tokens_dir: PathBuf,
+    /// One file for each role with its account's password.
+    #[arg(long, hide = true, env = "DDB_API_ACCOUNTS_DIR", default_value = api::names::API_ACCOUNTS_DIR)]
+    pub api_accounts_dir: PathBuf,
+    /// Where audit records are kept.
+    #[arg(long, hide = true, env = "DDB_AUDIT_DIR", default_value = api::names::AUDIT_DIR)]
+    pub audit_dir: PathBuf,
+    /// `node=host:port` of another node's data API; for tests, where nodes share an address.
+    #[arg(long, hide = true, value_parser = named)]
+    pub api_named: Vec<(String, (String, u16))>,
     /// The port of the other nodes' MySQL servers where an address names none; tests put `address:port` into it.
     #[arg(long, hide = true, env = "DDB_MYSQL_PORT", default_value_t = api::wire::MYSQL_PORT)]
     pub mysql_port: u16,
+}
+
+fn named(text: &str) -> Result<(String, (String, u16)), String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(node, place)| Some((node, place.rsplit_once(':')?)));
+    let (node, (host, port)) = parts.ok_or("must be node=host:port")?;
+    let port = port.parse().map_err(|_| "the port is no number")?;
+    Ok((node.to_owned(), (host.to_owned(), port)))
 }

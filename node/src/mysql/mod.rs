@@ -9,6 +9,7 @@ pub mod account;
 pub mod clone;
 pub mod guard;
 pub mod replica;
+pub mod role;
 pub mod source;
 pub mod status;
 

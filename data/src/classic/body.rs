@@ -1,0 +1,129 @@
+//! What several classic endpoints take and answer.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::{fragment, problem::Problem, rows, sql::{Name, Sql}, table::TableFacts};
+
+/// A database by its name.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DatabaseQuery {
+    /// The database.
+    #[param(value_type = String)]
+    pub name: Name,
+}
+
+/// A table by its name.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TableQuery {
+    /// The database.
+    #[param(value_type = String)]
+    pub dbname: Name,
+    /// The table.
+    #[param(value_type = String)]
+    pub table: Name,
+}
+
+/// Rows to be inserted: `values` as MySQL, or `data` as JSON.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InsertBody {
+    /// The database.
+    pub dbname: Name,
+    /// The table.
+    pub table: Name,
+    /// One value for each column, as in MySQL.
+    #[schema(example = "NULL, \"John Doe\", \"john@example.com\", 30")]
+    pub values: Option<String>,
+    /// One object of columns with their values, or an array of such objects.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// What is to be changed, and where.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    /// The database.
+    pub dbname: Name,
+    /// The table.
+    pub table: Name,
+    /// Assignments, as in MySQL.
+    #[schema(example = "name = \"Jane\", age = 31")]
+    pub set: Option<String>,
+    /// The same as an object of columns with their new values.
+    #[schema(value_type = Option<Object>)]
+    pub data: Option<Box<RawValue>>,
+    /// A condition, as in MySQL.
+    #[schema(example = "Id = 1")]
+    pub r#where: Option<String>,
+    /// The same as an object of columns with the values that they must have.
+    #[schema(value_type = Option<Object>)]
+    pub condition: Option<Box<RawValue>>,
+}
+
+/// Which rows are to be deleted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteBody {
+    /// The database.
+    pub dbname: Name,
+    /// The table.
+    pub table: Name,
+    /// A condition, as in MySQL.
+    #[schema(example = "Id = 1")]
+    pub r#where: Option<String>,
+    /// The same as an object of columns with the values that they must have.
+    #[schema(value_type = Option<Object>)]
+    pub condition: Option<Box<RawValue>>,
+}
+
+/// A database that was made or dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatabaseReply {
+    /// Always true.
+    pub ok: bool,
+    /// The database.
+    pub database: String,
+}
+
+/// A table that was made or dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TableReply {
+    /// Always true.
+    pub ok: bool,
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+/// Rows that were changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RowsReply {
+    /// Always true.
+    pub ok: bool,
+    /// How many rows were reached.
+    pub rows: u64,
+}
+
+/// The condition of a request; without one, nothing is changed.
+pub fn condition(
+    facts: &TableFacts,
+    fragment: Option<&str>,
+    object: Option<&RawValue>,
+) -> Result<Sql, Problem> {
+    match (fragment, object) {
+        (Some(text), None) => fragment::condition(text),
+        (None, Some(object)) => rows::condition(facts, object),
+        (Some(_), Some(_)) => Err(Problem::bad_request("give either `where` or `condition`, not both")),
+        (None, None) => Err(Problem::bad_request(
+            "give `where` or `condition`; for every row write \"where\": \"true\"",
+        )),
+    }
+}

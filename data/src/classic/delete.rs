@@ -1,0 +1,53 @@
+//! `POST /delete`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::body::{DeleteBody, RowsReply, condition};
+use crate::{
+    access::Role,
+    call::Call,
+    engine::Engine,
+    input::Json,
+    problem::{Problem, Problems},
+    reply::Reply,
+    sql::Sql,
+};
+
+/// Deletes the rows that a condition names
+#[utoipa::path(post, path = "/delete", tag = "classic", request_body = DeleteBody,
+    responses((status = 200, body = RowsReply), Problems))]
+pub async fn delete(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Json(body): Json<DeleteBody>,
+) -> Result<Reply, Problem> {
+    carry_out(&engine, &call, body).await
+}
+
+pub async fn carry_out(engine: &Engine, call: &Call, body: DeleteBody) -> Result<Reply, Problem> {
+    call.require(Role::Writer)?;
+    let DeleteBody {
+        dbname,
+        table,
+        r#where,
+        condition: object,
+    } = body;
+    call.reach_table(&dbname, &table)?;
+    let facts = engine.table(call, &dbname, &table).await?;
+    let sql = Sql::new("DELETE FROM ")
+        .table(&dbname, &table)
+        .text(" WHERE ")
+        .part(&condition(&facts, r#where.as_deref(), object.as_deref())?);
+    engine
+        .change(call, async move |transaction| {
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            Reply::ok(&RowsReply {
+                ok: true,
+                rows: done.rows,
+            })
+        })
+        .await
+}

@@ -1,0 +1,75 @@
+//! `POST /insert`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::body::InsertBody;
+use crate::{
+    access::Role,
+    call::Call,
+    engine::Engine,
+    fragment,
+    input::Json,
+    problem::{Problem, Problems},
+    reply::Reply,
+    rows,
+    sql::Sql,
+};
+
+/// What was inserted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Inserted {
+    ok: bool,
+    /// How many rows.
+    rows: u64,
+    /// The key that MySQL made for the first row; null where it made none.
+    id: Option<u64>,
+}
+
+/// Inserts rows
+#[utoipa::path(post, path = "/insert", tag = "classic", request_body = InsertBody,
+    responses((status = 200, body = Inserted), Problems))]
+pub async fn insert(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Json(body): Json<InsertBody>,
+) -> Result<Reply, Problem> {
+    carry_out(&engine, &call, body).await
+}
+
+pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result<Reply, Problem> {
+    call.require(Role::Writer)?;
+    let InsertBody {
+        dbname,
+        table,
+        values,
+        data,
+    } = body;
+    call.reach_table(&dbname, &table)?;
+    let sql = match (values, data) {
+        (Some(values), None) => Sql::new("INSERT INTO ")
+            .table(&dbname, &table)
+            .text(" VALUES (")
+            .list(", ", &fragment::values(&values)?, Sql::part)
+            .text(")"),
+        (None, Some(data)) => {
+            let facts = engine.table(call, &dbname, &table).await?;
+            rows::insert(&dbname, &table, &facts, &rows::objects("data", &data)?)?
+        }
+        _ => return Err(Problem::bad_request("give either `values` or `data`")),
+    };
+    engine
+        .change(call, async move |transaction| {
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            Reply::ok(&Inserted {
+                ok: true,
+                rows: done.rows,
+                id: Some(done.key).filter(|key| *key != 0),
+            })
+        })
+        .await
+}

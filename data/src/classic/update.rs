@@ -1,0 +1,66 @@
+//! `POST /update`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use super::body::{RowsReply, UpdateBody, condition};
+use crate::{
+    access::Role,
+    call::Call,
+    engine::Engine,
+    fragment,
+    input::Json,
+    problem::{Problem, Problems},
+    reply::Reply,
+    rows,
+    sql::Sql,
+};
+
+/// Changes the rows that a condition names
+#[utoipa::path(post, path = "/update", tag = "classic", request_body = UpdateBody,
+    responses((status = 200, body = RowsReply), Problems))]
+pub async fn update(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Json(body): Json<UpdateBody>,
+) -> Result<Reply, Problem> {
+    carry_out(&engine, &call, body).await
+}
+
+pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result<Reply, Problem> {
+    call.require(Role::Writer)?;
+    let UpdateBody {
+        dbname,
+        table,
+        set,
+        data,
+        r#where,
+        condition: object,
+    } = body;
+    call.reach_table(&dbname, &table)?;
+    let facts = engine.table(call, &dbname, &table).await?;
+    let assignments = match (set, data) {
+        (Some(set), None) => Sql::default().list(", ", &fragment::assignments(&set)?, |sql, (column, value)| {
+            sql.name(column).text(" = ").part(value)
+        }),
+        (None, Some(data)) => rows::assignments(&facts, &rows::object("data", &data)?)?,
+        _ => return Err(Problem::bad_request("give either `set` or `data`")),
+    };
+    let sql = Sql::new("UPDATE ")
+        .table(&dbname, &table)
+        .text(" SET ")
+        .part(&assignments)
+        .text(" WHERE ")
+        .part(&condition(&facts, r#where.as_deref(), object.as_deref())?);
+    engine
+        .change(call, async move |transaction| {
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            Reply::ok(&RowsReply {
+                ok: true,
+                rows: done.rows,
+            })
+        })
+        .await
+}

@@ -1,0 +1,154 @@
+//! What every route works with: the one way to read and the one way to change.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    access::Tokens,
+    audit::Audit,
+    call::Call,
+    keys::{self, Claim},
+    mysql::{Pools, Rows, Transaction},
+    problem::Problem,
+    reply::{Reply, WRITE_TOKEN},
+    routing::Peers,
+    settings::Limits,
+    sql::Sql,
+    view::View,
+};
+
+/// The parts.
+#[derive(Debug)]
+pub struct Engine {
+    /// The node's name.
+    pub node: String,
+    /// What the node says of itself.
+    pub view: watch::Receiver<View>,
+    /// MySQL.
+    pub pools: Arc<Pools>,
+    /// Who may ask.
+    pub tokens: Arc<Tokens>,
+    /// What was done.
+    pub audit: Audit,
+    /// How much at most.
+    pub limits: Limits,
+    /// The other nodes.
+    pub peers: Peers,
+    /// One place for each request that is carried out.
+    pub running: Semaphore,
+    /// One place for each request that waits for its turn.
+    pub queued: Semaphore,
+    /// Definitions of tables, for a short while.
+    pub tables: crate::table::Cache,
+}
+
+impl Engine {
+    /// Carries out a change inside one transaction, together with the request's key. The work must do nothing else
+    /// than what the transaction undoes.
+    pub async fn change(
+        &self,
+        call: &Call,
+        work: impl AsyncFnOnce(&mut Transaction) -> Result<Reply, Problem> + Send,
+    ) -> Result<Reply, Problem> {
+        let mut transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+        if let Some(key) = call.key() {
+            match keys::claim(&mut transaction, call, key).await {
+                Ok(Claim::New | Claim::Begun) => {}
+                Ok(Claim::Done(reply)) => {
+                    transaction.rollback().await;
+                    return Ok(reply);
+                }
+                Err(problem) => {
+                    transaction.rollback().await;
+                    return Err(problem);
+                }
+            }
+        }
+        let worked = work(&mut transaction).await;
+        call.note().statement = transaction.statements();
+        let stored = match (worked, call.key()) {
+            (Ok(reply), Some(key)) => keys::store(&mut transaction, call, key, &reply).await.map(|()| reply),
+            (worked, _) => worked,
+        };
+        match stored {
+            Ok(reply) => {
+                let committed = transaction.commit().await?;
+                Ok(self.with_token(reply, &committed.set))
+            }
+            Err(problem) => {
+                transaction.rollback().await;
+                Err(problem)
+            }
+        }
+    }
+
+    /// Carries out a definition, which MySQL commits by itself. `is_done` says of an error that the definition is
+    /// already as it should be; it counts only for a request whose key was seen before.
+    pub async fn define(
+        &self,
+        call: &Call,
+        sql: Sql,
+        is_done: impl Fn(&Problem) -> bool,
+        reply: Reply,
+    ) -> Result<Reply, Problem> {
+        let mut transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+        let mut begun = false;
+        if let Some(key) = call.key() {
+            match keys::claim(&mut transaction, call, key).await? {
+                Claim::New => {
+                    transaction.commit().await.map_err(not_applied)?;
+                    transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+                }
+                Claim::Begun => begun = true,
+                Claim::Done(reply) => return Ok(reply),
+            }
+        }
+        let defined = transaction.define(sql).await;
+        call.note().statement = transaction.statements();
+        self.tables.forget();
+        match defined {
+            Ok(()) => {}
+            Err(problem) if begun && is_done(&problem) => {}
+            Err(problem) => return Err(problem),
+        }
+        if let Some(key) = call.key() {
+            keys::store(&mut transaction, call, key, &reply)
+                .await
+                .map_err(|problem| problem.with_outcome(crate::problem::Outcome::Applied))?;
+        }
+        let committed = transaction.commit().await?;
+        Ok(self.with_token(reply, &committed.set))
+    }
+
+    /// How many rows a page has where a request asks for `limit`.
+    pub fn page(&self, limit: Option<usize>) -> Result<usize, Problem> {
+        match limit {
+            None => Ok(self.limits.rows),
+            Some(limit) if limit <= self.limits.most_rows => Ok(limit),
+            Some(_) => Err(Problem::bad_request(format!(
+                "limit: at most {} rows at a time; ask for the rest with another request",
+                self.limits.most_rows
+            ))),
+        }
+    }
+
+    /// The rows of one query.
+    pub async fn rows(&self, call: &Call, sql: Sql, limit: usize) -> Result<Rows, Problem> {
+        let mut transaction = Transaction::begin(&self.pools, call.caller().role, false).await?;
+        let rows = transaction.rows(sql, limit).await;
+        call.note().statement = transaction.statements();
+        transaction.rollback().await;
+        rows
+    }
+
+    fn with_token(&self, reply: Reply, set: &str) -> Reply {
+        let term = self.view.borrow().term;
+        reply.header(WRITE_TOKEN, &format!("{term}.{set}"))
+    }
+}
+
+/// Only the key was to be stored: whatever became of it, nothing was defined.
+fn not_applied(problem: Problem) -> Problem {
+    problem.with_outcome(crate::problem::Outcome::NotApplied)
+}

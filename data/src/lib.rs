@@ -1,0 +1,107 @@
+//! The HTTP data API that every node serves over TLS: databases, tables, rows, transactions; in `/v1` and in the flat
+//! classic endpoints.
+//!
+//! ```text
+//!   client ══ TLS ══► server ──► routing ──► classic/*, v1/* ──► engine ──► mysql ──► mysqld (this node's)
+//!                                  │ ▲           │                 └── keys (in the same transaction)
+//!                  another node ◄──┘ └─ view     └─► fragment, sql (nothing else makes statements)
+//! ```
+//!
+//! - `routing` lets a request in (token, body, key), carries it to where it belongs and tries again only where that
+//!   is proven to be safe.
+//! - `engine` has one way to read and one to change; a change and its key are one transaction.
+//! - `fragment` understands what users write as MySQL and writes it anew; `sql` is the only maker of statements.
+//! - `view` is what the node says of itself. The API decides nothing about roles.
+
+pub mod access;
+mod audit;
+mod call;
+mod classic;
+mod clock;
+pub mod engine;
+pub mod fragment;
+mod input;
+pub mod keys;
+mod mysql;
+mod open;
+mod position;
+pub mod problem;
+mod reply;
+mod router;
+mod routing;
+mod rows;
+mod server;
+mod settings;
+pub mod sql;
+mod table;
+mod tls;
+mod v1;
+pub mod view;
+
+use std::{io, sync::Arc};
+
+pub use settings::{Limits, Settings};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
+use view::View;
+
+/// The API while it is served.
+pub struct Serving {
+    /// Ends when the listener does.
+    pub task: JoinHandle<io::Result<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Serving {
+    /// Takes no further requests; `task` ends when what runs has finished.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// Starts to serve. What `view` says decides where requests are carried out.
+pub async fn listen(settings: Settings, view: watch::Receiver<View>) -> io::Result<Serving> {
+    let listener = TcpListener::bind(settings.listen).await?;
+    let tls = settings.tls.clone();
+    let engine = engine(settings, view);
+    tokio::spawn(Arc::clone(&engine.tokens).follow());
+    let (router, _) = router::build(&engine);
+    let (stop, stopped) = watch::channel(false);
+    Ok(Serving {
+        task: tokio::spawn(server::serve(listener, tls, router, stopped)),
+        stop,
+    })
+}
+
+fn engine(settings: Settings, view: watch::Receiver<View>) -> Arc<engine::Engine> {
+    let Settings {
+        node,
+        listen: _,
+        tls,
+        tokens,
+        accounts,
+        mysql_socket,
+        audit,
+        limits,
+    } = settings;
+    Arc::new(engine::Engine {
+        node,
+        view,
+        pools: Arc::new(mysql::Pools::new(mysql::Settings {
+            socket: mysql_socket,
+            accounts,
+            connections: limits.connections,
+            statement: limits.statement,
+        })),
+        tokens: Arc::new(access::Tokens::open(tokens)),
+        audit: audit::Audit::open(audit),
+        running: Semaphore::new(limits.requests),
+        queued: Semaphore::new(limits.queue),
+        limits,
+        peers: routing::Peers::new(tls),
+        tables: table::Cache::default(),
+    })
+}

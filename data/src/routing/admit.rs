@@ -1,0 +1,179 @@
+//! Lets a request in: who asks, with what body, known by which id and key.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time::timeout;
+
+use crate::{
+    access::{Caller, Verdict},
+    call::{Call, Peer, fingerprint},
+    clock,
+    engine::Engine,
+    keys,
+    problem::{Kind, Problem},
+};
+
+/// The request's id, the client's own where it gives one.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The key by which a request is known again.
+pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Set by a node that forwards: its name. Only another node's word counts.
+pub const FORWARDED_BY: HeaderName = HeaderName::from_static("ddb-forwarded-by");
+/// Set by a node that forwards: where the request came from.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("ddb-forwarded-for");
+
+/// A body that comes slower than this is given up.
+const BODY: Duration = Duration::from_secs(30);
+/// The longest wait that a client may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The wait where the client says nothing.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// What the client prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preferences {
+    /// How long to wait for a master.
+    pub wait: Duration,
+    /// To be redirected to the master instead of being forwarded.
+    pub redirect: bool,
+}
+
+/// The id of a request: the client's where it is short and plain, otherwise a new one.
+pub fn id(headers: &HeaderMap) -> String {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic()))
+        .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// Who asks.
+pub fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+    let unauthorized = |detail: &str| Problem::new(Kind::Unauthorized, detail);
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| unauthorized("send the token in the header `Authorization: Bearer <token>`"))?;
+    let token = shown
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| unauthorized("the header must be `Authorization: Bearer <token>`"))?;
+    match engine.tokens.judge(token, clock::timestamp()) {
+        Verdict::Valid(caller) => Ok(caller),
+        Verdict::Expired => Err(unauthorized("the token has expired; make a new one with `kubectl ddb token create`")),
+        Verdict::Unknown => Err(unauthorized(
+            "the token is not known; a new one is known to every node after about a minute",
+        )),
+    }
+}
+
+/// The whole body.
+pub async fn body(engine: &Engine, body: Body) -> Result<Bytes, Problem> {
+    let limit = engine.limits.body;
+    let collected = timeout(BODY, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
+            Kind::TooLarge,
+            format!("the body may have {limit} bytes; send it in parts"),
+        )),
+        Ok(Err(_)) => Err(Problem::bad_request("the body broke off")),
+        Err(_) => Err(Problem::bad_request("the body did not come in time")),
+    }
+}
+
+/// The request as the routes see it.
+pub fn call(id: String, parts: &Parts, caller: Arc<Caller>, peer: Peer, body: &[u8]) -> Result<Call, Problem> {
+    let key = match parts.headers.get(KEY) {
+        None => None,
+        Some(value) => {
+            let key = value.to_str().unwrap_or_default().trim();
+            if key.is_empty() || key.len() > keys::LONGEST {
+                return Err(Problem::bad_request(format!(
+                    "Idempotency-Key: from 1 to {} plain characters",
+                    keys::LONGEST
+                )));
+            }
+            Some(key.to_owned())
+        }
+    };
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let from = parts
+        .headers
+        .get(FORWARDED_FOR)
+        .filter(|_| peer.is_node)
+        .and_then(|value| value.to_str().ok())
+        .map_or_else(|| peer.address.ip().to_string(), str::to_owned);
+    let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
+    Ok(Call::new(
+        id,
+        caller,
+        from,
+        authorization.unwrap_or_else(|| HeaderValue::from_static("")),
+        key,
+        fingerprint(parts.method.as_str(), path, body),
+    ))
+}
+
+/// The node that forwarded the request; only another node may say so.
+pub fn forwarded_by(headers: &HeaderMap, peer: Peer) -> Result<Option<String>, Problem> {
+    match headers.get(FORWARDED_BY) {
+        None => Ok(None),
+        Some(_) if !peer.is_node => Err(Problem::bad_request(
+            "the header Ddb-Forwarded-By is for nodes only; leave it out",
+        )),
+        Some(node) => Ok(Some(node.to_str().unwrap_or("another node").to_owned())),
+    }
+}
+
+/// `Prefer: wait=5, routing=redirect`.
+pub fn preferences(headers: &HeaderMap) -> Result<Preferences, Problem> {
+    let mut preferences = Preferences {
+        wait: WAIT,
+        redirect: false,
+    };
+    for value in headers.get_all("prefer") {
+        for one in value.to_str().unwrap_or_default().split([',', ';']) {
+            match one.trim().split_once('=').unwrap_or((one.trim(), "")) {
+                ("wait", seconds) => {
+                    let seconds: f64 = seconds
+                        .parse()
+                        .ok()
+                        .filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
+                        .ok_or_else(|| Problem::bad_request("Prefer: wait is a number of seconds from 0 to 10"))?;
+                    preferences.wait = Duration::from_secs_f64(seconds.min(3600.0)).min(LONGEST_WAIT);
+                }
+                ("routing", "redirect") => preferences.redirect = true,
+                // What is not understood is ignored, as the standard says of this header.
+                _ => {}
+            }
+        }
+    }
+    Ok(preferences)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preferences_are_read_and_bounded() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", HeaderValue::from_static(text));
+            preferences(&headers)
+        };
+        assert_eq!(read("wait=5, routing=redirect").unwrap().wait, Duration::from_secs(5));
+        assert!(read("wait=5, routing=redirect").unwrap().redirect);
+        assert_eq!(read("wait=100").unwrap().wait, LONGEST_WAIT);
+        assert_eq!(read("return=minimal").unwrap().wait, WAIT);
+        assert!(read("wait=soon").is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! Carries a request to where it belongs, and tries again where that is proven to be safe.
+//!
+//! A change is tried again when it is certain that nothing was done, or when its key makes a repetition find what
+//! was done. An unknown outcome without a key is answered as what it is. A request is forwarded once: the node that
+//! receives it answers for itself, also that it is not the master.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    admit::{self, FORWARDED_FOR, Preferences, REQUEST_ID},
+    freshness::{self, Freshness},
+};
+use crate::{
+    audit::Came,
+    call::{Call, Peer},
+    clock,
+    engine::Engine,
+    problem::{Kind, Outcome, Problem},
+    view::{View, Way},
+};
+
+/// The pause before the same is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long a request waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Where a request belongs.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// On the node that was asked, whatever its role.
+    Here,
+    /// On any node that serves.
+    Any,
+    /// On the master.
+    Master,
+    /// On the master, or on any node for a request whose body says that it only reads.
+    ByBody(fn(&[u8]) -> bool),
+}
+
+struct Journey {
+    engine: Arc<Engine>,
+    parts: Parts,
+    body: Bytes,
+    call: Call,
+    peer: Peer,
+    preferences: Preferences,
+    forwarded: bool,
+    freshness: Freshness,
+    begun: Instant,
+    writes: bool,
+}
+
+/// Lets the request in, carries it out where it belongs, and records it.
+pub async fn carry(State((engine, place)): State<(Arc<Engine>, Place)>, request: Request, next: Next) -> Response {
+    let begun = clock::now();
+    let (parts, body) = request.into_parts();
+    let id = admit::id(&parts.headers);
+    let what = format!("{} {}", parts.method, parts.uri.path());
+    let arrived = arrive(&engine, parts, body, place, &id, begun).await;
+    let mut response = match arrived {
+        Ok(mut journey) => {
+            let call = journey.call.clone();
+            let writes = journey.writes;
+            let (response, here) = journey.travel(place, next).await;
+            let refused = matches!(response.status().as_u16(), 401 | 403);
+            if here && (writes || refused) {
+                let came = Came::to(&response);
+                engine.record(&call, &what, &came, begun).await;
+            }
+            response
+        }
+        Err(problem) => {
+            if matches!(problem.kind(), Kind::Unauthorized | Kind::Forbidden) {
+                engine.record_refusal(&id, &what, &problem).await;
+            }
+            problem.into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if !headers.contains_key("served-by") {
+        let role = engine.view.borrow().role;
+        if let Ok(node) = HeaderValue::from_str(&engine.node) {
+            headers.insert("served-by", node);
+        }
+        let role = role.map_or("none", crate::view::NodeRole::name);
+        headers.insert("served-role", HeaderValue::from_static(role));
+    }
+    response
+}
+
+async fn arrive(
+    engine: &Arc<Engine>,
+    parts: Parts,
+    body: Body,
+    place: Place,
+    id: &str,
+    begun: Instant,
+) -> Result<Journey, Problem> {
+    let peer = parts.extensions.get::<Peer>().copied();
+    let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "the connection is not known"))?;
+    let caller = admit::caller(engine, &parts.headers)?;
+    let forwarded = admit::forwarded_by(&parts.headers, peer)?.is_some();
+    let preferences = admit::preferences(&parts.headers)?;
+    let freshness = freshness::of(&parts.headers)?;
+    let body = admit::body(engine, body).await?;
+    let call = admit::call(id.to_owned(), &parts, caller, peer, &body)?;
+    let writes = match place {
+        Place::Master => true,
+        Place::ByBody(reads) => !reads(&body),
+        Place::Here | Place::Any => false,
+    };
+    Ok(Journey {
+        engine: Arc::clone(engine),
+        parts,
+        body,
+        call,
+        peer,
+        preferences,
+        forwarded,
+        freshness,
+        begun,
+        writes,
+    })
+}
+
+/// What an attempt came to.
+enum Attempt {
+    /// It is the answer; said with whether it was given here.
+    Answer(Response, bool),
+    /// It may be tried again; what is answered when there is no time left.
+    Again(Response),
+}
+
+impl Journey {
+    async fn travel(&mut self, place: Place, next: Next) -> (Response, bool) {
+        let engine = Arc::clone(&self.engine);
+        let Ok(_place) = self.turn(&engine).await else {
+            let problem = Problem::new(Kind::Busy, "the node carries out as many requests as it can; try again");
+            return (problem.into_response(), true);
+        };
+        if matches!(place, Place::Here) {
+            return (self.here(next).await, true);
+        }
+        let deadline = self.begun + self.preferences.wait;
+        let mut views = self.engine.view.clone();
+        loop {
+            let view = views.borrow_and_update().clone();
+            let attempt = self.attempt(&view, &next).await;
+            let last = match attempt {
+                Some(Attempt::Answer(response, here)) => return (response, here),
+                Some(Attempt::Again(response)) => Some(response),
+                None => None,
+            };
+            let left = clock::left(deadline);
+            if left.is_zero() || self.forwarded {
+                let response = last.unwrap_or_else(|| self.no_master(&view).into_response());
+                return (self.with_advice(response), true);
+            }
+            if last.is_some() {
+                sleep(PAUSE.min(left)).await;
+            } else {
+                // An error would mean that the agent ends; the next look says what is left to say.
+                let _ = timeout(left, views.changed()).await;
+            }
+        }
+    }
+
+    /// Waits for a place among those that are carried out.
+    async fn turn<'e>(&self, engine: &'e Engine) -> Result<tokio::sync::SemaphorePermit<'e>, ()> {
+        if let Ok(place) = engine.running.try_acquire() {
+            return Ok(place);
+        }
+        let _queued = engine.queued.try_acquire().map_err(drop)?;
+        timeout(TURN, engine.running.acquire())
+            .await
+            .map_err(drop)?
+            .map_err(drop)
+    }
+
+    /// One attempt, wherever it can be made now.
+    async fn attempt(&self, view: &View, next: &Next) -> Option<Attempt> {
+        let local = if self.writes || self.freshness.wants_master() {
+            view.leads()
+        } else {
+            view.serving
+        };
+        if local {
+            return Some(match freshness::reach(&self.engine, &self.call, &self.freshness, view).await {
+                Ok(true) => self.judge(self.here(next.clone()).await, true),
+                Ok(false) => match &view.master {
+                    Some(way) if !self.forwarded => self.there(way).await,
+                    _ => self.judge(freshness::lost(view).into_response(), true),
+                },
+                Err(problem) => self.judge(problem.into_response(), true),
+            });
+        }
+        if self.forwarded {
+            return None;
+        }
+        match &view.master {
+            Some(way) if self.preferences.redirect => Some(Attempt::Answer(self.redirect(way), true)),
+            Some(way) => Some(self.there(way).await),
+            None => None,
+        }
+    }
+
+    /// Carries it out on this node. It is seen through even when the client goes away.
+    async fn here(&self, next: Next) -> Response {
+        let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        request.extensions_mut().insert(self.call.clone());
+        let ended = tokio::spawn(next.run(request)).await;
+        ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request failed");
+            Problem::new(Kind::Internal, "the node failed while it carried out the request")
+                .with_outcome(Outcome::Unknown)
+                .into_response()
+        })
+    }
+
+    /// Has the master's node carry it out.
+    async fn there(&self, way: &Way) -> Attempt {
+        let mut parts = self.parts.clone();
+        if let Ok(id) = HeaderValue::from_str(self.call.id()) {
+            parts.headers.insert(REQUEST_ID, id);
+        }
+        if let Ok(from) = HeaderValue::from_str(&self.peer.address.ip().to_string()) {
+            parts.headers.insert(FORWARDED_FOR, from);
+        }
+        let sent = self
+            .engine
+            .peers
+            .send(&self.engine, way, parts, self.body.clone(), self.writes)
+            .await;
+        match sent {
+            Ok(response) => self.judge(response, false),
+            Err(problem) => self.judge(problem.into_response(), true),
+        }
+    }
+
+    /// Whether an answer is final.
+    fn judge(&self, response: Response, here: bool) -> Attempt {
+        let Some(again) = response.headers().get(crate::problem::AGAIN) else {
+            return Attempt::Answer(response, here);
+        };
+        let certain = again == "yes";
+        if !self.writes || certain || self.call.key().is_some() {
+            return Attempt::Again(response);
+        }
+        Attempt::Answer(response, here)
+    }
+
+    /// A client with a key may repeat what has an unknown outcome.
+    fn with_advice(&self, response: Response) -> Response {
+        let Some(problem) = response.extensions().get::<Arc<Problem>>() else {
+            return response;
+        };
+        if problem.outcome == Outcome::Unknown && self.call.key().is_some() {
+            return Problem::clone(problem).retryable().into_response();
+        }
+        response
+    }
+
+    fn no_master(&self, view: &View) -> Problem {
+        let mut problem = Problem::new(
+            Kind::NoMaster,
+            format!(
+                "no node accepts writes at the moment (waited {} ms); try again, or wait longer with `Prefer: wait=10`",
+                clock::millis_since(self.begun)
+            ),
+        )
+        .again();
+        problem.phase = Some(view.phase.to_owned());
+        problem.term = Some(view.term);
+        problem
+    }
+
+    fn redirect(&self, way: &Way) -> Response {
+        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = if way.host.contains(':') {
+            format!("[{}]", way.host)
+        } else {
+            way.host.clone()
+        };
+        let place = format!("https://{host}:{}{path}", way.port);
+        let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+        if let Ok(place) = HeaderValue::from_str(&place) {
+            response.headers_mut().insert(header::LOCATION, place);
+        }
+        response
+    }
+}

@@ -1,0 +1,127 @@
+//! Rows as JSON objects on their way into a table.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::value::RawValue;
+
+use crate::{
+    problem::Problem,
+    sql::{Name, Sql, Value},
+    table::{ColumnFacts, TableFacts},
+};
+
+/// An object of columns with their values.
+pub type Object = BTreeMap<Name, Box<RawValue>>;
+
+/// Reads one object.
+pub fn object(field: &str, raw: &RawValue) -> Result<Object, Problem> {
+    serde_json::from_str(raw.get())
+        .map_err(|error| Problem::bad_request(format!("{field}: must be an object of columns with values: {error}")))
+}
+
+/// Reads one object or an array of them.
+pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
+    if !raw.get().trim_start().starts_with('[') {
+        return Ok(vec![object(field, raw)?]);
+    }
+    let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
+        Problem::bad_request(format!("{field}: must be an array of objects of columns with values: {error}"))
+    })?;
+    if all.is_empty() {
+        return Err(Problem::bad_request(format!("{field}: there must be one row at least")));
+    }
+    Ok(all)
+}
+
+/// The value that is bound for a column.
+pub fn value(facts: &TableFacts, name: &Name, raw: &RawValue) -> Result<Value, Problem> {
+    let column = facts.column(name.as_str()).ok_or_else(|| {
+        let known: Vec<&str> = facts.columns.iter().map(|column| column.name.as_str()).collect();
+        Problem::bad_request(format!(
+            "there is no column `{}`; there are {}",
+            name.as_str(),
+            known.join(", ")
+        ))
+    })?;
+    bind(column, raw).map_err(|reason| Problem::bad_request(format!("{}: {reason}", name.as_str())))
+}
+
+fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
+    let value = Value::from_json(raw)?;
+    Ok(match value {
+        Value::Null => Value::Null,
+        _ if column.kind == "json" => Value::Json(raw.get().to_owned()),
+        Value::Text(text) if column.binary => {
+            Value::Bytes(STANDARD.decode(text).map_err(|_| "binary values are base64 text".to_owned())?)
+        }
+        other => other,
+    })
+}
+
+/// `INSERT` of rows; a column that a row does not name gets its default.
+pub fn insert(database: &Name, table: &Name, facts: &TableFacts, rows: &[Object]) -> Result<Sql, Problem> {
+    let mut columns: Vec<&Name> = rows.iter().flat_map(Object::keys).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let mut sql = Sql::new("INSERT INTO ")
+        .table(database, table)
+        .text(" (")
+        .list(", ", columns.iter().copied(), Sql::name)
+        .text(") VALUES ");
+    for (at, row) in rows.iter().enumerate() {
+        sql = sql.text(if at > 0 { ", (" } else { "(" });
+        for (at, column) in columns.iter().enumerate() {
+            if at > 0 {
+                sql = sql.text(", ");
+            }
+            sql = match row.get(*column) {
+                Some(raw) => sql.value(value(facts, column, raw)?),
+                None => sql.text("DEFAULT"),
+            };
+        }
+        sql = sql.text(")");
+    }
+    Ok(sql)
+}
+
+/// The assignments of an `UPDATE`.
+pub fn assignments(facts: &TableFacts, object: &Object) -> Result<Sql, Problem> {
+    if object.is_empty() {
+        return Err(Problem::bad_request("data: there must be one column at least"));
+    }
+    let mut sql = Sql::default();
+    for (at, (name, raw)) in object.iter().enumerate() {
+        if at > 0 {
+            sql = sql.text(", ");
+        }
+        sql = sql.name(name).text(" = ").value(value(facts, name, raw)?);
+    }
+    Ok(sql)
+}
+
+/// A condition: every column has the value that the object says.
+pub fn condition(facts: &TableFacts, raw: &RawValue) -> Result<Sql, Problem> {
+    let object = object("condition", raw)?;
+    if object.is_empty() {
+        return Err(Problem::bad_request(
+            "condition: there must be one column at least; for every row write \"where\": \"true\"",
+        ));
+    }
+    equal(facts, &object)
+}
+
+/// Every column has the value that the object says.
+pub fn equal(facts: &TableFacts, object: &Object) -> Result<Sql, Problem> {
+    let mut sql = Sql::new("(");
+    for (at, (name, raw)) in object.iter().enumerate() {
+        if at > 0 {
+            sql = sql.text(" AND ");
+        }
+        sql = match value(facts, name, raw)? {
+            Value::Null => sql.name(name).text(" IS NULL"),
+            value => sql.name(name).text(" = ").value(value),
+        };
+    }
+    Ok(sql.text(")"))
+}

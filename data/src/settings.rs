@@ -1,0 +1,57 @@
+//! How the API is run.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// What one request may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Rows of a page where the request says nothing.
+    pub rows: usize,
+    /// Rows of a page at most.
+    pub most_rows: usize,
+    /// How long a statement may take.
+    pub statement: Duration,
+    /// Requests that are carried out at a time.
+    pub requests: usize,
+    /// Requests that wait for their turn.
+    pub queue: usize,
+    /// Connections to MySQL for each role.
+    pub connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 8 << 20,
+            rows: 100,
+            most_rows: 10_000,
+            statement: Duration::from_secs(30),
+            requests: 128,
+            queue: 1024,
+            connections: 32,
+        }
+    }
+}
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The node's name.
+    pub node: String,
+    /// Where requests arrive.
+    pub listen: SocketAddr,
+    /// `ca.crt`, `tls.crt`, `tls.key`.
+    pub tls: PathBuf,
+    /// One file for each token.
+    pub tokens: PathBuf,
+    /// One file for each role, with its account's password.
+    pub accounts: PathBuf,
+    /// mysqld's socket.
+    pub mysql_socket: PathBuf,
+    /// Where audit records are kept.
+    pub audit: PathBuf,
+    /// How much at most.
+    pub limits: Limits,
+}

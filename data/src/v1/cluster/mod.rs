@@ -1,0 +1,3 @@
+//! The database as a whole.
+
+pub mod position;

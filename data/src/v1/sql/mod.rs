@@ -1,0 +1,3 @@
+//! Statements as they are.
+
+pub mod run;

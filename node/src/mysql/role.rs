@@ -1,0 +1,85 @@
+//! Statements about the accounts of the data API's roles. No password may reach a log or an error.
+
+use std::time::Duration;
+
+use data::access::Role;
+
+use super::{Error, Lane, number, quote};
+
+/// These write, so they wait for slaves like every commit; whoever asks watches for how long.
+const WRITE: Duration = Duration::from_hours(1);
+/// How many forgotten keys are deleted at a time, so that no transaction becomes large.
+const KEYS_AT_A_TIME: u32 = 5000;
+
+impl Lane {
+    /// True when the role's account exists with all its grants: its last step is done last.
+    pub async fn role_exists(&mut self, role: Role) -> Result<bool, Error> {
+        const WHAT: &str = "look for a role's account";
+        let sql = format!(
+            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND Host = 'localhost' AND Show_db_priv = 'Y'",
+            quote(role.account())
+        );
+        let rows = self.rows(WHAT, super::QUICK, sql).await?;
+        rows.first().map_or(Ok(false), |row| {
+            number::<u64>(row, 0, WHAT).map(|count| count > 0)
+        })
+    }
+
+    /// Makes the role's account.
+    pub async fn create_role(&mut self, role: Role, password: &str) -> Result<(), Error> {
+        let sql = format!(
+            "CREATE USER IF NOT EXISTS {} IDENTIFIED BY {}",
+            account(role),
+            quote(password)
+        );
+        self.run("create a role's account", WRITE, sql).await
+    }
+
+    /// Gives the role's account another password.
+    pub async fn set_role_password(&mut self, role: Role, password: &str) -> Result<(), Error> {
+        let sql = format!("ALTER USER {} IDENTIFIED BY {}", account(role), quote(password));
+        self.run("set a role's password", WRITE, sql).await
+    }
+
+    /// Lets the role use all schemas.
+    pub async fn grant_role(&mut self, role: Role) -> Result<(), Error> {
+        let sql = format!("GRANT {} ON *.* TO {}", role.privileges(), account(role));
+        self.run("grant to a role", WRITE, sql).await
+    }
+
+    /// Takes a system schema out again (`partial_revokes`).
+    pub async fn revoke_role(&mut self, role: Role, schema: &'static str) -> Result<(), Error> {
+        let sql = format!("REVOKE {} ON {schema}.* FROM {}", role.privileges(), account(role));
+        self.run("revoke from a role", WRITE, sql).await
+    }
+
+    /// Makes the table of the keys that requests are known again by.
+    pub async fn create_keys(&mut self) -> Result<(), Error> {
+        self.run("make the table of keys", WRITE, data::keys::TABLE.to_owned()).await
+    }
+
+    /// Lets the role add, read and complete keys.
+    pub async fn grant_keys(&mut self, role: Role) -> Result<(), Error> {
+        let sql = format!(
+            "GRANT SELECT, INSERT, UPDATE ON ddb.api_keys TO {}",
+            account(role)
+        );
+        self.run("grant the table of keys", WRITE, sql).await
+    }
+
+    /// Lets the role list the schemas, which marks its account as complete.
+    pub async fn complete_role(&mut self, role: Role) -> Result<(), Error> {
+        let sql = format!("GRANT SHOW DATABASES ON *.* TO {}", account(role));
+        self.run("grant to a role", WRITE, sql).await
+    }
+
+    /// Forgets keys that are older than a day.
+    pub async fn forget_keys(&mut self) -> Result<(), Error> {
+        let sql = format!("DELETE FROM ddb.api_keys WHERE at < NOW() - INTERVAL 1 DAY LIMIT {KEYS_AT_A_TIME}");
+        self.run("forget old keys", WRITE, sql).await
+    }
+}
+
+fn account(role: Role) -> String {
+    format!("{}@'localhost'", quote(role.account()))
+}
