@@ -72,6 +72,9 @@ pub struct DistributedDatabaseSpec {
     /// Settings of the node agent beside each MySQL server.
     #[serde(default)]
     pub agent: AgentSpec,
+    /// The HTTP data API that every node serves.
+    #[serde(default)]
+    pub api: ApiSpec,
     /// Rules on which machines the nodes run. Without any, nodes prefer different machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
@@ -193,6 +196,44 @@ pub struct AgentSpec {
     /// CPU and memory of the agent's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// The HTTP data API that every node serves over TLS.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiSpec {
+    /// Serve it. Without a token nobody is let in; `kubectl ddb token create` makes one.
+    #[serde(default = "default_true")]
+    pub enabled: bool,
+    /// What one request may take.
+    #[serde(default)]
+    pub limits: ApiLimits,
+}
+
+/// What one request to the data API may take.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiLimits {
+    /// MiB of a request's body.
+    #[serde(default = "default_body")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 64")
+        .message("spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream"))]
+    pub body_mebibytes: i32,
+    /// Rows of one reply at most.
+    #[serde(default = "default_rows")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000")
+        .message("spec.api.limits.rows: must be from 1 to 100000"))]
+    pub rows: i32,
+    /// Seconds that one statement may take; then it is stopped on the server.
+    #[serde(default = "default_statement_seconds")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 3600")
+        .message("spec.api.limits.statementSeconds: must be from 1 to 3600"))]
+    pub statement_seconds: i32,
+    /// Requests that a node carries out at a time; more wait for their turn.
+    #[serde(default = "default_requests")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1024")
+        .message("spec.api.limits.requests: must be from 1 to 1024"))]
+    pub requests: i32,
 }
 
 /// What the operator knows and did.
@@ -369,6 +410,19 @@ fn default_switchover_deadline() -> i32 {
     5000
 }
 
+fn default_body() -> i32 {
+    8
+}
+fn default_rows() -> i32 {
+    10_000
+}
+fn default_statement_seconds() -> i32 {
+    30
+}
+fn default_requests() -> i32 {
+    128
+}
+
 fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
@@ -382,6 +436,26 @@ impl Default for StorageSpec {
             size: default_size(),
             storage_class_name: None,
             when_deleted: WhenDeleted::default(),
+        }
+    }
+}
+
+impl Default for ApiSpec {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            limits: ApiLimits::default(),
+        }
+    }
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            body_mebibytes: default_body(),
+            rows: default_rows(),
+            statement_seconds: default_statement_seconds(),
+            requests: default_requests(),
         }
     }
 }

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::resource::{
-    AgentSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
+    AgentSpec, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
 };
 use crate::{mycnf, quantity};
 
@@ -53,6 +53,17 @@ impl DistributedDatabaseSpec {
             agent: AgentSpec {
                 resources: agent_resources,
             },
+            api:
+                ApiSpec {
+                    enabled: _,
+                    limits:
+                        ApiLimits {
+                            body_mebibytes,
+                            rows,
+                            statement_seconds,
+                            requests,
+                        },
+                },
             // What is only handed on to the pods is checked by the API server when they are made.
             affinity: _,
             node_selector: _,
@@ -86,6 +97,22 @@ impl DistributedDatabaseSpec {
         check(
             (500..=60_000).contains(switchover_deadline_milliseconds),
             "spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000",
+        );
+        check(
+            (1..=64).contains(body_mebibytes),
+            "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
+        );
+        check(
+            (1..=100_000).contains(rows),
+            "spec.api.limits.rows: must be from 1 to 100000",
+        );
+        check(
+            (1..=3600).contains(statement_seconds),
+            "spec.api.limits.statementSeconds: must be from 1 to 3600",
+        );
+        check(
+            (1..=1024).contains(requests),
+            "spec.api.limits.requests: must be from 1 to 1024",
         );
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
@@ -186,7 +213,7 @@ mod tests {
     #[test]
     fn each_mistake_is_named_with_its_field() {
         type Change = fn(&mut DistributedDatabaseSpec);
-        let cases: [(&str, Change, &str); 11] = [
+        let cases: [(&str, Change, &str); 12] = [
             ("shop", |spec| spec.nodes = 0, "spec.nodes"),
             ("shop", |spec| spec.nodes = 10, "spec.nodes"),
             (
@@ -224,6 +251,11 @@ mod tests {
                     });
                 },
                 "spec.mysql.resources.requests.memory",
+            ),
+            (
+                "shop",
+                |spec| spec.api.limits.rows = 0,
+                "spec.api.limits.rows",
             ),
             ("shop-master", |_| (), "metadata.name"),
             ("1shop", |_| (), "metadata.name"),

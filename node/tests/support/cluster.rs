@@ -68,9 +68,12 @@ impl Cluster {
         let tls = root.join("tls");
         certificates(&tls);
         let begun = now();
+        let api: Vec<(String, u16)> = ["a", "b", "c"]
+            .map(|name| (name.to_owned(), super::free_port()))
+            .to_vec();
         let nodes: Vec<Node> = ["a", "b", "c"]
             .iter()
-            .map(|name| Node::start(&root, name, &tls, &mysqld, &supervisor))
+            .map(|name| Node::start(&root, name, &tls, &mysqld, &supervisor, &api))
             .collect();
         let mut operators = Vec::new();
         for node in &nodes {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, dead_code)]
 
 pub mod cluster;
+pub mod https;
 
 use std::{
     collections::BTreeMap,
@@ -106,7 +107,8 @@ pub struct Node {
     pub mysql_port: u16,
     pub session_port: u16,
     pub probe_port: u16,
-    tls: PathBuf,
+    pub api: Vec<(String, u16)>,
+    pub tls: PathBuf,
     mysqld: PathBuf,
     supervisor_program: PathBuf,
     pub supervisor: Child,
@@ -114,8 +116,22 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(root: &Path, name: &str, tls: &Path, mysqld: &Path, supervisor_program: &Path) -> Self {
+    /// `api`: every node's name with the port of its data API.
+    pub fn start(
+        root: &Path,
+        name: &str,
+        tls: &Path,
+        mysqld: &Path,
+        supervisor_program: &Path,
+        api: &[(String, u16)],
+    ) -> Self {
         let directory = root.join(name);
+        for role in data::access::Role::ALL {
+            let accounts = directory.join("api-accounts");
+            fs::create_dir_all(&accounts).unwrap();
+            fs::write(accounts.join(role.name()), format!("{} password", role.name())).unwrap();
+        }
+        https::write_tokens(&directory.join("tokens"));
         for sub in ["run", "account", "tmp"] {
             fs::create_dir_all(directory.join(sub)).unwrap();
         }
@@ -132,8 +148,9 @@ impl Node {
         fs::write(directory.join("my.cnf"), config).unwrap();
         let supervisor = run_supervisor(&directory, mysqld, supervisor_program);
         let (session_port, probe_port) = (free_port(), free_port());
-        let agent = run_agent(&directory, name, tls, session_port, probe_port);
+        let agent = run_agent(&directory, name, tls, session_port, probe_port, api);
         Self {
+            api: api.to_vec(),
             name: name.to_owned(),
             directory,
             mysql_port,
@@ -162,6 +179,7 @@ impl Node {
             &self.tls,
             self.session_port,
             self.probe_port,
+            &self.api,
         );
     }
 
@@ -253,7 +271,15 @@ fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
         .unwrap()
 }
 
-fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16) -> Child {
+fn run_agent(
+    directory: &Path,
+    name: &str,
+    tls: &Path,
+    session: u16,
+    probe: u16,
+    api: &[(String, u16)],
+) -> Child {
+    let (_, own) = api.iter().find(|(node, _)| node == name).unwrap();
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -288,6 +314,18 @@ fn run_agent(directory: &Path, name: &str, tls: &Path, session: u16, probe: u16)
         .arg(tls)
         .arg("--account-dir")
         .arg(directory.join("account"))
+        .args(["--api-listen", &format!("127.0.0.1:{own}")])
+        .args(["--api-statement-seconds", "5"])
+        .arg("--tokens-dir")
+        .arg(directory.join("tokens"))
+        .arg("--api-accounts-dir")
+        .arg(directory.join("api-accounts"))
+        .arg("--audit-dir")
+        .arg(directory.join("audit"))
+        .args(
+            api.iter()
+                .map(|(node, port)| format!("--api-named={node}=127.0.0.1:{port}")),
+        )
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()

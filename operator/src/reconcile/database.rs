@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use api::resource::{AgentSpec, DistributedDatabaseSpec, MysqlSpec, StorageSpec, WhenDeleted};
+use api::resource::{AgentSpec, ApiSpec, DistributedDatabaseSpec, MysqlSpec, StorageSpec, WhenDeleted};
 use api::{DistributedDatabase, mycnf, names, quantity};
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -35,6 +35,8 @@ pub struct Database {
     pub mysql_resources: Option<ResourceRequirements>,
     /// Resources of the agent's container, as the user gave them.
     pub agent_resources: Option<ResourceRequirements>,
+    /// The data API.
+    pub api: ApiSpec,
     /// Size of each volume.
     pub volume_size: Quantity,
     /// Storage class of each volume.
@@ -106,6 +108,7 @@ impl Database {
             agent: AgentSpec {
                 resources: agent_resources,
             },
+            api,
             affinity,
             node_selector,
             tolerations,
@@ -129,6 +132,7 @@ impl Database {
             my_cnf: mycnf::my_cnf(&config, memory_limit(mysql_resources.as_ref())),
             mysql_resources,
             agent_resources,
+            api,
             volume_size,
             storage_class,
             when_deleted,

@@ -61,6 +61,10 @@ pub struct Secrets {
     pub node_tls: Option<Secret>,
     /// The application account.
     pub account: Option<Secret>,
+    /// The data API's tokens.
+    pub tokens: Option<Secret>,
+    /// The data API's own accounts.
+    pub api_accounts: Option<Secret>,
 }
 
 impl Observed {
@@ -93,15 +97,19 @@ pub async fn objects(writer: &Writer, database: &str) -> Result<Observed, Error>
 
 /// Reads the Secrets.
 pub async fn secrets(writer: &Writer, database: &str) -> Result<Secrets, Error> {
-    let (authority, node_tls, account) = tokio::try_join!(
+    let (authority, node_tls, account, tokens, api_accounts) = tokio::try_join!(
         secret(writer, names::ca_secret(database)),
         secret(writer, names::node_tls_secret(database)),
         secret(writer, names::account_secret(database)),
+        secret(writer, names::tokens_secret(database)),
+        secret(writer, names::api_accounts_secret(database)),
     )?;
     Ok(Secrets {
         authority,
         node_tls,
         account,
+        tokens,
+        api_accounts,
     })
 }
 

@@ -68,12 +68,18 @@ pub async fn rest(
         authority: authority_secret,
         node_tls,
         account,
+        tokens,
+        api_accounts,
     } = observed;
     tokio::try_join!(
         node_certificate(writer, database, authority, node_tls.as_ref(), now),
         self::account(writer, database, account.as_ref()),
         share_fate(writer, database, authority_secret.as_ref()),
         share_fate(writer, database, account.as_ref()),
+        self::tokens(writer, database, tokens.as_ref()),
+        self::api_accounts(writer, database, api_accounts.as_ref()),
+        share_fate(writer, database, tokens.as_ref()),
+        share_fate(writer, database, api_accounts.as_ref()),
     )?;
     Ok(())
 }
@@ -133,6 +139,26 @@ async fn account(writer: &Writer, database: &Database, present: Option<&Secret>)
     // Made by the user or by us: both must be complete.
     text(secret, &name, "username")?;
     text(secret, &name, "password")?;
+    Ok(())
+}
+
+/// An empty Secret lets nobody in; `kubectl ddb token` writes into it and nothing else does.
+async fn tokens(writer: &Writer, database: &Database, present: Option<&Secret>) -> Result<(), Error> {
+    if present.is_none() {
+        writer.create(&build::tokens(database)).await?;
+    }
+    Ok(())
+}
+
+async fn api_accounts(writer: &Writer, database: &Database, present: Option<&Secret>) -> Result<(), Error> {
+    let Some(secret) = present else {
+        let passwords = [password()?, password()?, password()?];
+        writer.create(&build::api_accounts(database, &passwords)).await?;
+        return Ok(());
+    };
+    for role in build::ROLES {
+        text(secret, &names::api_accounts_secret(&database.name), role)?;
+    }
     Ok(())
 }
 

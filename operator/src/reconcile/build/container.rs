@@ -1,5 +1,6 @@
 //! The three containers of a node's pod.
 
+use api::resource::{ApiLimits, ApiSpec};
 use api::{names, wire};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
@@ -74,22 +75,9 @@ pub fn node(database: &Database, node: &str) -> Container {
             port("session", wire::SESSION_PORT),
             port(HTTP, wire::PROBE_PORT),
             port("passage", wire::PASSAGE_PORT),
+            port("api", wire::API_PORT),
         ]),
-        env: Some(vec![
-            value("DDB_NODE", node),
-            value("DDB_CLUSTER", &database.uid),
-            EnvVar {
-                name: "DDB_POD_IP".to_owned(),
-                value_from: Some(EnvVarSource {
-                    field_ref: Some(ObjectFieldSelector {
-                        field_path: "status.podIP".to_owned(),
-                        api_version: None,
-                    }),
-                    ..EnvVarSource::default()
-                }),
-                ..EnvVar::default()
-            },
-        ]),
+        env: Some(node_environment(database, node)),
         resources: Some(small(database.agent_resources.as_ref())),
         readiness_probe: Some(Probe {
             period_seconds: Some(1),
@@ -110,10 +98,47 @@ pub fn node(database: &Database, node: &str) -> Container {
             mount(volume::TMP, "/tmp"),
             read_only(volume::TLS, names::TLS_DIR),
             read_only(volume::ACCOUNT, names::ACCOUNT_DIR),
+            read_only(volume::TOKENS, names::TOKENS_DIR),
+            read_only(volume::API_ACCOUNTS, names::API_ACCOUNTS_DIR),
         ]),
         security_context: Some(security()),
         ..Container::default()
     }
+}
+
+/// Whose agent it is, and what was settled of the data API.
+fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
+    let ApiSpec {
+        enabled,
+        limits:
+            ApiLimits {
+                body_mebibytes,
+                rows,
+                statement_seconds,
+                requests,
+            },
+    } = &database.api;
+    let body = i64::from(*body_mebibytes) << 20;
+    vec![
+        value("DDB_NODE", node),
+        value("DDB_CLUSTER", &database.uid),
+        EnvVar {
+            name: "DDB_POD_IP".to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "status.podIP".to_owned(),
+                    api_version: None,
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        },
+        value("DDB_API_OFF", if *enabled { "false" } else { "true" }),
+        value("DDB_API_BODY", &body.to_string()),
+        value("DDB_API_ROWS", &rows.to_string()),
+        value("DDB_API_STATEMENT_SECONDS", &statement_seconds.to_string()),
+        value("DDB_API_REQUESTS", &requests.to_string()),
+    ]
 }
 
 fn security() -> SecurityContext {

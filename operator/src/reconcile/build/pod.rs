@@ -43,6 +43,10 @@ pub mod volume {
     pub const TLS: &str = "tls";
     /// The application account.
     pub const ACCOUNT: &str = "account";
+    /// The data API's tokens.
+    pub const TOKENS: &str = "tokens";
+    /// The data API's own accounts.
+    pub const API_ACCOUNTS: &str = "api-accounts";
 }
 
 /// Builds the pod of node `index`.
@@ -218,6 +222,8 @@ fn volumes(database: &Database, node: &str) -> Vec<Volume> {
         },
         secret(volume::TLS, names::node_tls_secret(&database.name)),
         secret(volume::ACCOUNT, names::account_secret(&database.name)),
+        secret(volume::TOKENS, names::tokens_secret(&database.name)),
+        secret(volume::API_ACCOUNTS, names::api_accounts_secret(&database.name)),
     ]
 }
 

@@ -60,6 +60,31 @@ pub fn account(database: &Database, password: &str) -> Secret {
     )
 }
 
+/// The roles of the data API, which are the keys of [`api_accounts`].
+pub const ROLES: [&str; 3] = ["reader", "writer", "admin"];
+
+/// The data API's tokens: none yet.
+pub fn tokens(database: &Database) -> Secret {
+    let none: [(&str, &str); 0] = [];
+    secret(
+        database.with_the_data(names::tokens_secret(&database.name)),
+        "Opaque",
+        none,
+    )
+}
+
+/// The passwords of the data API's own MySQL accounts. They stay as long as the data does, because they are in the
+/// data.
+pub fn api_accounts(database: &Database, passwords: &[String; 3]) -> Secret {
+    let [reader, writer, admin] = passwords;
+    let [first, second, third] = ROLES;
+    secret(
+        database.with_the_data(names::api_accounts_secret(&database.name)),
+        "Opaque",
+        [(first, reader), (second, writer), (third, admin)],
+    )
+}
+
 fn secret<const N: usize>(
     metadata: kube::api::ObjectMeta,
     kind: &str,
@@ -96,6 +121,8 @@ mod tests {
             authority(&database, &pair("authority")),
             node_tls(&database, &pair("authority"), &pair("node")),
             account(&database, "a password"),
+            tokens(&database),
+            api_accounts(&database, &["r", "w", "a"].map(str::to_owned)),
         ));
     }
 }

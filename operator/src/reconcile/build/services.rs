@@ -54,6 +54,7 @@ fn every(database: &Database) -> Service {
             ports: Some(vec![
                 to("mysql", wire::MYSQL_PORT, wire::PASSAGE_PORT),
                 port("http", wire::PROBE_PORT),
+                port("api", wire::API_PORT),
             ]),
             ..ServiceSpec::default()
         },
@@ -73,6 +74,7 @@ fn nodes(database: &Database) -> Service {
                 mysql(),
                 port("session", wire::SESSION_PORT),
                 port("http", wire::PROBE_PORT),
+                port("api", wire::API_PORT),
             ]),
             ..ServiceSpec::default()
         },

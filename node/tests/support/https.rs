@@ -1,0 +1,173 @@
+//! A client of the data API: one request a connection, over TLS.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, dead_code)]
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::Node;
+
+pub const READER: &str = "ddb_reader_0123456789abcdef";
+pub const WRITER: &str = "ddb_writer_0123456789abcdef";
+pub const ADMIN: &str = "ddb_admin_0123456789abcdef";
+/// A writer that reaches the database `shop` only.
+pub const LIMITED: &str = "ddb_limited_0123456789abcdef";
+
+/// The Secret's directory with all of these.
+pub fn write_tokens(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
+    for (id, token, role, more) in [
+        ("reader", READER, "reader", ""),
+        ("writer", WRITER, "writer", ""),
+        ("admin", ADMIN, "admin", ""),
+        ("limited", LIMITED, "writer", r#","databases":["shop"]"#),
+    ] {
+        let hash: String = data::access::hash(token)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        fs::write(
+            directory.join(id),
+            format!(r#"{{"hash":"{hash}","role":"{role}"{more}}}"#),
+        )
+        .unwrap();
+    }
+}
+
+/// A reply.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// Demands a status and returns the body.
+    pub fn must(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.json()
+    }
+}
+
+impl Node {
+    pub fn api_port(&self) -> u16 {
+        self.api.iter().find(|(name, _)| *name == self.name).unwrap().1
+    }
+
+    /// `GET` with a token; spaces and quotes of the path are escaped as curl does with `--data-urlencode`.
+    pub async fn fetch(&self, token: &str, path: &str) -> Answer {
+        self.request("GET", path, &[("Authorization", &format!("Bearer {token}"))], "")
+            .await
+            .unwrap()
+    }
+
+    /// `POST` of a JSON body with a token.
+    pub async fn send(&self, token: &str, path: &str, body: &Value) -> Answer {
+        self.send_with(token, path, &[], body).await.unwrap()
+    }
+
+    pub async fn send_with(
+        &self,
+        token: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, String> {
+        let bearer = format!("Bearer {token}");
+        let mut all = vec![("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        all.extend_from_slice(headers);
+        self.request("POST", path, &all, &body.to_string()).await
+    }
+
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, String> {
+        let attempt = exchange(&self.tls, self.api_port(), method, path, headers, body);
+        timeout(Duration::from_secs(40), attempt)
+            .await
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error| error.to_string())
+    }
+}
+
+fn escaped(path: &str) -> String {
+    path.chars()
+        .flat_map(|letter| {
+            let plain = letter.is_ascii_graphic() && !matches!(letter, '"' | '<' | '>' | '`' | '{' | '}' | '#' | '+');
+            if plain {
+                vec![letter.to_string()]
+            } else {
+                letter
+                    .to_string()
+                    .bytes()
+                    .map(|byte| format!("%{byte:02X}"))
+                    .collect()
+            }
+        })
+        .collect()
+}
+
+async fn exchange(
+    tls: &Path,
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<Answer> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("node.test").unwrap(), stream)
+        .await?;
+    let mut request = format!("{method} {} HTTP/1.1\r\nHost: node.test\r\nConnection: close\r\n", escaped(path));
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, text) = answer
+        .split_once("\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer {
+        status: status.ok_or(std::io::ErrorKind::InvalidData)?,
+        headers: head.to_owned(),
+        text: text.to_owned(),
+    })
+}
