@@ -9,6 +9,8 @@
 use failover::{GtidSet, Millis, NodeId, NodeReport, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::resource::{NodeRole, Phase};
+
 /// The TCP port of the node agent's session listener.
 pub const SESSION_PORT: u16 = 8440;
 /// The TCP port of the node agent's probes and metrics (plain HTTP, nothing secret): `/healthz`, `/readyz`,
@@ -66,6 +68,42 @@ pub enum ToNode {
         /// What to do.
         command: Command,
     },
+    /// The database as the operator sees it, when it changed; for the node to show and to find the master by.
+    /// Nothing that safety rests on follows from it.
+    Picture {
+        /// What it sees.
+        picture: Picture,
+    },
+}
+
+/// A whole database as the operator that leads it sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Picture {
+    /// The recorded term.
+    pub term: Term,
+    /// The master of that term; `None` while it changes.
+    pub master: Option<NodeId>,
+    /// The phase in one word.
+    pub phase: Phase,
+    /// Every node.
+    pub nodes: Vec<PicturedNode>,
+}
+
+/// One node in a [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PicturedNode {
+    /// Its name.
+    pub name: NodeId,
+    /// Its pod's address.
+    pub address: Option<String>,
+    /// What it does.
+    pub role: NodeRole,
+    /// Whether it serves that role.
+    pub ready: bool,
+    /// How many of the master's transactions it has not executed.
+    pub behind: Option<i64>,
 }
 
 /// What a node can be told to do. Each command is idempotent.

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use api::wire::Picture;
 use tokio::{
     sync::{Mutex, watch},
     time::sleep,
@@ -41,6 +42,8 @@ pub struct Agent {
     pub probe: Asker,
     /// Held by whoever works on the data directory's files, or starts mysqld on them.
     pub files: Arc<Mutex<()>>,
+    /// The database as an operator sees it; decides nothing.
+    pub picture: watch::Sender<Arc<Picture>>,
     /// Held by whoever settles the application's account.
     pub accounts: Mutex<()>,
 }
@@ -50,6 +53,17 @@ impl Agent {
     pub async fn look(&self, deadline: Duration) -> Option<Box<Status>> {
         self.probe.refresh(deadline).await;
         self.board.status()
+    }
+
+    /// An operator told how it sees the database. One of an older term knows less.
+    pub fn picture(&self, picture: Picture) {
+        self.picture.send_if_modified(|known| {
+            let news = picture.term >= known.term && **known != picture;
+            if news {
+                *known = Arc::new(picture);
+            }
+            news
+        });
     }
 
     /// Host and port of another node's MySQL server.
@@ -76,6 +90,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         supervision: supervision.clone(),
         probe: asker,
         files: Arc::default(),
+        picture: watch::Sender::new(Arc::default()),
         accounts: Mutex::default(),
         settings,
     });

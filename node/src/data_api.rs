@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use api::wire::API_PORT;
+use api::wire::{API_PORT, PicturedNode};
 use data::{
     Limits, Serving,
-    view::{NodeRole, View, Way},
+    view::{NodeFacts, NodeRole, View, Way},
 };
 use failover::{NodeReport, Role, Server};
 use tokio::{
@@ -79,6 +79,7 @@ fn settings(agent: &Agent) -> data::Settings {
 
 async fn follow(agent: &Agent, views: watch::Sender<View>) {
     let mut reports = agent.board.watch();
+    let mut pictures = agent.picture.subscribe();
     loop {
         let now = view(agent, &agent.board.report());
         views.send_if_modified(|known| {
@@ -86,24 +87,45 @@ async fn follow(agent: &Agent, views: watch::Sender<View>) {
             *known = now;
             changed
         });
-        match reports.recv().await {
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+        tokio::select! {
+            report = reports.recv() => match report {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            picture = pictures.changed() => if picture.is_err() {
+                return;
+            },
         }
     }
 }
 
 fn view(agent: &Agent, report: &NodeReport) -> View {
+    let picture = Arc::clone(&agent.picture.borrow());
     let (mut role, mut master, mut serving) = (None, None, false);
+    let mut told_in = failover::Term(0);
     if let Server::Up(state) = &report.server {
         serving = state.open && report.cloning.is_none();
         match &state.role {
             Role::Master { .. } => role = Some(NodeRole::Master),
-            Role::Slave { source, address, .. } => {
+            Role::Slave {
+                source,
+                address,
+                term,
+                ..
+            } => {
                 role = Some(NodeRole::Slave);
+                told_in = *term;
                 master = Some(way(agent, source.as_str(), address));
             }
             Role::Idle => {}
+        }
+    }
+    // A node that follows nobody yet, or a former master, finds the master by the operator's word.
+    if role != Some(NodeRole::Master) && picture.term > told_in {
+        let named = picture.master.as_ref().filter(|name| **name != agent.settings.node);
+        let pictured = picture.nodes.iter().find(|node| Some(&node.name) == named);
+        if let Some((node, address)) = pictured.and_then(|node| Some((node, node.address.as_ref()?))) {
+            master = Some(way(agent, node.name.as_str(), address));
         }
     }
     View {
@@ -112,7 +134,7 @@ fn view(agent: &Agent, report: &NodeReport) -> View {
         term: report.term.0,
         master,
         phase: phase(report),
-        nodes: Arc::default(),
+        nodes: picture.nodes.iter().map(facts).collect(),
     }
 }
 
@@ -126,6 +148,20 @@ fn way(agent: &Agent, node: &str, address: &str) -> Way {
         node: node.to_owned(),
         host,
         port,
+    }
+}
+
+fn facts(node: &PicturedNode) -> NodeFacts {
+    NodeFacts {
+        name: node.name.as_str().to_owned(),
+        address: node.address.clone(),
+        role: match node.role {
+            api::resource::NodeRole::Master => Some(NodeRole::Master),
+            api::resource::NodeRole::Slave => Some(NodeRole::Slave),
+            _ => None,
+        },
+        alive: node.ready,
+        lag: node.behind.and_then(|behind| u64::try_from(behind).ok()),
     }
 }
 

@@ -117,7 +117,7 @@ async fn session(
             }
             Duration::from_millis(heartbeat_ms.clamp(10, 10_000))
         }
-        ToNode::Command { .. } | ToNode::Leads { .. } => {
+        ToNode::Command { .. } | ToNode::Leads { .. } | ToNode::Picture { .. } => {
             return Err(SessionError::Elsewhere("?".to_owned(), "?".to_owned()));
         }
     };
@@ -163,6 +163,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                         let at = clock::uptime().saturating_sub(age_ms);
                         agent.board.hear(Said { word: Some(Word { at, names }), peers });
                     }
+                    ToNode::Picture { picture } => agent.picture(picture),
                     ToNode::Hello { .. } => {}
                 }
             }

@@ -15,15 +15,15 @@ use std::{
     time::Duration,
 };
 
-use api::wire::Command;
-use failover::GtidSet;
+use api::wire::{Command, Picture, PicturedNode};
+use failover::{GtidSet, Term};
 use serde_json::{Value, json};
 use sqlx::raw_sql;
 use support::{
     Node,
     cluster::{Cluster, fence, follow, is_down, signal},
     https::{ADMIN, LIMITED, READER, WRITER},
-    is_caught_up, now, up,
+    is_caught_up, now,
 };
 use tokio::time::sleep;
 
@@ -528,6 +528,21 @@ async fn audit(cluster: &Cluster) {
     assert!(records.iter().any(|record| record["status"] == 403));
 }
 
+fn picture(term: u64, master: &Node) -> Picture {
+    Picture {
+        term: Term(term),
+        master: Some(master.name.as_str().into()),
+        phase: api::resource::Phase::default(),
+        nodes: vec![PicturedNode {
+            name: master.name.as_str().into(),
+            address: Some(master.address()),
+            role: api::resource::NodeRole::Master,
+            ready: true,
+            behind: Some(0),
+        }],
+    }
+}
+
 /// Clients write through every node while the master is killed: no request fails, every row is there once.
 async fn change_of_master(cluster: &mut Cluster) {
     let nodes = &cluster.nodes;
@@ -572,6 +587,8 @@ async fn change_of_master(cluster: &mut Cluster) {
         let requires: GtidSet = all(&operators[best].state());
         let promote = Command::Promote { acks: 1, requires };
         operators[best].done("promote", 2, promote).await;
+        // The former master's node is down; it leads its clients by what the operator says.
+        operators[0].show(picture(2, &nodes[best]));
         let until = operators[best].state().executed;
         operators[other].done("follow", 2, follow(&nodes[best], &until)).await;
         operators[other].until("caught up", is_caught_up).await;
@@ -598,5 +615,4 @@ async fn change_of_master(cluster: &mut Cluster) {
     let answer = nodes[0].fetch(READER, "/select?dbname=t&table=w&limit=1").await;
     assert!(answer.status == 200, "{answer:?}");
     println!("the master is {} now", nodes[best].name);
-    let _ = up;
 }

@@ -467,6 +467,11 @@ impl Operator {
         (u64::try_from(begun.elapsed().as_millis()).unwrap(), refusal)
     }
 
+    /// Tells the node what the database looks like.
+    pub fn show(&self, picture: api::wire::Picture) {
+        self.out.send(ToNode::Picture { picture }).unwrap();
+    }
+
     pub fn send(&mut self, term: u64, command: Command) -> oneshot::Receiver<(u64, Option<Refusal>)> {
         self.next += 1;
         let (done, outcome) = oneshot::channel();

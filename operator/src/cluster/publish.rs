@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use api::wire::{Picture, PicturedNode};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
 use failover::{Action, Change, Decision, Kind, Millis, NodeId, Observed, Policy, Record, Report, Wish};
 
@@ -15,6 +16,8 @@ use crate::status::{self, Input, differs_materially, status_of};
 
 const MATERIAL_EVERY: Millis = 1000;
 const REFRESH_EVERY: Millis = 10_000;
+/// What changes all the time is told to the nodes this often.
+const PICTURE_EVERY: Millis = 500;
 
 impl Task {
     /// The status with another record, for the write that records it.
@@ -77,6 +80,51 @@ impl Task {
             now,
             wall: clock::wall(),
         })
+    }
+
+    /// Tells the nodes what the database looks like: at once when the master changes, otherwise now and then.
+    pub(super) fn tell(
+        &mut self,
+        object: &Arc<DistributedDatabase>,
+        observed: &Observed,
+        report: &Report,
+        policy: &Policy,
+        now: Millis,
+    ) {
+        let Record {
+            term, master, intent, ..
+        } = &observed.record;
+        let master = master.clone().filter(|_| intent.is_none());
+        let same = {
+            let told = self.pictures.borrow();
+            told.term == *term && told.master == master
+        };
+        if same && now < self.pictured_at + PICTURE_EVERY {
+            return;
+        }
+        self.pictured_at = now;
+        let status = self.status_now(object, observed, None, report, policy, now);
+        let picture = Arc::new(Picture {
+            term: *term,
+            master,
+            phase: status.phase,
+            nodes: status
+                .nodes
+                .into_iter()
+                .map(|node| PicturedNode {
+                    name: node.name,
+                    address: node.address,
+                    role: node.role,
+                    ready: node.ready,
+                    behind: node.behind,
+                })
+                .collect(),
+        });
+        self.pictures.send_if_modified(|told| {
+            let changed = *told != picture;
+            *told = picture;
+            changed
+        });
     }
 
     /// Writes the status when it is due: soon where something material changed, seldom for the rest.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::wire::Picture;
 use api::{DistributedDatabase, names, wire};
 use failover::{Action, Decision, Kind, Millis, NodeId, Observed, Policy, Report, Session, State};
 use kube::{Resource, ResourceExt};
@@ -103,6 +104,10 @@ pub struct Task {
     pub(super) words_at: Millis,
     /// Masters that have closed themselves, and why.
     pub(super) closed: BTreeMap<NodeId, String>,
+    /// What the nodes were told of the database last.
+    pub(super) pictures: watch::Sender<Arc<Picture>>,
+    pub(super) pictured_at: Millis,
+    pub(super) phase: Option<api::resource::Phase>,
 }
 
 impl Drop for Task {
@@ -137,6 +142,9 @@ impl Task {
             led_at: None,
             words_at: 0,
             closed: BTreeMap::new(),
+            pictures: watch::Sender::new(Arc::default()),
+            pictured_at: 0,
+            phase: None,
         }
     }
 
@@ -284,6 +292,7 @@ impl Task {
         self.keep_labels(&observed, &snapshot, &report, now);
         self.keep_services(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
+        self.tell(&object, &observed, &report, &policy, now);
         if report.decision != Decision::Steady || is_doubtful(&observed, now) {
             TICK_FAST
         } else {
@@ -387,6 +396,7 @@ impl Task {
                 identity: Arc::clone(&identity),
                 heartbeat: HEARTBEAT,
                 idle_limit: IDLE_LIMIT,
+                pictures: self.pictures.subscribe(),
             };
             let (inbox, told) = (self.inbox.clone(), node.clone());
             let running = sessions::start(target, Arc::clone(&self.shared.metrics), move |happened| {

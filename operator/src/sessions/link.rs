@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use api::wire::{MAX_LINE, ToNode, ToOperator};
+use api::wire::{MAX_LINE, Picture, ToNode, ToOperator};
 use failover::NodeReport;
 use futures::StreamExt;
 use rustls_pki_types::ServerName;
@@ -108,6 +108,11 @@ pub async fn serve(
     let mut pending: HashMap<u64, oneshot::Sender<Ended>> = HashMap::new();
     let mut next_id = 1;
     let idle = Duration::from_millis(target.idle_limit);
+    let mut pictures = target.pictures.clone();
+    // A standby has none to tell.
+    if !pictures.borrow().nodes.is_empty() {
+        pictures.mark_changed();
+    }
     let mut deadline = tokio::time::Instant::now() + idle;
     loop {
         tokio::select! {
@@ -139,6 +144,12 @@ pub async fn serve(
                     return error;
                 }
                 next_id += 1;
+            }
+            Ok(()) = pictures.changed() => {
+                let picture = Picture::clone(&pictures.borrow_and_update());
+                if let Err(error) = send(&mut writer, &ToNode::Picture { picture }).await {
+                    return error;
+                }
             }
             () = tokio::time::sleep_until(deadline) => return Error::Idle(target.idle_limit),
         }

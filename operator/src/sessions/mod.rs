@@ -8,9 +8,9 @@ mod link;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::wire::{Command, Refusal, ToNode};
+use api::wire::{Command, Picture, Refusal, ToNode};
 use failover::{Millis, NodeId, NodeReport, Term};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::clock;
@@ -37,6 +37,8 @@ pub struct Target {
     pub heartbeat: Millis,
     /// Silence after which the link counts as broken and is made anew.
     pub idle_limit: Millis,
+    /// The database as this operator sees it, told to the node whenever it changes.
+    pub pictures: watch::Receiver<Arc<Picture>>,
 }
 
 /// What goes to a node.

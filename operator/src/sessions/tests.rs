@@ -79,6 +79,7 @@ async fn stage(host: &str, idle_limit: Millis) -> Stage {
         identity: client,
         heartbeat: 100,
         idle_limit,
+        pictures: watch::channel(Arc::default()).1,
     };
     let (told, events) = mpsc::unbounded_channel();
     let told = Mutex::new(told);
