@@ -64,6 +64,17 @@ pub fn insert(database: &Name, table: &Name, facts: &TableFacts, rows: &[Object]
     let mut columns: Vec<&Name> = rows.iter().flat_map(Object::keys).collect();
     columns.sort_unstable();
     columns.dedup();
+    insert_columns(database, table, facts, &columns, rows)
+}
+
+/// `INSERT` of rows with these columns.
+pub fn insert_columns(
+    database: &Name,
+    table: &Name,
+    facts: &TableFacts,
+    columns: &[&Name],
+    rows: &[Object],
+) -> Result<Sql, Problem> {
     let mut sql = Sql::new("INSERT INTO ")
         .table(database, table)
         .text(" (")

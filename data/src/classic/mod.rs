@@ -3,11 +3,11 @@
 
 mod body;
 mod createdb;
-mod createtable;
-mod databases;
+pub mod createtable;
+pub mod databases;
 mod delete;
-mod dropdb;
-mod droptable;
+pub mod dropdb;
+pub mod droptable;
 mod insert;
 mod is_master;
 mod nodes;
@@ -16,7 +16,7 @@ pub mod rpc;
 mod search;
 mod select;
 mod sync;
-mod tables;
+pub mod tables;
 mod update;
 
 use std::sync::Arc;

@@ -13,4 +13,4 @@ mod transaction;
 pub use cell::Cell;
 pub use pools::{Pools, Settings};
 pub use rows::{Column, Rows};
-pub use transaction::Transaction;
+pub use transaction::{Done, Transaction};

@@ -59,6 +59,22 @@ impl Rows {
         Ok(size)
     }
 
+    /// Leaves only the first columns.
+    pub fn cut(&mut self, columns: usize) {
+        self.columns = self.columns.iter().take(columns).cloned().collect();
+        for row in &mut self.cells {
+            row.truncate(columns);
+        }
+    }
+
+    /// The first row as an object; null where there is none.
+    pub fn first(&self) -> impl Serialize {
+        self.cells.first().map(|cells| Object {
+            columns: &self.columns,
+            cells,
+        })
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.cells.len()

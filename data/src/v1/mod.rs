@@ -1,7 +1,12 @@
 //! `/v1`: the same engine as resources.
 
+mod audit;
 mod cluster;
+mod databases;
+mod rows;
 pub mod sql;
+mod tables;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -11,15 +16,31 @@ use crate::engine::Engine;
 
 /// Answered by the node that was asked.
 pub fn here() -> OpenApiRouter<Arc<Engine>> {
-    OpenApiRouter::new().routes(routes!(cluster::position::position))
+    OpenApiRouter::new()
+        .routes(routes!(cluster::position::position))
+        .routes(routes!(cluster::read::read))
+        .routes(routes!(cluster::node::node))
+        .routes(routes!(audit::list::list))
 }
 
 /// Answered by any node that serves.
 pub fn reads() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::new()
+        .routes(routes!(databases::list::list))
+        .routes(routes!(tables::list::list))
+        .routes(routes!(tables::read::read))
+        .routes(routes!(rows::list::list))
+        .routes(routes!(rows::read::read))
 }
 
 /// Carried out on the master.
 pub fn changes() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::new()
+        .routes(routes!(databases::create::create))
+        .routes(routes!(databases::remove::remove))
+        .routes(routes!(tables::create::create))
+        .routes(routes!(tables::remove::remove))
+        .routes(routes!(rows::insert::insert, rows::change_many::change_many, rows::remove_many::remove_many))
+        .routes(routes!(rows::put::put, rows::change::change, rows::remove::remove))
+        .routes(routes!(transactions::run::run))
 }

@@ -1,0 +1,3 @@
+//! Audit records.
+
+pub mod list;

@@ -1,0 +1,5 @@
+//! Databases.
+
+pub mod create;
+pub mod list;
+pub mod remove;

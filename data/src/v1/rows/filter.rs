@@ -1,0 +1,220 @@
+//! The filter grammar of the query: `column=op.value`, `or=(column.op.value,…)`.
+//!
+//! `eq ne lt lte gt gte` take a value, `like` a pattern with `%` and `_`, `in` a list in parentheses, `between` two
+//! values with a comma, `null` true or false, `match` words for a full-text index. In lists a value with a comma or a
+//! parenthesis stands between double quotes, in which `\"` and `\\` are the signs themselves.
+
+use crate::{
+    problem::Problem,
+    sql::{Name, Sql, Value},
+    table::TableFacts,
+};
+
+/// Parameters that are no filters.
+const RESERVED: [&str; 9] = [
+    "select", "order", "limit", "after", "count", "all", "maxAffected", "onConflict", "return",
+];
+/// Filters of one request at most.
+const MOST: usize = 100;
+
+/// True for a parameter that is no filter.
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
+/// The condition of all filters together; `None` where there is none.
+pub fn condition(facts: &TableFacts, pairs: &[(String, String)]) -> Result<Option<Sql>, Problem> {
+    let filters: Vec<&(String, String)> = pairs.iter().filter(|(name, _)| !is_reserved(name)).collect();
+    if filters.len() > MOST {
+        return Err(Problem::bad_request(format!("at most {MOST} filters")));
+    }
+    let mut all: Option<Sql> = None;
+    for (name, text) in filters {
+        let one = if name == "or" {
+            any(facts, text)?
+        } else {
+            single(facts, name, text)?
+        };
+        all = Some(match all {
+            None => one,
+            Some(before) => before.text(" AND ").part(&one),
+        });
+    }
+    Ok(all)
+}
+
+fn any(facts: &TableFacts, text: &str) -> Result<Sql, Problem> {
+    let parts = list(text).ok_or_else(|| Problem::bad_request("or: must be (column.op.value,column.op.value)"))?;
+    if parts.is_empty() {
+        return Err(Problem::bad_request("or: there must be one filter at least"));
+    }
+    let mut sql = Sql::new("(");
+    for (at, part) in parts.iter().enumerate() {
+        let (name, rest) = part
+            .split_once('.')
+            .ok_or_else(|| Problem::bad_request("or: each part is column.op.value"))?;
+        sql = if at > 0 { sql.text(" OR ") } else { sql };
+        sql = sql.part(&single(facts, name, rest)?);
+    }
+    Ok(sql.text(")"))
+}
+
+fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
+    let wrong = |reason: String| Problem::bad_request(format!("{name}: {reason}"));
+    let column = Name::new(name).map_err(|reason| wrong(reason.clone()))?;
+    if facts.column(name).is_none() {
+        return Err(wrong("there is no such column, and no such parameter".to_owned()));
+    }
+    let (op, value) = text.split_once('.').unwrap_or((text, ""));
+    let sql = Sql::new("(").name(&column);
+    let comparison = match op {
+        "eq" => " = ",
+        "ne" => " <> ",
+        "lt" => " < ",
+        "lte" => " <= ",
+        "gt" => " > ",
+        "gte" => " >= ",
+        "like" => " LIKE ",
+        "null" => {
+            return Ok(match value {
+                "" | "true" => sql.text(" IS NULL)"),
+                "false" => sql.text(" IS NOT NULL)"),
+                _ => return Err(wrong("null takes true or false".to_owned())),
+            });
+        }
+        "in" => {
+            let values = list(value).filter(|values| !values.is_empty());
+            let values = values.ok_or_else(|| wrong("in takes (value,value)".to_owned()))?;
+            let sql = sql.text(" IN (").list(", ", values, |sql, one| sql.value(bound(facts, name, one)));
+            return Ok(sql.text("))"));
+        }
+        "between" => {
+            let ends = list(&format!("({value})")).unwrap_or_default();
+            let [low, high] = ends.as_slice() else {
+                return Err(wrong("between takes low,high".to_owned()));
+            };
+            return Ok(sql
+                .text(" BETWEEN ")
+                .value(bound(facts, name, low.clone()))
+                .text(" AND ")
+                .value(bound(facts, name, high.clone()))
+                .text(")"));
+        }
+        "match" => {
+            return Ok(Sql::new("MATCH (")
+                .name(&column)
+                .text(") AGAINST (")
+                .value(Value::Text(value.to_owned()))
+                .text(")"));
+        }
+        _ => {
+            return Err(wrong(format!(
+                "`{op}` is not known; it is eq, ne, lt, lte, gt, gte, in, like, null, between or match"
+            )));
+        }
+    };
+    Ok(sql.text(comparison).value(bound(facts, name, value.to_owned())).text(")"))
+}
+
+/// Numbers are bound as numbers for columns that hold numbers: a text would be compared as a float.
+pub fn bound(facts: &TableFacts, column: &str, text: String) -> Value {
+    let numeric = facts.column(column).is_some_and(|column| {
+        ["int", "tinyint", "smallint", "mediumint", "bigint", "decimal", "float", "double", "year", "bit"]
+            .iter()
+            .any(|kind| column.kind.split(['(', ' ']).next() == Some(kind))
+    });
+    if numeric && let Some(number) = Value::number(&text) {
+        return number;
+    }
+    Value::Text(text)
+}
+
+/// `(a,"b,c",d)`; nested parentheses stay together.
+fn list(text: &str) -> Option<Vec<String>> {
+    let inner = text.strip_prefix('(')?.strip_suffix(')')?;
+    if inner.is_empty() {
+        return Some(Vec::new());
+    }
+    let (mut all, mut one) = (Vec::new(), String::new());
+    let (mut quoted, mut depth) = (false, 0_u32);
+    let mut letters = inner.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if quoted => one.push(letters.next()?),
+            // Inside of nested parentheses the quotes are read by the inner list.
+            '"' if depth == 0 => quoted = !quoted,
+            '(' if !quoted => {
+                depth += 1;
+                one.push(letter);
+            }
+            ')' if !quoted => {
+                depth = depth.checked_sub(1)?;
+                one.push(letter);
+            }
+            ',' if !quoted && depth == 0 => all.push(std::mem::take(&mut one)),
+            _ => one.push(letter),
+        }
+    }
+    all.push(one);
+    (!quoted && depth == 0).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::ColumnFacts;
+
+    fn facts() -> TableFacts {
+        let column = |name: &str, kind: &str| ColumnFacts {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            nullable: false,
+            default: None,
+            extra: String::new(),
+            comment: String::new(),
+            binary: false,
+        };
+        TableFacts {
+            columns: vec![column("id", "bigint unsigned"), column("name", "varchar(20)")],
+            key: vec!["id".to_owned()],
+        }
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<(String, Vec<Value>), Problem> {
+        let pairs: Vec<(String, String)> = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Ok(condition(&facts(), &pairs)?.unwrap_or_default().into_parts())
+    }
+
+    #[test]
+    fn filters_become_bound_conditions() {
+        let (sql, values) = read(&[
+            ("id", "in.(1,2)"),
+            ("or", "(name.eq.\"a,b\",id.gt.5,name.in.(\"x\",y))"),
+            ("limit", "5"),
+            ("name", "null.false"),
+        ])
+        .unwrap();
+        assert_eq!(
+            sql,
+            "(`id` IN (?, ?)) AND ((`name` = ?) OR (`id` > ?) OR (`name` IN (?, ?))) AND (`name` IS NOT NULL)"
+        );
+        assert_eq!(values[2], Value::Text("a,b".to_owned()));
+        assert_eq!(values[4], Value::Text("x".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_and_named() {
+        for (name, text) in [
+            ("colour", "eq.red"),
+            ("id", "is.5"),
+            ("id", "in.5"),
+            ("id", "between.5"),
+            ("or", "id.eq.5"),
+            ("or", "(id)"),
+            ("or", "(id.in.(1)"),
+            ("or", "()"),
+        ] {
+            assert!(read(&[(name, text)]).is_err(), "{name}={text}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `POST /v1/databases/{db}/tables/{table}/rows`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::{
+    access::Role,
+    call::Call,
+    engine::Engine,
+    input::{Json, Path, Query},
+    problem::{Problem, Problems},
+    reply::Reply,
+    rows,
+    sql::{Name, Sql},
+};
+
+/// What happens to a row whose key is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Nothing is inserted.
+    #[default]
+    Error,
+    /// It stays as it is.
+    Ignore,
+    /// It takes the new values.
+    Merge,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Return {
+    /// How many rows.
+    Minimal,
+    /// And the first key that MySQL made.
+    #[default]
+    Keys,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct Options {
+    /// What happens to a row whose key is there already.
+    #[serde(default)]
+    #[param(inline)]
+    on_conflict: OnConflict,
+    /// What is answered.
+    #[serde(default)]
+    #[param(inline)]
+    r#return: Return,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Inserted {
+    /// Rows that were inserted; a merged one counts twice, as in MySQL.
+    pub rows: u64,
+    /// The key that MySQL made for the first row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+}
+
+/// Inserts one row or several
+#[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
+    params(("db" = String, Path), ("table" = String, Path), Options), request_body = Object,
+    responses((status = 201, body = Inserted), Problems))]
+pub async fn insert(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Path((database, table)): Path<(Name, Name)>,
+    Query(options): Query<Options>,
+    Json(body): Json<Box<RawValue>>,
+) -> Result<Reply, Problem> {
+    call.require(Role::Writer)?;
+    call.reach_table(&database, &table)?;
+    let facts = engine.table(&call, &database, &table).await?;
+    let rows = rows::objects("body", &body)?;
+    let mut sql = rows::insert(&database, &table, &facts, &rows)?;
+    let first = rows.iter().flat_map(|row| row.keys()).min();
+    match (options.on_conflict, first) {
+        (OnConflict::Error, _) | (_, None) => {}
+        (OnConflict::Ignore, Some(column)) => {
+            // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
+            sql = sql
+                .text(" ON DUPLICATE KEY UPDATE ")
+                .name(column)
+                .text(" = ")
+                .table(&table, column);
+        }
+        (OnConflict::Merge, Some(_)) => {
+            let mut columns: Vec<&Name> = rows.iter().flat_map(|row| row.keys()).collect();
+            columns.sort_unstable();
+            columns.dedup();
+            sql = merged(sql, &columns);
+        }
+    }
+    engine
+        .change(&call, async |transaction| {
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            Reply::created(&Inserted {
+                rows: done.rows,
+                id: Some(done.key).filter(|key| *key != 0 && options.r#return == Return::Keys),
+            })
+        })
+        .await
+}
+
+/// An `INSERT` whose row takes the place of one with the same key.
+pub fn merged(sql: Sql, columns: &[&Name]) -> Sql {
+    sql.text(" AS `new row` ON DUPLICATE KEY UPDATE ")
+        .list(", ", columns.iter().copied(), |sql, column| {
+            sql.name(column).text(" = `new row`.").name(column)
+        })
+}

@@ -1,0 +1,80 @@
+//! One row by its key, and what it is known again by.
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+
+use super::filter::bound;
+use crate::{
+    mysql::{Rows, Transaction},
+    problem::{Kind, Problem},
+    sql::{Name, Sql},
+    table::TableFacts,
+};
+
+/// The condition that names one row. The parts of a composite key stand in order, with commas between them.
+pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
+    let names = facts.key_names();
+    if names.is_empty() {
+        return Err(Problem::new(
+            Kind::Conflict,
+            "the table has no primary key, so its rows have no address; use a filter",
+        ));
+    }
+    let parts: Vec<&str> = if names.len() == 1 {
+        vec![key]
+    } else {
+        key.split(',').collect()
+    };
+    if parts.len() != names.len() {
+        return Err(Problem::bad_request(format!(
+            "the key has {} parts ({}), with commas between them",
+            names.len(),
+            facts.key.join(",")
+        )));
+    }
+    Ok(Sql::default().list(" AND ", names.iter().zip(parts), |sql, (name, part)| {
+        sql.name(name).text(" = ").value(bound(facts, name.as_str(), part.to_owned()))
+    }))
+}
+
+/// There is no row of that key.
+pub fn missing() -> Problem {
+    Problem::not_found("there is no row with this key")
+}
+
+/// What a row is known again by: another value is another row content.
+pub fn etag(rows: &Rows) -> String {
+    let text = serde_json::to_vec(rows).unwrap_or_default();
+    let hash = Sha256::digest(&text);
+    let hex: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+/// Refuses where the row is not the one that `If-Match` names. The row stays locked until the transaction ends.
+pub async fn check(
+    transaction: &mut Transaction,
+    headers: &HeaderMap,
+    database: &Name,
+    table: &Name,
+    condition: &Sql,
+) -> Result<(), Problem> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else {
+        return Ok(());
+    };
+    let sql = Sql::new("SELECT * FROM ")
+        .table(database, table)
+        .text(" WHERE ")
+        .part(condition)
+        .text(" FOR UPDATE");
+    let rows = transaction.rows(sql, 1).await?;
+    let wanted = wanted.to_str().unwrap_or_default();
+    let there = !rows.is_empty();
+    let same = wanted == "*" || wanted.split(',').any(|one| one.trim() == etag(&rows));
+    if there && same {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::PreconditionFailed,
+        "the row was changed since it was read; read it again",
+    ))
+}

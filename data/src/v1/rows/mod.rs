@@ -1,0 +1,12 @@
+//! Rows.
+
+pub mod change;
+pub mod change_many;
+mod filter;
+pub mod insert;
+mod key;
+pub mod list;
+pub mod put;
+pub mod read;
+pub mod remove;
+pub mod remove_many;

@@ -1,0 +1,74 @@
+//! `PUT /v1/databases/{db}/tables/{table}/rows/{key}`
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::HeaderMap};
+use serde_json::value::RawValue;
+
+use super::{insert::{Inserted, merged}, key};
+use crate::{
+    access::Role,
+    call::Call,
+    engine::Engine,
+    input::{Json, Path},
+    problem::{Problem, Problems},
+    reply::Reply,
+    rows,
+    sql::{Name, Value},
+};
+
+/// Puts a row at its key: inserts it, or gives all its columns the new values
+#[utoipa::path(put, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
+    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)), request_body = Object,
+    responses((status = 200, body = Inserted), Problems))]
+pub async fn put(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Path((database, table, key)): Path<(Name, Name, String)>,
+    headers: HeaderMap,
+    Json(body): Json<Box<RawValue>>,
+) -> Result<Reply, Problem> {
+    call.require(Role::Writer)?;
+    call.reach_table(&database, &table)?;
+    let facts = engine.table(&call, &database, &table).await?;
+    let condition = key::condition(&facts, &key)?;
+    let mut row = rows::object("body", &body)?;
+    let names = facts.key_names();
+    let (_, values) = condition.clone().into_parts();
+    for (name, value) in names.iter().zip(values) {
+        let text = match value {
+            Value::Text(text) => serde_json::to_string(&text).unwrap_or_default(),
+            Value::Int(number) => number.to_string(),
+            Value::Unsigned(number) => number.to_string(),
+            Value::Decimal(digits) => digits,
+            _ => return Err(Problem::bad_request("this key cannot stand in a path; insert the row instead")),
+        };
+        let raw = RawValue::from_string(text).map_err(|error| Problem::bad_request(error.to_string()))?;
+        match row.get(name) {
+            Some(given) if given.get() != raw.get() => {
+                return Err(Problem::bad_request(format!(
+                    "{}: the body and the path name different keys",
+                    name.as_str()
+                )));
+            }
+            _ => row.insert(name.clone(), raw),
+        };
+    }
+    // What the body does not name gets its default: a PUT says the whole row.
+    let all: Vec<Name> = facts
+        .columns
+        .iter()
+        .filter(|column| !column.extra.contains("GENERATED"))
+        .filter_map(|column| Name::new(column.name.clone()).ok())
+        .collect();
+    let columns: Vec<&Name> = all.iter().collect();
+    let sql = merged(rows::insert_columns(&database, &table, &facts, &columns, &[row])?, &columns);
+    engine
+        .change(&call, async |transaction| {
+            key::check(transaction, &headers, &database, &table, &condition).await?;
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            Reply::ok(&Inserted { rows: done.rows, id: None })
+        })
+        .await
+}

@@ -1,0 +1,6 @@
+//! Tables.
+
+pub mod create;
+pub mod list;
+pub mod read;
+pub mod remove;

@@ -1,0 +1,26 @@
+//! `DELETE /v1/databases/{db}/tables/{table}`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use crate::{
+    call::Call,
+    classic,
+    engine::Engine,
+    input::Path,
+    problem::{Problem, Problems},
+    reply::Reply,
+    sql::Name,
+};
+
+/// Drops a table
+#[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}", tag = "tables",
+    params(("db" = String, Path), ("table" = String, Path)), responses((status = 200, body = Object), Problems))]
+pub async fn remove(
+    State(engine): State<Arc<Engine>>,
+    call: Call,
+    Path((database, table)): Path<(Name, Name)>,
+) -> Result<Reply, Problem> {
+    classic::droptable::drop(&engine, &call, &database, &table).await
+}

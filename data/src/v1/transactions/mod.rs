@@ -1,0 +1,3 @@
+//! Several changes, all or nothing.
+
+pub mod run;
