@@ -66,6 +66,65 @@ pub enum Command {
     Logs(Logs),
     /// A MySQL shell on the master or a slave
     Sql(Sql),
+    /// Who may use the HTTP data API
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it, this once
+    Create(TokenCreate),
+    /// The tokens there are, without their secrets
+    List(Named),
+    /// Make a token worthless
+    Revoke {
+        /// The database
+        name: String,
+        /// The token's id, as `list` shows it: the part between the two `_`
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TokenCreate {
+    /// The database
+    pub name: String,
+    /// What the token allows
+    #[arg(long, value_enum)]
+    pub role: TokenRole,
+    /// The only databases that it reaches, with commas; all when left out
+    #[arg(long, value_delimiter = ',')]
+    pub databases: Vec<String>,
+    /// For how long it is valid, such as 24h; for ever when left out
+    #[arg(long, value_parser = duration)]
+    pub expires: Option<Duration>,
+    /// A word on whom it is for
+    #[arg(long)]
+    pub note: Option<String>,
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenRole {
+    /// Reads.
+    Reader,
+    /// Changes rows, makes databases and tables.
+    Writer,
+    /// Drops databases and tables, too.
+    Admin,
+}
+
+impl TokenRole {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod request;
 mod sql;
 mod status;
 mod switchover;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ pub enum Error {
     /// No shell.
     #[error(transparent)]
     Sql(#[from] sql::Error),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] token::Error),
     /// The answer cannot be written.
     #[error("the answer cannot be written")]
     Output(#[from] std::io::Error),
@@ -59,6 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Resume(arguments) => maintain::pause(&cluster, &arguments, false).await,
         Command::History(arguments) => history::run(&cluster, &place, &arguments).await,
         Command::Logs(arguments) => logs::run(&cluster, &place, &arguments).await,
+        Command::Token(command) => token::run(&cluster, &command).await,
         Command::Sql(arguments) => sql::run(&cluster, &place, &arguments).await,
     }
 }
