@@ -38,6 +38,7 @@ impl<'f> Reader<'f> {
         for token in &tokens {
             refuse_comment(field, text, token)?;
         }
+        refuse_hint(field, text, &tokens)?;
         let parser = Parser::new(&DIALECT)
             .with_recursion_limit(DEEPEST)
             .with_tokens_with_locations(tokens.clone());
@@ -149,6 +150,23 @@ fn position(text: &str, location: Location) -> Option<usize> {
         .map(|line| line.chars().count())
         .sum();
     Some(before + usize::try_from(location.column).ok()?)
+}
+
+/// `/*! … */` is read as if it were no comment, so no token tells of it. Inside of a text it is only a text.
+fn refuse_hint(field: &str, text: &str, tokens: &[TokenWithSpan]) -> Result<(), Problem> {
+    const HINT: &str = "/*!";
+    let in_texts: usize = tokens
+        .iter()
+        .map(|token| match &token.token {
+            Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => text.matches(HINT).count(),
+            _ => 0,
+        })
+        .sum();
+    if text.matches(HINT).count() == in_texts {
+        return Ok(());
+    }
+    let at = text.find(HINT).map(|at| text[..at].chars().count() + 1);
+    Err(Problem::fragment(format!("{field}: comments are not allowed"), at))
 }
 
 /// A comment could hide something from one of two readers.

@@ -8,6 +8,8 @@ use crate::problem::{Kind, Outcome, Problem};
 const NOT_SERVING: [u16; 8] = [1053, 1290, 1792, 1836, 3032, 1040, 1203, 2013];
 /// A wrong password: the accounts are not settled yet, or their passwords changed.
 pub const ACCESS_DENIED: u16 = 1045;
+/// An account that is not complete yet.
+const LOCKED: u16 = 3118;
 /// A row with this key exists already.
 pub const DUPLICATE: u16 = 1062;
 
@@ -45,7 +47,7 @@ pub fn problem(error: &sqlx::Error) -> Problem {
     let detail = refused.message();
     let of = |kind: Kind, detail: &str| Problem::new(kind, detail).with_code(code, state.clone());
     match code {
-        ACCESS_DENIED => Problem::new(
+        ACCESS_DENIED | LOCKED => Problem::new(
             Kind::NotServing,
             "the accounts of the data API are not settled on this node yet",
         )

@@ -16,7 +16,8 @@ impl Lane {
     pub async fn role_exists(&mut self, role: Role) -> Result<bool, Error> {
         const WHAT: &str = "look for a role's account";
         let sql = format!(
-            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND Host = 'localhost' AND Show_db_priv = 'Y'",
+            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND Host = 'localhost' \
+             AND account_locked = 'N'",
             quote(role.account())
         );
         let rows = self.rows(WHAT, super::QUICK, sql).await?;
@@ -25,10 +26,11 @@ impl Lane {
         })
     }
 
-    /// Makes the role's account.
+    /// Makes the role's account. It is locked until it is complete: a session keeps the privileges that its account
+    /// had when it logged in.
     pub async fn create_role(&mut self, role: Role, password: &str) -> Result<(), Error> {
         let sql = format!(
-            "CREATE USER IF NOT EXISTS {} IDENTIFIED BY {}",
+            "CREATE USER IF NOT EXISTS {} IDENTIFIED BY {} ACCOUNT LOCK",
             account(role),
             quote(password)
         );
@@ -49,7 +51,12 @@ impl Lane {
 
     /// Takes a system schema out again (`partial_revokes`).
     pub async fn revoke_role(&mut self, role: Role, schema: &'static str) -> Result<(), Error> {
-        let sql = format!("REVOKE {} ON {schema}.* FROM {}", role.privileges(), account(role));
+        // MySQL lets nothing else of this schema be taken away; there is nothing else to have of it either.
+        let privileges = match schema {
+            "performance_schema" => "SELECT",
+            _ => role.privileges(),
+        };
+        let sql = format!("REVOKE {privileges} ON {schema}.* FROM {}", account(role));
         self.run("revoke from a role", WRITE, sql).await
     }
 
@@ -67,10 +74,10 @@ impl Lane {
         self.run("grant the table of keys", WRITE, sql).await
     }
 
-    /// Lets the role list the schemas, which marks its account as complete.
+    /// Lets the role log in: its account is complete.
     pub async fn complete_role(&mut self, role: Role) -> Result<(), Error> {
-        let sql = format!("GRANT SHOW DATABASES ON *.* TO {}", account(role));
-        self.run("grant to a role", WRITE, sql).await
+        let sql = format!("ALTER USER {} ACCOUNT UNLOCK", account(role));
+        self.run("open a role's account", WRITE, sql).await
     }
 
     /// Forgets keys that are older than a day.

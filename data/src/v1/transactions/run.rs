@@ -114,9 +114,9 @@ pub async fn run(
             let mut known: BTreeMap<String, Done> = BTreeMap::new();
             let mut results = Vec::with_capacity(steps.len());
             for (at, step) in steps.iter().enumerate() {
-                let named = |problem: Problem| Problem {
-                    detail: format!("step {at}: {}", problem.detail),
-                    ..problem
+                let named = |mut problem: Problem| {
+                    problem.detail = format!("step {at}: {}", problem.detail);
+                    problem
                 };
                 let facts = &tables[&step.table];
                 let sql = statement(&database, step, facts, &known).map_err(named)?;
