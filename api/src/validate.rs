@@ -5,7 +5,8 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::resource::{
-    AgentSpec, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
+    AgentSpec, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec,
+    StorageSpec,
 };
 use crate::{mycnf, quantity};
 
@@ -252,11 +253,7 @@ mod tests {
                 },
                 "spec.mysql.resources.requests.memory",
             ),
-            (
-                "shop",
-                |spec| spec.api.limits.rows = 0,
-                "spec.api.limits.rows",
-            ),
+            ("shop", |spec| spec.api.limits.rows = 0, "spec.api.limits.rows"),
             ("shop-master", |_| (), "metadata.name"),
             ("1shop", |_| (), "metadata.name"),
             (

@@ -69,7 +69,7 @@ pub enum ToNode {
         command: Command,
     },
     /// The database as the operator sees it, when it changed; for the node to show and to find the master by.
-    /// Nothing that safety rests on follows from it.
+    /// Nothing that safety rests on follows from it. Sent only to a node whose reports say that it takes it.
     Picture {
         /// What it sees.
         picture: Picture,
@@ -165,6 +165,9 @@ pub enum ToOperator {
     Report {
         /// The state.
         report: Box<NodeReport>,
+        /// The node understands [`ToNode::Picture`]. One that does not would close the session at it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        takes_pictures: bool,
     },
     /// A command ended; a report that shows its effect was sent before.
     Outcome {
@@ -203,6 +206,30 @@ pub enum Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_of_an_agent_that_knows_no_pictures_is_read_as_such() {
+        let report = NodeReport {
+            volume: "v".into(),
+            term: Term(1),
+            fenced: None,
+            followed: None,
+            stopping: false,
+            cloning: None,
+            tail: None,
+            closed: None,
+            server: failover::Server::Starting,
+        };
+        let [old, new] = [false, true].map(|takes_pictures| ToOperator::Report {
+            report: Box::new(report.clone()),
+            takes_pictures,
+        });
+        let line = serde_json::to_string(&old).unwrap();
+        assert!(!line.contains("takesPictures"), "{line}");
+        assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), old);
+        let line = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), new);
+    }
 
     #[test]
     fn a_command_travels_as_one_readable_line() {

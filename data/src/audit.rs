@@ -95,7 +95,9 @@ impl Audit {
         info!(target: "audit", record = line, "audit");
         line.push('\n');
         let (done, written) = oneshot::channel();
-        if self.lines.try_send((line, done)).is_err() || !matches!(timeout(PATIENCE, written).await, Ok(Ok(()))) {
+        if self.lines.try_send((line, done)).is_err()
+            || !matches!(timeout(PATIENCE, written).await, Ok(Ok(())))
+        {
             warn!(
                 request = record.request,
                 "an audit record is not in the file yet; it is in this log"
@@ -108,7 +110,9 @@ impl Audit {
         let mut found = Vec::new();
         for at in 0..=KEPT {
             let path = file(&self.directory, at);
-            let Ok(text) = fs::read_to_string(path).await else { continue };
+            let Ok(text) = fs::read_to_string(path).await else {
+                continue;
+            };
             for line in text.lines().rev() {
                 let Ok(record) = serde_json::from_str::<Record>(line) else {
                     continue;

@@ -132,7 +132,10 @@ impl Call {
         if database.is_system() {
             return Err(Problem::new(
                 Kind::Forbidden,
-                format!("{} is a database of the system; no token reaches it", database.as_str()),
+                format!(
+                    "{} is a database of the system; no token reaches it",
+                    database.as_str()
+                ),
             ));
         }
         if self.caller().reaches(database.as_str()) {

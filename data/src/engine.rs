@@ -68,7 +68,9 @@ impl Engine {
         let worked = work(&mut transaction).await;
         call.note().statement = transaction.statements();
         let stored = match (worked, call.key()) {
-            (Ok(reply), Some(key)) => keys::store(&mut transaction, call, key, &reply).await.map(|()| reply),
+            (Ok(reply), Some(key)) => keys::store(&mut transaction, call, key, &reply)
+                .await
+                .map(|()| reply),
             (worked, _) => worked,
         };
         match stored {

@@ -41,9 +41,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             .and_then(|value| value.to_str().ok())
             .unwrap_or("application/json")
             .to_owned();
-        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = kind
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         // curl says this of every body where it is not told another type.
-        if kind != "application/json" && kind != "application/x-www-form-urlencoded" && !kind.ends_with("+json") {
+        if kind != "application/json"
+            && kind != "application/x-www-form-urlencoded"
+            && !kind.ends_with("+json")
+        {
             return Err(Problem::bad_request(format!(
                 "Content-Type: the body must be application/json, not {kind}"
             )));

@@ -79,7 +79,12 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
 }
 
 /// Stores the reply with the key.
-pub async fn store(transaction: &mut Transaction, call: &Call, key: &str, reply: &Reply) -> Result<(), Problem> {
+pub async fn store(
+    transaction: &mut Transaction,
+    call: &Call,
+    key: &str,
+    reply: &Reply,
+) -> Result<(), Problem> {
     let body = if reply.body.len() > LARGEST_REPLY {
         br#"{"ok":true,"note":"the request was carried out; its reply was too large to be kept"}"#.to_vec()
     } else {

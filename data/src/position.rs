@@ -43,7 +43,10 @@ impl Engine {
         let text = rows.texts().into_iter().next().unwrap_or_default();
         let set = text.parse().map_err(|_| {
             tracing::error!(text, "the server's set cannot be read");
-            Problem::new(Kind::Internal, "the server's set of transactions could not be read")
+            Problem::new(
+                Kind::Internal,
+                "the server's set of transactions could not be read",
+            )
         })?;
         Ok(Position {
             node: self.node.clone(),
@@ -61,7 +64,12 @@ impl Engine {
         if leads {
             return self.position(call).await;
         }
-        let no_master = || Problem::new(Kind::NoMaster, "there is no master at the moment to compare with; try again");
+        let no_master = || {
+            Problem::new(
+                Kind::NoMaster,
+                "there is no master at the moment to compare with; try again",
+            )
+        };
         let way = master.ok_or_else(no_master)?;
         let request = Request::builder()
             .method(Method::GET)
@@ -88,7 +96,11 @@ impl Engine {
             .number(patience.as_secs())
             .text(") = 0");
         let rows = self.rows(call, sql, 1).await?;
-        let reached = rows.cells.first().and_then(|row| row.first()).and_then(Cell::as_unsigned);
+        let reached = rows
+            .cells
+            .first()
+            .and_then(|row| row.first())
+            .and_then(Cell::as_unsigned);
         Ok(reached == Some(1))
     }
 

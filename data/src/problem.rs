@@ -73,29 +73,83 @@ impl Kind {
     /// Its status, its name in `type`, and its title.
     const fn facts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
-            Self::BadFragment => (StatusCode::BAD_REQUEST, "bad-fragment", "The fragment cannot be used"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The token does not allow this"),
+            Self::BadRequest => (
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "The request cannot be understood",
+            ),
+            Self::BadFragment => (
+                StatusCode::BAD_REQUEST,
+                "bad-fragment",
+                "The fragment cannot be used",
+            ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "A valid token is needed",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "The token does not allow this",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-            Self::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method does not exist here")
-            }
-            Self::Conflict => (StatusCode::CONFLICT, "conflict", "What is there contradicts the request"),
-            Self::KeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key was used for another request")
-            }
-            Self::TokenLost => (StatusCode::CONFLICT, "token-lost", "The master does not hold that state"),
-            Self::PreconditionFailed => {
-                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "The row is not the one that was read")
-            }
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
-            Self::BadValue => (StatusCode::UNPROCESSABLE_ENTITY, "bad-value", "MySQL refuses a value"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "The method does not exist here",
+            ),
+            Self::Conflict => (
+                StatusCode::CONFLICT,
+                "conflict",
+                "What is there contradicts the request",
+            ),
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "key-reused",
+                "The key was used for another request",
+            ),
+            Self::TokenLost => (
+                StatusCode::CONFLICT,
+                "token-lost",
+                "The master does not hold that state",
+            ),
+            Self::PreconditionFailed => (
+                StatusCode::PRECONDITION_FAILED,
+                "precondition-failed",
+                "The row is not the one that was read",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The request is too large",
+            ),
+            Self::BadValue => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "bad-value",
+                "MySQL refuses a value",
+            ),
             Self::TooManyRows => (StatusCode::CONFLICT, "too-many-rows", "More rows than allowed"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests at a time"),
-            Self::NoMaster => (StatusCode::SERVICE_UNAVAILABLE, "no-master", "There is no master at the moment"),
-            Self::NotServing => (StatusCode::SERVICE_UNAVAILABLE, "not-serving", "The node does not serve at the moment"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout", "The statement took too long"),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "Too many requests at a time",
+            ),
+            Self::NoMaster => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-master",
+                "There is no master at the moment",
+            ),
+            Self::NotServing => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-serving",
+                "The node does not serve at the moment",
+            ),
+            Self::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "The statement took too long",
+            ),
             Self::OutcomeUnknown => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome-unknown",
@@ -245,7 +299,10 @@ impl IntoResponse for Problem {
         let mut response = (
             status,
             [
-                (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")),
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/problem+json"),
+                ),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             ],
             body,
@@ -254,7 +311,10 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         if self.again {
             let certain = self.outcome == Outcome::NotApplied;
-            headers.insert(AGAIN, HeaderValue::from_static(if certain { "yes" } else { "unknown" }));
+            headers.insert(
+                AGAIN,
+                HeaderValue::from_static(if certain { "yes" } else { "unknown" }),
+            );
         }
         if status == StatusCode::SERVICE_UNAVAILABLE && self.retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -39,7 +39,10 @@ impl Reply {
     pub fn with(status: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_vec(body).map_err(|error| {
             tracing::error!(%error, "a reply could not be written");
-            Problem::new(crate::problem::Kind::Internal, "the node could not write the reply")
+            Problem::new(
+                crate::problem::Kind::Internal,
+                "the node could not write the reply",
+            )
         })?;
         Ok(Self {
             status: status.as_u16(),

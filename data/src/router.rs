@@ -69,8 +69,16 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
         .split_for_parts();
     let text: Arc<str> = document.to_json().unwrap_or_default().into();
     let router = router
-        .route("/openapi.json", axum::routing::get(move || open::document(Arc::clone(&text))))
-        .fallback(async || Problem::new(Kind::NotFound, "there is no such path; /openapi.json names all of them"))
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || open::document(Arc::clone(&text))),
+        )
+        .fallback(async || {
+            Problem::new(
+                Kind::NotFound,
+                "there is no such path; /openapi.json names all of them",
+            )
+        })
         .method_not_allowed_fallback(async || {
             Problem::new(
                 Kind::MethodNotAllowed,

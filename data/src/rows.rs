@@ -16,8 +16,11 @@ pub type Object = BTreeMap<Name, Box<RawValue>>;
 
 /// Reads one object.
 pub fn object(field: &str, raw: &RawValue) -> Result<Object, Problem> {
-    serde_json::from_str(raw.get())
-        .map_err(|error| Problem::bad_request(format!("{field}: must be an object of columns with values: {error}")))
+    serde_json::from_str(raw.get()).map_err(|error| {
+        Problem::bad_request(format!(
+            "{field}: must be an object of columns with values: {error}"
+        ))
+    })
 }
 
 /// Reads one object or an array of them.
@@ -26,10 +29,14 @@ pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
         return Ok(vec![object(field, raw)?]);
     }
     let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
-        Problem::bad_request(format!("{field}: must be an array of objects of columns with values: {error}"))
+        Problem::bad_request(format!(
+            "{field}: must be an array of objects of columns with values: {error}"
+        ))
     })?;
     if all.is_empty() {
-        return Err(Problem::bad_request(format!("{field}: there must be one row at least")));
+        return Err(Problem::bad_request(format!(
+            "{field}: there must be one row at least"
+        )));
     }
     Ok(all)
 }
@@ -52,9 +59,11 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
     Ok(match value {
         Value::Null => Value::Null,
         _ if column.kind == "json" => Value::Json(raw.get().to_owned()),
-        Value::Text(text) if column.binary => {
-            Value::Bytes(STANDARD.decode(text).map_err(|_| "binary values are base64 text".to_owned())?)
-        }
+        Value::Text(text) if column.binary => Value::Bytes(
+            STANDARD
+                .decode(text)
+                .map_err(|_| "binary values are base64 text".to_owned())?,
+        ),
         other => other,
     })
 }

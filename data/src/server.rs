@@ -91,7 +91,11 @@ async fn connection(
 ) {
     // Without it small replies wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let accepted = timeout(HANDSHAKE, TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream)).await;
+    let accepted = timeout(
+        HANDSHAKE,
+        TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream),
+    )
+    .await;
     let Ok(Ok(stream)) = accepted else { return };
     let is_node = stream
         .get_ref()

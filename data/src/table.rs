@@ -62,12 +62,17 @@ impl TableFacts {
     /// The columns of the primary key, fit for a statement.
     pub fn key_names(&self) -> Vec<Name> {
         // MySQL's own names are valid.
-        self.key.iter().filter_map(|name| Name::new(name.clone()).ok()).collect()
+        self.key
+            .iter()
+            .filter_map(|name| Name::new(name.clone()).ok())
+            .collect()
     }
 
     /// A column by its name, in MySQL's sense of equal names.
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
-        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+        self.columns
+            .iter()
+            .find(|column| column.name.eq_ignore_ascii_case(name))
     }
 }
 
@@ -100,7 +105,12 @@ impl Cache {
 
 impl Engine {
     /// The definition of a table that the caller reaches.
-    pub async fn table(&self, call: &Call, database: &Name, table: &Name) -> Result<Arc<TableFacts>, Problem> {
+    pub async fn table(
+        &self,
+        call: &Call,
+        database: &Name,
+        table: &Name,
+    ) -> Result<Arc<TableFacts>, Problem> {
         let key = (database.as_str().to_owned(), table.as_str().to_owned());
         if let Some(facts) = self.tables.get(&key) {
             return Ok(facts);
@@ -132,7 +142,11 @@ impl Engine {
         let mut columns = Vec::with_capacity(rows.len());
         let mut key_columns = BTreeMap::new();
         for row in &rows.cells {
-            let text = |at: usize| row.get(at).map(|cell| cell.as_text().to_owned()).unwrap_or_default();
+            let text = |at: usize| {
+                row.get(at)
+                    .map(|cell| cell.as_text().to_owned())
+                    .unwrap_or_default()
+            };
             if let Some(at) = row.get(7).and_then(crate::mysql::Cell::as_unsigned) {
                 key_columns.insert(at, text(0));
             }

@@ -34,9 +34,10 @@ pub struct Client {
 /// What clients and other nodes are accepted with. A certificate is asked for and not demanded.
 pub fn server(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(directory)?), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(directory)?), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -77,7 +78,9 @@ fn host(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
     names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::DNSName(host) if !host.contains('*') => Some((*host).to_owned()),
+        x509_parser::extensions::GeneralName::DNSName(host) if !host.contains('*') => {
+            Some((*host).to_owned())
+        }
         _ => None,
     })
 }

@@ -7,6 +7,7 @@
 //!  storm      a fault under load, all of the above together
 //!  chaos      the long run: random faults, its history recorded, judged by the crate history
 //!  watcher    every label change of every pod, in the server's order    proof      is it there, on every node?
+//!  curl       a client of the data API, with nothing but curl           inside     into a node's pod, from its machine
 //!  pinned     a client in each node's own pod, for that node alone       terms      the term each node has stored
 //!  ordeal     a storm with both, and what must hold whatever breaks      catalogue  every fault the system must bear
 //! ```
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod catalogue;
 pub mod chaos;
 pub mod clock;
+pub mod curl;
 pub mod database;
 pub mod demo;
 pub mod dump;

@@ -1,5 +1,5 @@
 //! Where to run and with which images. Programs get this from their flags, tests from the environment that
-//! `cargo xtask test` sets: the only variables read here are the three below.
+//! `cargo xtask test` sets: the only variables read here are the four below.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -11,6 +11,8 @@ pub const IMAGES_VARIABLE: &str = "DDB_E2E_IMAGES";
 pub const CONTEXT_VARIABLE: &str = "DDB_E2E_CONTEXT";
 /// The process number of the `cargo xtask` that runs this on its local cluster; none on another cluster.
 pub const LOCAL_VARIABLE: &str = "DDB_E2E_LOCAL";
+/// The path of `kubectl-ddb`, for tests of what people do with it.
+pub const PLUGIN_VARIABLE: &str = "DDB_E2E_PLUGIN";
 
 /// References of the three images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,13 @@ pub struct Target {
     /// The process number of the `cargo xtask` that runs this on its local cluster: machines are broken through it.
     #[arg(long)]
     pub local: Option<u32>,
+}
+
+/// The path of `kubectl-ddb`.
+pub fn plugin() -> Result<String> {
+    variable(PLUGIN_VARIABLE).with_context(|| {
+        format!("this test runs kubectl-ddb; name it in {PLUGIN_VARIABLE}, or run `cargo xtask test`")
+    })
 }
 
 fn parse_images(text: &str) -> Result<Images, String> {

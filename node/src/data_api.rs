@@ -122,7 +122,10 @@ fn view(agent: &Agent, report: &NodeReport) -> View {
     }
     // A node that follows nobody yet, or a former master, finds the master by the operator's word.
     if role != Some(NodeRole::Master) && picture.term > told_in {
-        let named = picture.master.as_ref().filter(|name| **name != agent.settings.node);
+        let named = picture
+            .master
+            .as_ref()
+            .filter(|name| **name != agent.settings.node);
         let pictured = picture.nodes.iter().find(|node| Some(&node.name) == named);
         if let Some((node, address)) = pictured.and_then(|node| Some((node, node.address.as_ref()?))) {
             master = Some(way(agent, node.name.as_str(), address));

@@ -180,6 +180,7 @@ where
         lines,
         &ToOperator::Report {
             report: Box::new(report.clone()),
+            takes_pictures: true,
         },
     )
     .await

@@ -57,7 +57,13 @@ async fn wait_for_roles(master: &Node) {
     let begun = now();
     loop {
         let answer = master.fetch(ADMIN, "/databases").await;
-        let admin = master.send(ADMIN, "/insert", &json!({"dbname":"t","table":"r","data":{"n":0}})).await;
+        let admin = master
+            .send(
+                ADMIN,
+                "/insert",
+                &json!({"dbname":"t","table":"r","data":{"n":0}}),
+            )
+            .await;
         if answer.status == 200 && admin.status == 200 {
             println!("roles' accounts after {} ms", begun.elapsed().as_millis());
             return;
@@ -72,7 +78,13 @@ async fn nothing_without_a_token(cluster: &Cluster) {
     for path in ["/ping", "/healthz", "/readyz"] {
         assert_eq!(node.request("GET", path, &[], "").await.unwrap().status, 200);
     }
-    for path in ["/databases", "/is-master", "/nodes", "/createdb?name=x", "/v1/cluster/position"] {
+    for path in [
+        "/databases",
+        "/is-master",
+        "/nodes",
+        "/createdb?name=x",
+        "/v1/cluster/position",
+    ] {
         let answer = node.request("GET", path, &[], "").await.unwrap();
         assert_eq!(answer.status, 401, "{answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -89,15 +101,23 @@ async fn classic_examples(node: &Node) {
     assert_eq!(made.header("served-role"), Some("master"));
     assert_eq!(made.header("cache-control"), Some("no-store"));
     let token = made.header("write-token").unwrap().to_owned();
-    assert_eq!(node.fetch(WRITER, "/createdb?name=testdb").await.must(409)["code"], 1007);
+    assert_eq!(
+        node.fetch(WRITER, "/createdb?name=testdb").await.must(409)["code"],
+        1007
+    );
     let schema = "name VARCHAR(100), email VARCHAR(100), age INT";
-    node.fetch(WRITER, &format!("/createtable?dbname=testdb&table=users&schema={schema}"))
-        .await
-        .must(200);
-    let body = json!({"dbname":"testdb","table":"users","values":"NULL, \"John Doe\", \"john@example.com\", 30"});
+    node.fetch(
+        WRITER,
+        &format!("/createtable?dbname=testdb&table=users&schema={schema}"),
+    )
+    .await
+    .must(200);
+    let body =
+        json!({"dbname":"testdb","table":"users","values":"NULL, \"John Doe\", \"john@example.com\", 30"});
     let inserted = node.send(WRITER, "/insert", &body).await;
     assert_eq!(inserted.must(200), json!({"ok": true, "rows": 1, "id": 1}));
-    let body = json!({"dbname":"testdb","table":"users","data":[{"name":"O'Neil \\ \"x\"","age":7},{"name":"Ann"}]});
+    let body =
+        json!({"dbname":"testdb","table":"users","data":[{"name":"O'Neil \\ \"x\"","age":7},{"name":"Ann"}]});
     assert_eq!(node.send(WRITER, "/insert", &body).await.must(200)["rows"], 2);
     let token = inserted_token(&inserted.headers).unwrap_or(token);
     let selected = node
@@ -118,7 +138,10 @@ async fn classic_examples(node: &Node) {
     assert_eq!(node.send(WRITER, "/update", &body).await.must(200)["rows"], 1);
     let body = json!({"dbname":"testdb","table":"users","data":{"email":null},"condition":{"Id":2}});
     node.send(WRITER, "/update", &body).await.must(200);
-    let strong = [("Authorization", &*format!("Bearer {READER}")), ("Consistency", "leader")];
+    let strong = [
+        ("Authorization", &*format!("Bearer {READER}")),
+        ("Consistency", "leader"),
+    ];
     let found = node
         .request("GET", "/search?value=Jane", &strong, "")
         .await
@@ -130,40 +153,77 @@ async fn classic_examples(node: &Node) {
     let found = node.request("GET", path, &strong, "").await.unwrap().must(200);
     assert_eq!(found["found"][0]["rows"][0]["name"], "O'Neil \\ \"x\"", "{found}");
     let path = "/search?dbname=testdb&table=users&condition={\"name\":\"Ann\"}";
-    assert_eq!(node.request("GET", path, &strong, "").await.unwrap().must(200)["count"], 1);
+    assert_eq!(
+        node.request("GET", path, &strong, "").await.unwrap().must(200)["count"],
+        1
+    );
     let body = json!({"dbname":"testdb","table":"users","where":"Id = 1"});
     assert_eq!(node.send(WRITER, "/delete", &body).await.must(200)["rows"], 1);
     rpc(node).await;
-    let tables = node.request("GET", "/tables?dbname=testdb", &strong, "").await.unwrap();
+    let tables = node
+        .request("GET", "/tables?dbname=testdb", &strong, "")
+        .await
+        .unwrap();
     assert_eq!(tables.must(200)["tables"], json!(["plain", "plainer", "users"]));
-    node.fetch(ADMIN, "/droptable?dbname=testdb&table=users").await.must(200);
+    node.fetch(ADMIN, "/droptable?dbname=testdb&table=users")
+        .await
+        .must(200);
     node.fetch(ADMIN, "/dropdb?name=testdb").await.must(200);
     node.fetch(ADMIN, "/dropdb?name=testdb").await.must(404);
-    assert_eq!(node.fetch(READER, "/is-master").await.must(200), json!({"isMaster": node.name == "a"}));
+    assert_eq!(
+        node.fetch(READER, "/is-master").await.must(200),
+        json!({"isMaster": node.name == "a"})
+    );
     let nodes = node.fetch(READER, "/nodes").await.must(200);
-    assert!(nodes["nodes"].as_array().is_some_and(|all| !all.is_empty()), "{nodes}");
+    assert!(
+        nodes["nodes"].as_array().is_some_and(|all| !all.is_empty()),
+        "{nodes}"
+    );
     println!("the classic examples through {}", node.name);
 }
 
 async fn rpc(node: &Node) {
-    let columns = json!({"dbname":"testdb","table":"plain","columns":{"id":"int","name":"string","ok":"bool"}});
+    let columns =
+        json!({"dbname":"testdb","table":"plain","columns":{"id":"int","name":"string","ok":"bool"}});
     node.send(WRITER, "/createtable", &columns).await.must(200);
     let call = |operation: &str, more: Value| {
         let mut body = json!({"operation": operation, "database": "testdb", "table": "plainer"});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         body
     };
     let send = async |body: Value| {
         let headers = [("Consistency", "leader")];
-        node.send_with(WRITER, "/rpc", &headers, &body).await.unwrap().must(200)
+        node.send_with(WRITER, "/rpc", &headers, &body)
+            .await
+            .unwrap()
+            .must(200)
     };
-    send(call("CREATE_TABLE", json!({"data": {"name": "string", "age": "int"}}))).await;
+    send(call(
+        "CREATE_TABLE",
+        json!({"data": {"name": "string", "age": "int"}}),
+    ))
+    .await;
     send(call("INSERT", json!({"data": {"name": "Bob", "age": 5}}))).await;
-    send(call("UPDATE", json!({"data": {"age": 6}, "condition": {"name": "Bob"}}))).await;
+    send(call(
+        "UPDATE",
+        json!({"data": {"age": 6}, "condition": {"name": "Bob"}}),
+    ))
+    .await;
     let found = send(call("SEARCH", json!({"condition": {"age": 6}}))).await;
     assert_eq!(found["found"][0]["rows"][0]["name"], "Bob", "{found}");
-    assert_eq!(send(call("DELETE", json!({"condition": {"age": 6}}))).await["rows"], 1);
-    let wrong = node.send(WRITER, "/rpc", &json!({"operation":"DROP_EVERYTHING","database":"x"})).await;
+    assert_eq!(
+        send(call("DELETE", json!({"condition": {"age": 6}}))).await["rows"],
+        1
+    );
+    let wrong = node
+        .send(
+            WRITER,
+            "/rpc",
+            &json!({"operation":"DROP_EVERYTHING","database":"x"}),
+        )
+        .await;
     assert_eq!(wrong.status, 400);
 }
 
@@ -188,9 +248,15 @@ async fn roles_bound_what_can_be_done(cluster: &Cluster) {
     }
     node.fetch(LIMITED, "/createdb?name=shop").await.must(200);
     node.fetch(LIMITED, "/select?dbname=t&table=r").await.must(403);
-    assert_eq!(node.fetch(LIMITED, "/databases").await.must(200)["databases"], json!(["shop"]));
+    assert_eq!(
+        node.fetch(LIMITED, "/databases").await.must(200)["databases"],
+        json!(["shop"])
+    );
     // Even the account itself reaches nothing of the system.
-    for (user, allowed) in [("ddb_api_reader", "SELECT 1 FROM t.r"), ("ddb_api_admin", "DELETE FROM t.r WHERE n = -1")] {
+    for (user, allowed) in [
+        ("ddb_api_reader", "SELECT 1 FROM t.r"),
+        ("ddb_api_admin", "DELETE FROM t.r WHERE n = -1"),
+    ] {
         let role = user.rsplit('_').next().unwrap();
         let options = sqlx::mysql::MySqlConnectOptions::new()
             .socket(node.socket())
@@ -198,7 +264,10 @@ async fn roles_bound_what_can_be_done(cluster: &Cluster) {
             .password(&format!("{role} password"))
             .ssl_mode(sqlx::mysql::MySqlSslMode::Required);
         let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
-        raw_sql(sqlx::AssertSqlSafe(allowed.to_owned())).execute(&mut connection).await.unwrap();
+        raw_sql(sqlx::AssertSqlSafe(allowed.to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
         for sql in [
             "SELECT * FROM mysql.user",
             "SELECT * FROM performance_schema.threads",
@@ -207,7 +276,10 @@ async fn roles_bound_what_can_be_done(cluster: &Cluster) {
             "SET GLOBAL read_only = 1",
             "CREATE USER x@localhost",
         ] {
-            assert!(raw_sql(sql).execute(&mut connection).await.is_err(), "{user}: {sql}");
+            assert!(
+                raw_sql(sql).execute(&mut connection).await.is_err(),
+                "{user}: {sql}"
+            );
         }
     }
 }
@@ -240,28 +312,55 @@ async fn routing(cluster: &Cluster) {
         let token = answer.header("write-token").unwrap();
         let headers = [("Authorization", &*format!("Bearer {READER}")), ("After", token)];
         let path = format!("/search?dbname=t&table=r&column=n&value={}", 600 + number);
-        let found = cluster.nodes[2].request("GET", &path, &headers, "").await.unwrap();
-        assert_eq!(found.must(200)["count"], 1, "a slave's answer was stale: {found:?}");
+        let found = cluster.nodes[2]
+            .request("GET", &path, &headers, "")
+            .await
+            .unwrap();
+        assert_eq!(
+            found.must(200)["count"],
+            1,
+            "a slave's answer was stale: {found:?}"
+        );
     }
-    println!("50 forwarded writes, each read again on another slave: {} ms", begun.elapsed().as_millis());
+    println!(
+        "50 forwarded writes, each read again on another slave: {} ms",
+        begun.elapsed().as_millis()
+    );
     let lost = [
         ("Authorization", &*format!("Bearer {READER}")),
         ("After", "1.00000000-0000-4000-8000-000000000000:1-5"),
     ];
-    let answer = cluster.nodes[2].request("GET", "/select?dbname=t&table=r", &lost, "").await.unwrap();
+    let answer = cluster.nodes[2]
+        .request("GET", "/select?dbname=t&table=r", &lost, "")
+        .await
+        .unwrap();
     assert_eq!(answer.must(409)["type"], "urn:ddb:problem:token-lost");
 }
 
 async fn barriers(cluster: &Cluster) {
     let [master, slave] = [&cluster.nodes[0], &cluster.nodes[1]];
-    assert!(master.fetch(READER, "/sync").await.must(409)["detail"].as_str().unwrap().contains("master"));
+    assert!(
+        master.fetch(READER, "/sync").await.must(409)["detail"]
+            .as_str()
+            .unwrap()
+            .contains("master")
+    );
     assert_eq!(slave.fetch(READER, "/sync").await.must(200)["inSync"], true);
     slave.fetch(READER, "/sync?mode=check").await.must(200);
     slave.fetch(READER, "/replicate/db?name=t").await.must(200);
     slave.fetch(READER, "/replicate/db?name=nowhere").await.must(409);
-    slave.fetch(READER, "/replicate/dropdb?name=nowhere").await.must(200);
-    slave.fetch(READER, "/replicate/table?dbname=t&table=r&schema=n BIGINT").await.must(200);
-    slave.fetch(READER, "/replicate/table?dbname=t&table=r&schema=m BIGINT").await.must(409);
+    slave
+        .fetch(READER, "/replicate/dropdb?name=nowhere")
+        .await
+        .must(200);
+    slave
+        .fetch(READER, "/replicate/table?dbname=t&table=r&schema=n BIGINT")
+        .await
+        .must(200);
+    slave
+        .fetch(READER, "/replicate/table?dbname=t&table=r&schema=m BIGINT")
+        .await
+        .must(409);
     let row = json!({"dbname":"t","table":"r","values":"1234"});
     slave.send(READER, "/replicate/insert", &row).await.must(409);
     master.send(WRITER, "/insert", &row).await.must(200);
@@ -269,7 +368,10 @@ async fn barriers(cluster: &Cluster) {
     let change = json!({"dbname":"t","table":"r","set":"n = 1235","where":"n = 1234"});
     master.send(WRITER, "/update", &change).await.must(200);
     let now_there = json!({"dbname":"t","table":"r","set":"n = 1235","where":"n = 1235"});
-    slave.send(READER, "/replicate/update", &now_there).await.must(200);
+    slave
+        .send(READER, "/replicate/update", &now_there)
+        .await
+        .must(200);
     let gone = json!({"dbname":"t","table":"r","where":"n = 1235"});
     slave.send(READER, "/replicate/delete", &gone).await.must(409);
     master.send(WRITER, "/delete", &gone).await.must(200);
@@ -285,16 +387,30 @@ async fn keys(cluster: &Cluster) {
     let body = json!({"dbname":"t","table":"k","data":{"name":"once"}});
     let keyed = [("Idempotency-Key", "key-1")];
     let first = slave.send_with(WRITER, "/insert", &keyed, &body).await.unwrap();
-    let again = cluster.nodes[2].send_with(WRITER, "/insert", &keyed, &body).await.unwrap();
+    let again = cluster.nodes[2]
+        .send_with(WRITER, "/insert", &keyed, &body)
+        .await
+        .unwrap();
     assert_eq!(first.must(200), again.must(200));
     assert_eq!(first.header("idempotency-replayed"), None);
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     let other = json!({"dbname":"t","table":"k","data":{"name":"twice"}});
-    slave.send_with(WRITER, "/insert", &keyed, &other).await.unwrap().must(422);
+    slave
+        .send_with(WRITER, "/insert", &keyed, &other)
+        .await
+        .unwrap()
+        .must(422);
     // Another token's keys are others.
-    slave.send_with(ADMIN, "/insert", &keyed, &other).await.unwrap().must(200);
+    slave
+        .send_with(ADMIN, "/insert", &keyed, &other)
+        .await
+        .unwrap()
+        .must(200);
     // A definition, too.
-    let keyed = [("Authorization", &*format!("Bearer {WRITER}")), ("Idempotency-Key", "key-2")];
+    let keyed = [
+        ("Authorization", &*format!("Bearer {WRITER}")),
+        ("Idempotency-Key", "key-2"),
+    ];
     let path = "/createdb?name=keyed";
     slave.request("GET", path, &keyed, "").await.unwrap().must(200);
     let again = slave.request("GET", path, &keyed, "").await.unwrap();
@@ -313,16 +429,22 @@ async fn keys(cluster: &Cluster) {
     .await;
     let ids: Vec<Value> = all.iter().map(|answer| answer.must(200)["id"].clone()).collect();
     assert!(ids.iter().all(|id| id == &ids[0]), "{ids:?}");
-    let rows = cluster.nodes[0].fetch(READER, "/select?dbname=t&table=k").await.must(200);
+    let rows = cluster.nodes[0]
+        .fetch(READER, "/select?dbname=t&table=k")
+        .await
+        .must(200);
     assert_eq!(rows["count"], 3, "{rows}");
 }
 
 /// Each is refused, or taken as what it says; the table is as before.
 async fn hostile_input(cluster: &Cluster) {
     let node = &cluster.nodes[0];
-    node.fetch(WRITER, "/createtable?dbname=t&table=h&schema=name VARCHAR(200), age INT")
-        .await
-        .must(200);
+    node.fetch(
+        WRITER,
+        "/createtable?dbname=t&table=h&schema=name VARCHAR(200), age INT",
+    )
+    .await
+    .must(200);
     let body = json!({"dbname":"t","table":"h","data":{"name":"kept","age":1}});
     node.send(WRITER, "/insert", &body).await.must(200);
     for fragment in [
@@ -365,22 +487,49 @@ async fn hostile_input(cluster: &Cluster) {
         let body = json!({"dbname":"t","table":"h","set":format!("age = ({fragment})"),"where":"Id = 1"});
         let answer = node.send(WRITER, "/update", &body).await;
         assert!(matches!(answer.status, 200 | 400 | 422), "{fragment}: {answer:?}");
-        let deep = json!({"dbname":"t","table":"h","where":format!("{}1{}", "(".repeat(5000), ")".repeat(5000))});
+        let deep =
+            json!({"dbname":"t","table":"h","where":format!("{}1{}", "(".repeat(5000), ")".repeat(5000))});
         node.send(WRITER, "/delete", &deep).await.must(400);
     }
-    for text in ["'; DROP TABLE h; --", "\\", "\\'", "\"", "a\\\" OR 1=1 -- ", "%", "\u{0}"] {
+    for text in [
+        "'; DROP TABLE h; --",
+        "\\",
+        "\\'",
+        "\"",
+        "a\\\" OR 1=1 -- ",
+        "%",
+        "\u{0}",
+    ] {
         let body = json!({"dbname":"t","table":"h","condition":{"name":text}});
-        assert_eq!(node.send(WRITER, "/delete", &body).await.must(200)["rows"], 0, "{text}");
+        assert_eq!(
+            node.send(WRITER, "/delete", &body).await.must(200)["rows"],
+            0,
+            "{text}"
+        );
         let quoted = format!("name = '{}'", text.replace('\\', "\\\\").replace('\'', "''"));
         let body = json!({"dbname":"t","table":"h","where":quoted});
         let answer = node.send(WRITER, "/delete", &body).await;
         assert_eq!(answer.must(200)["rows"], 0, "{text}");
     }
-    for name in ["h`; DROP TABLE t.h; --x", "h' OR '1'='1", "../h", "h\\", "é", "h;"] {
+    for name in [
+        "h`; DROP TABLE t.h; --x",
+        "h' OR '1'='1",
+        "../h",
+        "h\\",
+        "é",
+        "h;",
+    ] {
         let body = json!({"dbname":"t","table":name,"data":{"name":"x"}});
         node.send(WRITER, "/insert", &body).await.must(404);
     }
-    for body in ["", "{", "[]", "null", "{\"dbname\":\"t\"}", "{\"dbname\":\"t\",\"table\":\"h\",\"valeus\":\"1\"}"] {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"dbname\":\"t\"}",
+        "{\"dbname\":\"t\",\"table\":\"h\",\"valeus\":\"1\"}",
+    ] {
         let headers = [("Authorization", &*format!("Bearer {WRITER}"))];
         let answer = node.request("POST", "/insert", &headers, body).await.unwrap();
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
@@ -399,9 +548,12 @@ async fn types(cluster: &Cluster) {
         dt DATETIME(6), da DATE, ti TIME(6), ts TIMESTAMP(6) NULL, e ENUM('a','b c'), s SET('x','y'), j JSON, \
         raw VARBINARY(16), bl BLOB, tx TEXT, bin VARCHAR(10) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, \
         t1 TINYINT(1), t1u TINYINT UNSIGNED, no VARCHAR(5), empty VARCHAR(5)";
-    node.fetch(WRITER, &format!("/createtable?dbname=t&table=types&schema={schema}"))
-        .await
-        .must(200);
+    node.fetch(
+        WRITER,
+        &format!("/createtable?dbname=t&table=types&schema={schema}"),
+    )
+    .await
+    .must(200);
     let decimal = "12345678901234567890123456789012345.123456789012345678901234567890";
     let row = format!(
         r#"{{"u":18446744073709551615,"i":-9223372036854775808,"d":{decimal},"f":1.5,"g":1e300,
@@ -412,7 +564,10 @@ async fn types(cluster: &Cluster) {
     );
     let body = format!(r#"{{"dbname":"t","table":"types","data":{row}}}"#);
     let headers = [("Authorization", &*format!("Bearer {WRITER}"))];
-    node.request("POST", "/insert", &headers, &body).await.unwrap().must(200);
+    node.request("POST", "/insert", &headers, &body)
+        .await
+        .unwrap()
+        .must(200);
     let answer = node.fetch(READER, "/select?dbname=t&table=types").await;
     for part in [
         r#""u":18446744073709551615"#,
@@ -449,7 +604,12 @@ async fn types(cluster: &Cluster) {
         zero["rows"][0],
         json!({"d":"0000-00-00","dt":"0000-00-00 00:00:00","t":"00:00:00"})
     );
-    for (column, value) in [("t1u", json!(300)), ("da", json!("2024-02-30")), ("e", json!("c")), ("y", json!("x"))] {
+    for (column, value) in [
+        ("t1u", json!(300)),
+        ("da", json!("2024-02-30")),
+        ("e", json!("c")),
+        ("y", json!("x")),
+    ] {
         let body = json!({"dbname":"t","table":"types","data":{column: value}});
         let problem = node.send(WRITER, "/insert", &body).await.must(422);
         assert_eq!(problem["outcome"], "not-applied");
@@ -497,12 +657,19 @@ async fn limits(cluster: &Cluster) {
     let node = &cluster.nodes[1];
     let headers = [("Authorization", &*format!("Bearer {WRITER}"))];
     let large = format!("{{\"dbname\":\"{}\"}}", "x".repeat(9 << 20));
-    node.request("POST", "/insert", &headers, &large).await.unwrap().must(413);
-    node.fetch(READER, "/select?dbname=t&table=r&limit=10001").await.must(400);
+    node.request("POST", "/insert", &headers, &large)
+        .await
+        .unwrap()
+        .must(413);
+    node.fetch(READER, "/select?dbname=t&table=r&limit=10001")
+        .await
+        .must(400);
     // A statement that is too slow is really stopped on the server.
     let slow = "SELECT COUNT(*) FROM r a, r b, r c, r d, r e, r f, r g, r h";
     let begun = now();
-    let answer = node.send(READER, "/v1/sql", &json!({"database":"t","statement":slow})).await;
+    let answer = node
+        .send(READER, "/v1/sql", &json!({"database":"t","statement":slow}))
+        .await;
     assert_eq!(answer.must(504)["type"], "urn:ddb:problem:timeout");
     assert!(begun.elapsed() < Duration::from_secs(8));
     sleep(Duration::from_millis(300)).await;
@@ -515,7 +682,10 @@ async fn limits(cluster: &Cluster) {
 
 async fn audit(cluster: &Cluster) {
     let text = std::fs::read_to_string(cluster.nodes[0].directory.join("audit/audit.jsonl")).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let insert = records
         .iter()
         .find(|record| record["operation"] == "POST /insert" && record["object"] == "testdb.users")
@@ -523,7 +693,10 @@ async fn audit(cluster: &Cluster) {
     assert_eq!(insert["outcome"], "applied");
     assert_eq!(insert["who"], "writer");
     assert_eq!(insert["rows"], 1);
-    assert_eq!(insert["statement"], "INSERT INTO `testdb`.`users` VALUES (?, ?, ?, ?)");
+    assert_eq!(
+        insert["statement"],
+        "INSERT INTO `testdb`.`users` VALUES (?, ?, ?, ?)"
+    );
     assert!(!text.contains("john@example.com") && !text.contains("0123456789abcdef"));
     assert!(records.iter().any(|record| record["status"] == 403));
 }
@@ -547,7 +720,10 @@ fn picture(term: u64, master: &Node) -> Picture {
 async fn change_of_master(cluster: &mut Cluster) {
     let nodes = &cluster.nodes;
     nodes[0]
-        .fetch(WRITER, "/createtable?dbname=t&table=w&schema=client INT, number INT")
+        .fetch(
+            WRITER,
+            "/createtable?dbname=t&table=w&schema=client INT, number INT",
+        )
         .await
         .must(200);
     let stop = Arc::new(AtomicBool::new(false));
@@ -583,25 +759,39 @@ async fn change_of_master(cluster: &mut Cluster) {
         let best = if all(&one).contains(&all(&two)) { 1 } else { 2 };
         let other = 3 - best;
         let deadline_ms = 5000;
-        operators[best].done("drain", 2, Command::Drain { deadline_ms }).await;
+        operators[best]
+            .done("drain", 2, Command::Drain { deadline_ms })
+            .await;
         let requires: GtidSet = all(&operators[best].state());
         let promote = Command::Promote { acks: 1, requires };
         operators[best].done("promote", 2, promote).await;
         // The former master's node is down; it leads its clients by what the operator says.
         operators[0].show(picture(2, &nodes[best]));
         let until = operators[best].state().executed;
-        operators[other].done("follow", 2, follow(&nodes[best], &until)).await;
+        operators[other]
+            .done("follow", 2, follow(&nodes[best], &until))
+            .await;
         operators[other].until("caught up", is_caught_up).await;
         sleep(Duration::from_millis(1500)).await;
         stop.store(true, Ordering::Relaxed);
         best
     };
     let (written, best) = tokio::join!(futures::future::join_all(writers), failover);
-    let strong = [("Authorization", &*format!("Bearer {READER}")), ("Consistency", "leader")];
+    let strong = [
+        ("Authorization", &*format!("Bearer {READER}")),
+        ("Consistency", "leader"),
+    ];
     for (client, count, slowest) in written {
-        println!("client {client} wrote {count} rows, the slowest in {} ms", slowest.as_millis());
+        println!(
+            "client {client} wrote {count} rows, the slowest in {} ms",
+            slowest.as_millis()
+        );
         let path = format!("/search?dbname=t&table=w&column=client&value={client}&limit=10000");
-        let found = nodes[(client + 1) % 3].request("GET", &path, &strong, "").await.unwrap().must(200);
+        let found = nodes[(client + 1) % 3]
+            .request("GET", &path, &strong, "")
+            .await
+            .unwrap()
+            .must(200);
         let mut numbers: Vec<i64> = found["found"][0]["rows"]
             .as_array()
             .unwrap()
@@ -609,7 +799,11 @@ async fn change_of_master(cluster: &mut Cluster) {
             .map(|row| row["number"].as_i64().unwrap())
             .collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, (0..count).collect::<Vec<i64>>(), "client {client}: each row once");
+        assert_eq!(
+            numbers,
+            (0..count).collect::<Vec<i64>>(),
+            "client {client}: each row once"
+        );
     }
     // Reads never stopped on the former master's node either: it is down, and asks the master.
     let answer = nodes[0].fetch(READER, "/select?dbname=t&table=w&limit=1").await;

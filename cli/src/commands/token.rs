@@ -62,17 +62,17 @@ struct Entry {
 }
 
 /// A change of single keys, so that two people can change tokens at a time.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Change {
     data: BTreeMap<String, Option<ByteString>>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Touch<'a> {
     metadata: TouchMetadata<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct TouchMetadata<'a> {
     annotations: BTreeMap<&'a str, String>,
 }
@@ -121,8 +121,12 @@ async fn list(cluster: &Cluster, name: &str) -> Result<ExitCode, super::Error> {
             Ok(entry) => format!(
                 "{id:<8}  {:<6}  {}  {}  {}",
                 entry.role.name(),
-                entry.databases.map_or_else(|| "all".to_owned(), |all| all.join(",")),
-                entry.expires.map_or_else(|| "never".to_owned(), |at| at.to_string()),
+                entry
+                    .databases
+                    .map_or_else(|| "all".to_owned(), |all| all.join(",")),
+                entry
+                    .expires
+                    .map_or_else(|| "never".to_owned(), |at| at.to_string()),
                 entry.note.unwrap_or_default()
             ),
             Err(_) => format!("{id:<8}  cannot be read; revoke it"),
@@ -144,7 +148,9 @@ async fn revoke(cluster: &Cluster, name: &str, id: &str) -> Result<ExitCode, sup
         .into());
     }
     change(cluster, name, BTreeMap::from([(id.to_owned(), None)])).await?;
-    say(&format!("The token {id} is revoked; every node refuses it within a few seconds.\n"))?;
+    say(&format!(
+        "The token {id} is revoked; every node refuses it within a few seconds.\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -179,7 +185,10 @@ async fn touch(cluster: &Cluster, name: &str) {
     };
     for pod in all.items {
         let name = pod.metadata.name.unwrap_or_default();
-        if let Err(error) = pods.patch(&name, &PatchParams::default(), &Patch::Merge(&touch)).await {
+        if let Err(error) = pods
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&touch))
+            .await
+        {
             eprintln!("{name} may know of it only after a minute: {error}");
         }
     }
@@ -196,5 +205,7 @@ fn random<const N: usize>() -> Result<String, Error> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

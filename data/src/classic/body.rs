@@ -4,7 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::{fragment, problem::Problem, rows, sql::{Name, Sql}, table::TableFacts};
+use crate::{
+    fragment,
+    problem::Problem,
+    rows,
+    sql::{Name, Sql},
+    table::TableFacts,
+};
 
 /// A database by its name.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -121,7 +127,9 @@ pub fn condition(
     match (fragment, object) {
         (Some(text), None) => fragment::condition(text),
         (None, Some(object)) => rows::condition(facts, object),
-        (Some(_), Some(_)) => Err(Problem::bad_request("give either `where` or `condition`, not both")),
+        (Some(_), Some(_)) => Err(Problem::bad_request(
+            "give either `where` or `condition`, not both",
+        )),
         (None, None) => Err(Problem::bad_request(
             "give `where` or `condition`; for every row write \"where\": \"true\"",
         )),

@@ -34,5 +34,7 @@ pub async fn create(engine: &Engine, call: &Call, name: &Name) -> Result<Reply, 
         database: name.as_str().to_owned(),
     })?;
     let sql = Sql::new("CREATE DATABASE ").name(name);
-    engine.define(call, sql, |problem| problem.code == Some(1007), reply).await
+    engine
+        .define(call, sql, |problem| problem.code == Some(1007), reply)
+        .await
 }

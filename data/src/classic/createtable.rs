@@ -68,7 +68,11 @@ pub async fn by_query(
     call: Call,
     Query(query): Query<TableDefinition>,
 ) -> Result<Reply, Problem> {
-    let TableDefinition { dbname, table, schema } = query;
+    let TableDefinition {
+        dbname,
+        table,
+        schema,
+    } = query;
     create(&engine, &call, &dbname, &table, fragment::schema(&schema)?).await
 }
 
@@ -123,7 +127,10 @@ impl<'de> Deserialize<'de> for Ordered {
                 let mut seen = BTreeMap::new();
                 while let Some((name, kind)) = map.next_entry::<Name, String>()? {
                     if seen.insert(name.clone(), ()).is_some() {
-                        return Err(serde::de::Error::custom(format!("{} stands twice", name.as_str())));
+                        return Err(serde::de::Error::custom(format!(
+                            "{} stands twice",
+                            name.as_str()
+                        )));
                     }
                     all.push((name, kind));
                 }
@@ -153,5 +160,7 @@ pub async fn create(
         .text(" (")
         .part(&schema.into_sql())
         .text(")");
-    engine.define(call, sql, |problem| problem.code == Some(1050), reply).await
+    engine
+        .define(call, sql, |problem| problem.code == Some(1050), reply)
+        .await
 }

@@ -34,9 +34,13 @@ pub async fn drop(engine: &Engine, call: &Call, name: &Name) -> Result<Reply, Pr
         database: name.as_str().to_owned(),
     })?;
     let sql = Sql::new("DROP DATABASE ").name(name);
-    let dropped = engine.define(call, sql, |problem| problem.code == Some(1008), reply).await;
+    let dropped = engine
+        .define(call, sql, |problem| problem.code == Some(1008), reply)
+        .await;
     dropped.map_err(|problem| match problem.code {
-        Some(1008) => Problem::not_found(format!("there is no database {}", name.as_str())).with_code(1008, None),
+        Some(1008) => {
+            Problem::not_found(format!("there is no database {}", name.as_str())).with_code(1008, None)
+        }
         _ => problem,
     })
 }

@@ -35,5 +35,7 @@ pub async fn drop(engine: &Engine, call: &Call, database: &Name, table: &Name) -
         table: table.as_str().to_owned(),
     })?;
     let sql = Sql::new("DROP TABLE ").table(database, table);
-    engine.define(call, sql, |problem| problem.code == Some(1051), reply).await
+    engine
+        .define(call, sql, |problem| problem.code == Some(1051), reply)
+        .await
 }

@@ -35,16 +35,19 @@ impl Engine {
         let view = self.view.borrow();
         let mut nodes = view.nodes.to_vec();
         let mut at = |name: &str| -> usize {
-            nodes.iter().position(|node| node.name == name).unwrap_or_else(|| {
-                nodes.push(NodeFacts {
-                    name: name.to_owned(),
-                    address: None,
-                    role: None,
-                    alive: false,
-                    lag: None,
-                });
-                nodes.len() - 1
-            })
+            nodes
+                .iter()
+                .position(|node| node.name == name)
+                .unwrap_or_else(|| {
+                    nodes.push(NodeFacts {
+                        name: name.to_owned(),
+                        address: None,
+                        role: None,
+                        alive: false,
+                        lag: None,
+                    });
+                    nodes.len() - 1
+                })
         };
         let own = at(&self.node);
         let master = view.master.as_ref().map(|way| (at(&way.node), way));

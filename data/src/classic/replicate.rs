@@ -83,7 +83,11 @@ pub async fn table(
     call: Call,
     Query(query): Query<ReplicatedTable>,
 ) -> Result<Reply, Problem> {
-    let ReplicatedTable { dbname, table, schema } = query;
+    let ReplicatedTable {
+        dbname,
+        table,
+        schema,
+    } = query;
     let wanted = schema.as_deref().map(fragment::schema).transpose()?;
     call.reach_table(&dbname, &table)?;
     let reply = barrier(&engine, &call).await?;
@@ -115,8 +119,13 @@ pub async fn insert(
     let conditions = match (values, data) {
         (Some(values), None) => {
             // NULL and DEFAULT are made by MySQL, so they say nothing of the row.
-            let columns = facts.columns.iter().filter_map(|column| Name::new(column.name.clone()).ok());
-            let pairs = columns.zip(fragment::values(&values)?).filter(|(_, value)| !value.is_made_by_server());
+            let columns = facts
+                .columns
+                .iter()
+                .filter_map(|column| Name::new(column.name.clone()).ok());
+            let pairs = columns
+                .zip(fragment::values(&values)?)
+                .filter(|(_, value)| !value.is_made_by_server());
             vec![Sql::new("TRUE").list("", pairs, |sql, (column, value)| {
                 sql.text(" AND ").name(&column).text(" = ").part(&value)
             })]
@@ -128,7 +137,11 @@ pub async fn insert(
         _ => return Err(Problem::bad_request("give either `values` or `data`")),
     };
     for condition in conditions {
-        there(any(&engine, &call, &dbname, &table, &condition).await?, true, "the row")?;
+        there(
+            any(&engine, &call, &dbname, &table, &condition).await?,
+            true,
+            "the row",
+        )?;
     }
     Ok(reply)
 }
@@ -162,9 +175,15 @@ pub async fn update(
         }
     }
     if let Some(data) = &data {
-        wanted = wanted.text(" AND ").part(&rows::equal(&facts, &rows::object("data", data)?)?);
+        wanted = wanted
+            .text(" AND ")
+            .part(&rows::equal(&facts, &rows::object("data", data)?)?);
     }
-    there(any(&engine, &call, &dbname, &table, &wanted).await?, true, "the changed row")?;
+    there(
+        any(&engine, &call, &dbname, &table, &wanted).await?,
+        true,
+        "the changed row",
+    )?;
     Ok(reply)
 }
 
@@ -186,7 +205,11 @@ pub async fn delete(
     let reply = barrier(&engine, &call).await?;
     let facts = engine.table(&call, &dbname, &table).await.map_err(missing)?;
     let wanted = self::condition(&facts, r#where.as_deref(), object.as_deref() as Option<&RawValue>)?;
-    there(any(&engine, &call, &dbname, &table, &wanted).await?, false, "such a row")?;
+    there(
+        any(&engine, &call, &dbname, &table, &wanted).await?,
+        false,
+        "such a row",
+    )?;
     Ok(reply)
 }
 
@@ -234,7 +257,13 @@ async fn exists(engine: &Engine, call: &Call, database: &Name) -> Result<bool, P
     Ok(all.iter().any(|one| one == database.as_str()))
 }
 
-async fn any(engine: &Engine, call: &Call, database: &Name, table: &Name, condition: &Sql) -> Result<bool, Problem> {
+async fn any(
+    engine: &Engine,
+    call: &Call,
+    database: &Name,
+    table: &Name,
+    condition: &Sql,
+) -> Result<bool, Problem> {
     let sql = Sql::new("SELECT 1 FROM ")
         .table(database, table)
         .text(" WHERE ")

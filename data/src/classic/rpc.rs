@@ -87,7 +87,8 @@ pub async fn rpc(
         Operation::CreateDb => createdb::create(&engine, &call, &database).await,
         Operation::DropDb => dropdb::drop(&engine, &call, &database).await,
         Operation::CreateTable => {
-            let data = data.ok_or_else(|| Problem::bad_request("data: must hold the columns with their types"))?;
+            let data =
+                data.ok_or_else(|| Problem::bad_request("data: must hold the columns with their types"))?;
             let schema = createtable::columns(&data)?;
             createtable::create(&engine, &call, &database, &table.ok_or_else(needed)?, schema).await
         }

@@ -122,7 +122,10 @@ async fn by_condition(
     let rows = engine.rows(call, sql, limit).await?;
     let complete = !rows.more;
     let columns = object.keys().map(|name| name.as_str().to_owned()).collect();
-    answer(vec![found((database.as_str(), table.as_str()), columns, rows)], complete)
+    answer(
+        vec![found((database.as_str(), table.as_str()), columns, rows)],
+        complete,
+    )
 }
 
 async fn by_value(
@@ -212,7 +215,9 @@ async fn places(engine: &Engine, call: &Call, query: &SearchQuery, numbers: bool
     let sql = sql.text(" ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION");
     let mut places = Places::new();
     for row in engine.rows(call, sql, COLUMNS).await?.cells {
-        let [database, table, column, number] = row.as_slice() else { continue };
+        let [database, table, column, number] = row.as_slice() else {
+            continue;
+        };
         let database = database.as_text();
         if is_system(database) || !call.caller().reaches(database) {
             continue;
@@ -241,9 +246,13 @@ fn statement(
         })
         .collect();
     let pattern = format!("%{escaped}%");
-    let mut sql = Sql::new("SELECT * FROM ").table(database, table).text(" WHERE FALSE");
+    let mut sql = Sql::new("SELECT * FROM ")
+        .table(database, table)
+        .text(" WHERE FALSE");
     for (column, is_number) in columns {
-        let Ok(column) = Name::new(column.clone()) else { continue };
+        let Ok(column) = Name::new(column.clone()) else {
+            continue;
+        };
         sql = match (is_number, number) {
             (true, Some(number)) => sql.text(" OR ").name(&column).text(" = ").value(number.clone()),
             (true, None) => sql,

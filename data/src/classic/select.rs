@@ -66,7 +66,11 @@ pub async fn select(
     if !facts.key.is_empty() {
         sql = sql.text(" ORDER BY ").list(", ", &facts.key_names(), Sql::name);
     }
-    let sql = sql.text(" LIMIT ").number(limit as u64 + 1).text(" OFFSET ").number(offset);
+    let sql = sql
+        .text(" LIMIT ")
+        .number(limit as u64 + 1)
+        .text(" OFFSET ")
+        .number(offset);
     let rows = engine.rows(&call, sql, limit).await?;
     Reply::ok(&Selected {
         ok: true,

@@ -56,13 +56,18 @@ pub async fn tables(
 pub async fn list(engine: &Engine, call: &Call, database: &Name) -> Result<Vec<String>, Problem> {
     call.reach(database)?;
     let name = || Value::Text(database.as_str().to_owned());
-    let sql = Sql::new("SELECT COALESCE(t.TABLE_NAME, '') FROM information_schema.SCHEMATA s \
-        LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME = ")
-        .value(name())
-        .text(" ORDER BY 1");
+    let sql = Sql::new(
+        "SELECT COALESCE(t.TABLE_NAME, '') FROM information_schema.SCHEMATA s \
+        LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME = ",
+    )
+    .value(name())
+    .text(" ORDER BY 1");
     let mut names = engine.rows(call, sql, MOST).await?.texts();
     if names.is_empty() {
-        return Err(Problem::not_found(format!("there is no database {}", database.as_str())));
+        return Err(Problem::not_found(format!(
+            "there is no database {}",
+            database.as_str()
+        )));
     }
     names.retain(|name| !name.is_empty());
     Ok(names)

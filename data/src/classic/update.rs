@@ -41,9 +41,11 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result
     call.reach_table(&dbname, &table)?;
     let facts = engine.table(call, &dbname, &table).await?;
     let assignments = match (set, data) {
-        (Some(set), None) => Sql::default().list(", ", &fragment::assignments(&set)?, |sql, (column, value)| {
-            sql.name(column).text(" = ").part(value)
-        }),
+        (Some(set), None) => {
+            Sql::default().list(", ", &fragment::assignments(&set)?, |sql, (column, value)| {
+                sql.name(column).text(" = ").part(value)
+            })
+        }
         (None, Some(data)) => rows::assignments(&facts, &rows::object("data", &data)?)?,
         _ => return Err(Problem::bad_request("give either `set` or `data`")),
     };

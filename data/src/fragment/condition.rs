@@ -67,7 +67,12 @@ mod tests {
         let bound: Vec<Value> = all.into_iter().flat_map(|one| one.into_parts().1).collect();
         assert_eq!(
             bound,
-            [Value::Null, text("John Doe"), text("john@example.com"), Value::Int(30)]
+            [
+                Value::Null,
+                text("John Doe"),
+                text("john@example.com"),
+                Value::Int(30)
+            ]
         );
         let set = assignments("name = \"Jane\", age = age + 1").unwrap();
         assert_eq!(set[0].1, Sql::default().value(text("Jane")));

@@ -2,8 +2,8 @@
 
 use sqlparser::{
     ast::{
-        BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned as _,
-        UnaryOperator, Value as Literal,
+        BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+        Spanned as _, UnaryOperator, Value as Literal,
     },
     tokenizer::Span,
 };
@@ -16,13 +16,72 @@ use crate::{
 
 /// Functions that only compute; none reads data, waits, or reaches outside of the statement.
 const FUNCTIONS: [&str; 66] = [
-    "ABS", "ADDDATE", "CEIL", "CEILING", "CHAR_LENGTH", "CHARACTER_LENGTH", "COALESCE", "CONCAT", "CONCAT_WS", "CURDATE",
-    "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURTIME", "DATE", "DATEDIFF", "DATE_FORMAT", "DAY",
-    "DAYOFMONTH", "DAYOFWEEK", "DAYOFYEAR", "FIELD", "FIND_IN_SET", "FLOOR", "FROM_UNIXTIME", "GREATEST", "HEX",
-    "HOUR", "IF", "IFNULL", "INSTR", "JSON_EXTRACT", "JSON_SET", "JSON_REMOVE", "JSON_UNQUOTE", "LAST_DAY", "LEAST",
-    "LEFT", "LENGTH", "LOCATE", "LOWER", "LPAD", "LTRIM", "MD5", "MINUTE", "MOD", "MONTH", "NOW", "NULLIF", "POW",
-    "POWER", "QUARTER", "REPLACE", "REVERSE", "RIGHT", "ROUND", "RPAD", "RTRIM", "SECOND", "SIGN", "SUBSTR",
-    "UNIX_TIMESTAMP", "UPPER", "UTC_TIMESTAMP", "UUID", "YEAR",
+    "ABS",
+    "ADDDATE",
+    "CEIL",
+    "CEILING",
+    "CHAR_LENGTH",
+    "CHARACTER_LENGTH",
+    "COALESCE",
+    "CONCAT",
+    "CONCAT_WS",
+    "CURDATE",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURTIME",
+    "DATE",
+    "DATEDIFF",
+    "DATE_FORMAT",
+    "DAY",
+    "DAYOFMONTH",
+    "DAYOFWEEK",
+    "DAYOFYEAR",
+    "FIELD",
+    "FIND_IN_SET",
+    "FLOOR",
+    "FROM_UNIXTIME",
+    "GREATEST",
+    "HEX",
+    "HOUR",
+    "IF",
+    "IFNULL",
+    "INSTR",
+    "JSON_EXTRACT",
+    "JSON_SET",
+    "JSON_REMOVE",
+    "JSON_UNQUOTE",
+    "LAST_DAY",
+    "LEAST",
+    "LEFT",
+    "LENGTH",
+    "LOCATE",
+    "LOWER",
+    "LPAD",
+    "LTRIM",
+    "MD5",
+    "MINUTE",
+    "MOD",
+    "MONTH",
+    "NOW",
+    "NULLIF",
+    "POW",
+    "POWER",
+    "QUARTER",
+    "REPLACE",
+    "REVERSE",
+    "RIGHT",
+    "ROUND",
+    "RPAD",
+    "RTRIM",
+    "SECOND",
+    "SIGN",
+    "SUBSTR",
+    "UNIX_TIMESTAMP",
+    "UPPER",
+    "UTC_TIMESTAMP",
+    "UUID",
+    "YEAR",
 ];
 
 /// Writes an expression anew.
@@ -54,8 +113,9 @@ pub fn write(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Pr
             Ok(sub(sql.text(sign).text("("), expr)?.text(")"))
         }
         Expr::BinaryOp { left, op, right } => {
-            let sign = operator(op)
-                .ok_or_else(|| reader.refused(&format!("the operator `{op}` is not allowed"), right.span()))?;
+            let sign = operator(op).ok_or_else(|| {
+                reader.refused(&format!("the operator `{op}` is not allowed"), right.span())
+            })?;
             let sql = sub(sql.text("("), left)?.text(" ").text(sign).text(" ");
             Ok(sub(sql, right)?.text(")"))
         }
@@ -94,7 +154,10 @@ pub fn write(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Pr
             }
         }
         Expr::RLike {
-            negated, expr, pattern, ..
+            negated,
+            expr,
+            pattern,
+            ..
         } => {
             let sql = sub(sql.text("("), expr)?.text(not(*negated)).text(" RLIKE ");
             Ok(sub(sql, pattern)?.text(")"))
@@ -104,7 +167,13 @@ pub fn write(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Pr
             conditions,
             else_result,
             ..
-        } => case(reader, sql, operand.as_deref(), conditions, else_result.as_deref()),
+        } => case(
+            reader,
+            sql,
+            operand.as_deref(),
+            conditions,
+            else_result.as_deref(),
+        ),
         Expr::Function(function) => call(reader, sql, function),
         Expr::Trim {
             trim_where: None,
@@ -150,13 +219,15 @@ pub fn literal(reader: &Reader<'_>, literal: &Literal, span: Span) -> Result<Val
     match literal {
         Literal::Null => Ok(Value::Null),
         Literal::Boolean(truth) => Ok(Value::Int(i64::from(*truth))),
-        Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text) => Ok(Value::Text(text.clone())),
+        Literal::SingleQuotedString(text) | Literal::DoubleQuotedString(text) => {
+            Ok(Value::Text(text.clone()))
+        }
         Literal::Number(text, false) => {
             Value::number(text).ok_or_else(|| reader.refused(&format!("`{text}` is no number"), span))
         }
-        Literal::HexStringLiteral(digits) => {
-            bytes(digits).map(Value::Bytes).ok_or_else(|| reader.refused("an odd number of digits", span))
-        }
+        Literal::HexStringLiteral(digits) => bytes(digits)
+            .map(Value::Bytes)
+            .ok_or_else(|| reader.refused("an odd number of digits", span)),
         other => Err(reader.refused(&format!("`{other}` is not allowed here"), span)),
     }
 }
@@ -257,7 +328,10 @@ fn call(reader: &Reader<'_>, sql: Sql, function: &Function) -> Result<Sql, Probl
     let [part] = name.0.as_slice() else {
         return refused("a function of another schema is not allowed");
     };
-    let wanted = part.as_ident().map(|ident| ident.value.to_ascii_uppercase()).unwrap_or_default();
+    let wanted = part
+        .as_ident()
+        .map(|ident| ident.value.to_ascii_uppercase())
+        .unwrap_or_default();
     let Some(known) = FUNCTIONS.iter().find(|known| **known == wanted) else {
         return refused(&format!("the function `{name}` is not allowed"));
     };
@@ -266,7 +340,9 @@ fn call(reader: &Reader<'_>, sql: Sql, function: &Function) -> Result<Sql, Probl
     }
     let arguments: &[FunctionArg] = match args {
         FunctionArguments::None => &[],
-        FunctionArguments::List(list) if list.duplicate_treatment.is_none() && list.clauses.is_empty() => &list.args,
+        FunctionArguments::List(list) if list.duplicate_treatment.is_none() && list.clauses.is_empty() => {
+            &list.args
+        }
         _ => return refused("this form of a call is not allowed"),
     };
     let mut sql = sql.text(known).text("(");
@@ -278,7 +354,10 @@ fn call(reader: &Reader<'_>, sql: Sql, function: &Function) -> Result<Sql, Probl
             sql = sql.text(", ");
         }
         // The digits of a fraction must be there when MySQL reads the statement, so they cannot be bound.
-        if matches!(wanted.as_str(), "NOW" | "CURRENT_TIMESTAMP" | "CURTIME" | "CURRENT_TIME" | "UTC_TIMESTAMP") {
+        if matches!(
+            wanted.as_str(),
+            "NOW" | "CURRENT_TIMESTAMP" | "CURTIME" | "CURRENT_TIME" | "UTC_TIMESTAMP"
+        ) {
             let digits = match argument {
                 Expr::Value(value) => match &value.value {
                     Literal::Number(text, false) => text.parse::<u64>().ok().filter(|digits| *digits <= 6),

@@ -1,7 +1,9 @@
 //! From text to tokens and to the parser; where it fails, the position.
 
+use std::any::TypeId;
+
 use sqlparser::{
-    dialect::MySqlDialect,
+    dialect::{Dialect, MySqlDialect},
     parser::{Parser, ParserError},
     tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace},
 };
@@ -14,6 +16,49 @@ const LONGEST: usize = 1 << 20;
 const DEEPEST: usize = 40;
 
 static DIALECT: MySqlDialect = MySqlDialect {};
+static WORDS: Words = Words;
+
+/// Cuts text as MySQL does, except that `/*! … */` is a comment like any other, so that it is seen and refused.
+#[derive(Debug)]
+struct Words;
+
+impl Dialect for Words {
+    fn dialect(&self) -> TypeId {
+        DIALECT.dialect()
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        DIALECT.is_identifier_start(ch)
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        DIALECT.is_identifier_part(ch)
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        DIALECT.is_delimited_identifier_start(ch)
+    }
+
+    fn supports_string_literal_backslash_escape(&self) -> bool {
+        DIALECT.supports_string_literal_backslash_escape()
+    }
+
+    fn ignores_wildcard_escapes(&self) -> bool {
+        DIALECT.ignores_wildcard_escapes()
+    }
+
+    fn supports_numeric_prefix(&self) -> bool {
+        DIALECT.supports_numeric_prefix()
+    }
+
+    fn requires_single_line_comment_whitespace(&self) -> bool {
+        DIALECT.requires_single_line_comment_whitespace()
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        DIALECT.supports_nested_comments()
+    }
+}
 
 /// A fragment while it is read.
 pub struct Reader<'f> {
@@ -27,9 +72,12 @@ impl<'f> Reader<'f> {
     /// Cuts a fragment into tokens; `field` is its name in the request.
     pub fn new(field: &'static str, text: &'f str) -> Result<Self, Problem> {
         if text.len() > LONGEST {
-            return Err(Problem::fragment(format!("{field}: too long; send the values as JSON"), None));
+            return Err(Problem::fragment(
+                format!("{field}: too long; send the values as JSON"),
+                None,
+            ));
         }
-        let tokens = Tokenizer::new(&DIALECT, text)
+        let tokens = Tokenizer::new(&WORDS, text)
             .tokenize_with_location()
             .map_err(|error| {
                 let at = position(text, error.location);
@@ -38,7 +86,6 @@ impl<'f> Reader<'f> {
         for token in &tokens {
             refuse_comment(field, text, token)?;
         }
-        refuse_hint(field, text, &tokens)?;
         let parser = Parser::new(&DIALECT)
             .with_recursion_limit(DEEPEST)
             .with_tokens_with_locations(tokens.clone());
@@ -57,7 +104,9 @@ impl<'f> Reader<'f> {
         for token in &this.tokens {
             let doubtful = match &token.token {
                 Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => text.contains('\\'),
-                Token::Word(word) => word.value.contains('`') || !matches!(word.quote_style, None | Some('`')),
+                Token::Word(word) => {
+                    word.value.contains('`') || !matches!(word.quote_style, None | Some('`'))
+                }
                 Token::DollarQuotedString(_)
                 | Token::NationalStringLiteral(_)
                 | Token::EscapedStringLiteral(_)
@@ -77,7 +126,10 @@ impl<'f> Reader<'f> {
     }
 
     /// Reads a part.
-    pub fn read<T>(&mut self, part: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>) -> Result<T, Problem> {
+    pub fn read<T>(
+        &mut self,
+        part: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
+    ) -> Result<T, Problem> {
         part(&mut self.parser).map_err(|error| self.failed(&error))
     }
 
@@ -152,23 +204,6 @@ fn position(text: &str, location: Location) -> Option<usize> {
     Some(before + usize::try_from(location.column).ok()?)
 }
 
-/// `/*! … */` is read as if it were no comment, so no token tells of it. Inside of a text it is only a text.
-fn refuse_hint(field: &str, text: &str, tokens: &[TokenWithSpan]) -> Result<(), Problem> {
-    const HINT: &str = "/*!";
-    let in_texts: usize = tokens
-        .iter()
-        .map(|token| match &token.token {
-            Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => text.matches(HINT).count(),
-            _ => 0,
-        })
-        .sum();
-    if text.matches(HINT).count() == in_texts {
-        return Ok(());
-    }
-    let at = text.find(HINT).map(|at| text[..at].chars().count() + 1);
-    Err(Problem::fragment(format!("{field}: comments are not allowed"), at))
-}
-
 /// A comment could hide something from one of two readers.
 fn refuse_comment(field: &str, text: &str, token: &TokenWithSpan) -> Result<(), Problem> {
     let comment = matches!(
@@ -179,5 +214,8 @@ fn refuse_comment(field: &str, text: &str, token: &TokenWithSpan) -> Result<(), 
         return Ok(());
     }
     let at = position(text, token.span.start);
-    Err(Problem::fragment(format!("{field}: comments are not allowed"), at))
+    Err(Problem::fragment(
+        format!("{field}: comments are not allowed"),
+        at,
+    ))
 }

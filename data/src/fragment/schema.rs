@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use sqlparser::ast::{
-    ColumnDef, ColumnOption, DataType, EnumMember, Expr, IndexColumn, ReferentialAction, Spanned as _, TableConstraint,
-    Value as Literal,
+    ColumnDef, ColumnOption, DataType, EnumMember, Expr, IndexColumn, ReferentialAction, Spanned as _,
+    TableConstraint, Value as Literal,
 };
 use sqlparser::{parser::Parser, tokenizer::Token};
 
@@ -86,7 +86,10 @@ pub fn columns<'c>(columns: impl IntoIterator<Item = (&'c Name, &'c str)>) -> Re
         let kind = plain_type(kind).unwrap_or(kind);
         let text = if name.as_str().eq_ignore_ascii_case("id") && !kind.to_ascii_uppercase().contains("KEY") {
             // A column of this name is the key, as it would be were it left out.
-            format!("{name} {kind} NOT NULL {}PRIMARY KEY", if is_whole(kind) { "AUTO_INCREMENT " } else { "" })
+            format!(
+                "{name} {kind} NOT NULL {}PRIMARY KEY",
+                if is_whole(kind) { "AUTO_INCREMENT " } else { "" }
+            )
         } else {
             format!("{name} {kind}")
         };
@@ -137,8 +140,10 @@ fn column(reader: &Reader<'_>, column: &ColumnDef, has_key: &mut bool) -> Result
     let mut text = format!(
         "{} {}",
         expression::name(reader, name)?,
-        data_type_text(data_type).ok_or_else(|| reader
-            .refused(&format!("the type `{data_type}` is not known; use MySQL's names"), name.span))?
+        data_type_text(data_type).ok_or_else(|| reader.refused(
+            &format!("the type `{data_type}` is not known; use MySQL's names"),
+            name.span
+        ))?
     );
     for option in options {
         if option.name.is_some() {
@@ -169,15 +174,24 @@ fn option(
         ColumnOption::Default(value) => format!("DEFAULT {}", default(reader, value)?),
         ColumnOption::OnUpdate(value) => format!("ON UPDATE {}", default(reader, value)?),
         ColumnOption::DialectSpecific(tokens) => match tokens.as_slice() {
-            [Token::Word(word)] if word.value.eq_ignore_ascii_case("AUTO_INCREMENT") => "AUTO_INCREMENT".to_owned(),
+            [Token::Word(word)] if word.value.eq_ignore_ascii_case("AUTO_INCREMENT") => {
+                "AUTO_INCREMENT".to_owned()
+            }
             _ => return Err(refused()),
         },
         ColumnOption::CharacterSet(name) | ColumnOption::Collation(name) => {
             let text = name.to_string();
-            if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            if !text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            {
                 return Err(refused());
             }
-            let what = if matches!(option, ColumnOption::Collation(_)) { "COLLATE" } else { "CHARACTER SET" };
+            let what = if matches!(option, ColumnOption::Collation(_)) {
+                "COLLATE"
+            } else {
+                "CHARACTER SET"
+            };
             format!("{what} {text}")
         }
         ColumnOption::Invisible => "INVISIBLE".to_owned(),
@@ -200,23 +214,35 @@ fn default(reader: &Reader<'_>, value: &Expr) -> Result<String, Problem> {
         },
         Expr::Function(_) => {
             let (text, bound) = expression::write(reader, Sql::default(), value)?.into_parts();
-            let current = ["NOW(", "CURRENT_TIMESTAMP("].iter().any(|known| text.starts_with(known));
+            let current = ["NOW(", "CURRENT_TIMESTAMP("]
+                .iter()
+                .any(|known| text.starts_with(known));
             if current && bound.is_empty() {
                 return Ok(text);
             }
             if text == "UUID()" {
                 return Ok("(UUID())".to_owned());
             }
-            Err(reader.refused("a default is a literal, CURRENT_TIMESTAMP or UUID()", value.span()))
+            Err(reader.refused(
+                "a default is a literal, CURRENT_TIMESTAMP or UUID()",
+                value.span(),
+            ))
         }
         Expr::Identifier(name) if name.value.eq_ignore_ascii_case("CURRENT_TIMESTAMP") => {
             Ok("CURRENT_TIMESTAMP".to_owned())
         }
-        other => Err(reader.refused("a default is a literal, CURRENT_TIMESTAMP or UUID()", other.span())),
+        other => Err(reader.refused(
+            "a default is a literal, CURRENT_TIMESTAMP or UUID()",
+            other.span(),
+        )),
     }
 }
 
-fn constant(reader: &Reader<'_>, value: &Literal, span: sqlparser::tokenizer::Span) -> Result<String, Problem> {
+fn constant(
+    reader: &Reader<'_>,
+    value: &Literal,
+    span: sqlparser::tokenizer::Span,
+) -> Result<String, Problem> {
     use crate::sql::Value;
     Ok(match expression::literal(reader, value, span)? {
         Value::Null => "NULL".to_owned(),
@@ -230,7 +256,11 @@ fn constant(reader: &Reader<'_>, value: &Literal, span: sqlparser::tokenizer::Sp
     })
 }
 
-fn constraint(reader: &Reader<'_>, constraint: &TableConstraint, has_key: &mut bool) -> Result<String, Problem> {
+fn constraint(
+    reader: &Reader<'_>,
+    constraint: &TableConstraint,
+    has_key: &mut bool,
+) -> Result<String, Problem> {
     let names = |list: &[IndexColumn]| -> Result<String, Problem> {
         let mut all = Vec::with_capacity(list.len());
         for column in list {
@@ -249,14 +279,19 @@ fn constraint(reader: &Reader<'_>, constraint: &TableConstraint, has_key: &mut b
         }
         TableConstraint::Unique(key) => format!("UNIQUE KEY ({})", names(&key.columns)?),
         TableConstraint::Index(key) => format!("KEY ({})", names(&key.columns)?),
-        TableConstraint::FulltextOrSpatial(key) if key.fulltext => format!("FULLTEXT KEY ({})", names(&key.columns)?),
+        TableConstraint::FulltextOrSpatial(key) if key.fulltext => {
+            format!("FULLTEXT KEY ({})", names(&key.columns)?)
+        }
         TableConstraint::ForeignKey(key) => {
             let plain = |list: &[sqlparser::ast::Ident]| -> Result<String, Problem> {
                 let all: Result<Vec<_>, _> = list.iter().map(|one| expression::name(reader, one)).collect();
                 Ok(all?.iter().map(Name::to_string).collect::<Vec<_>>().join(", "))
             };
             let [table] = key.foreign_table.0.as_slice() else {
-                return Err(reader.refused("a foreign key refers to a table of the same database", constraint.span()));
+                return Err(reader.refused(
+                    "a foreign key refers to a table of the same database",
+                    constraint.span(),
+                ));
             };
             let Some(table) = table.as_ident() else {
                 return Err(reader.refused("a foreign key refers to a table", constraint.span()));
@@ -291,7 +326,13 @@ fn action(action: &ReferentialAction) -> &'static str {
 
 /// Types that MySQL knows; what they hold besides their name are numbers and texts.
 fn data_type_text(kind: &DataType) -> Option<String> {
-    let texts = |texts: Vec<&String>| texts.into_iter().map(|text| literal(text)).collect::<Vec<_>>().join(", ");
+    let texts = |texts: Vec<&String>| {
+        texts
+            .into_iter()
+            .map(|text| literal(text))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match kind {
         DataType::Enum(members, None) => {
             let names: Option<Vec<&String>> = members

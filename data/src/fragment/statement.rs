@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 
 use sqlparser::{
     ast::{
-        Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Value as Literal, VisitMut, VisitorMut,
+        Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Value as Literal,
+        VisitMut, VisitorMut,
     },
     tokenizer::Span,
 };
@@ -55,7 +56,12 @@ const REFUSED: [&str; 22] = [
 ];
 
 /// Understands one statement.
-pub fn statement(text: &str, database: &Name, values: Vec<Value>, explain: bool) -> Result<Understood, Problem> {
+pub fn statement(
+    text: &str,
+    database: &Name,
+    values: Vec<Value>,
+    explain: bool,
+) -> Result<Understood, Problem> {
     let mut reader = Reader::statement("statement", text)?;
     let mut parsed = reader.read(sqlparser::parser::Parser::parse_statement)?;
     reader.end()?;
@@ -90,7 +96,14 @@ pub fn statement(text: &str, database: &Name, values: Vec<Value>, explain: bool)
     }
     let words = parsed.to_string();
     Ok(Understood {
-        sql: Sql::checked(if explain { format!("EXPLAIN {words}") } else { words }, values),
+        sql: Sql::checked(
+            if explain {
+                format!("EXPLAIN {words}")
+            } else {
+                words
+            },
+            values,
+        ),
         databases: names.found.into_iter().collect(),
         writes,
     })
@@ -181,7 +194,10 @@ impl VisitorMut for Names<'_> {
             Expr::Value(value) => {
                 if let Literal::Placeholder(mark) = &value.value {
                     if mark != "?" {
-                        return ControlFlow::Break((format!("`{mark}` is not allowed; bound values are `?`"), value.span));
+                        return ControlFlow::Break((
+                            format!("`{mark}` is not allowed; bound values are `?`"),
+                            value.span,
+                        ));
                     }
                     self.placeholders += 1;
                 }
@@ -198,9 +214,15 @@ impl VisitorMut for Names<'_> {
             }
             Expr::Function(function) => {
                 let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
-                    return ControlFlow::Break(("functions of a schema are not allowed".to_owned(), Span::empty()));
+                    return ControlFlow::Break((
+                        "functions of a schema are not allowed".to_owned(),
+                        Span::empty(),
+                    ));
                 };
-                if REFUSED.iter().any(|refused| refused.eq_ignore_ascii_case(&name.value)) {
+                if REFUSED
+                    .iter()
+                    .any(|refused| refused.eq_ignore_ascii_case(&name.value))
+                {
                     return ControlFlow::Break((format!("the function `{name}` is not allowed"), name.span));
                 }
             }

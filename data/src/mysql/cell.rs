@@ -145,7 +145,9 @@ fn whole(bytes: &[u8], unsigned: bool) -> Result<Cell, BoxDynError> {
 /// left out at the end.
 fn date(bytes: &[u8], with_time: bool) -> Result<String, BoxDynError> {
     let mut all = [0; 12];
-    all.get_mut(..bytes.len()).ok_or("a date of more than 12 bytes")?.copy_from_slice(bytes);
+    all.get_mut(..bytes.len())
+        .ok_or("a date of more than 12 bytes")?
+        .copy_from_slice(bytes);
     let [_, y0, y1, month, day, hour, minute, second, micros @ ..] = all;
     let year = u16::from_le_bytes([y0, y1]);
     let mut text = format!("{year:04}-{month:02}-{day:02}");
@@ -159,7 +161,9 @@ fn date(bytes: &[u8], with_time: bool) -> Result<String, BoxDynError> {
 /// A time of the binary protocol: length, sign, days, hour, minute, second, microseconds.
 fn time(bytes: &[u8]) -> Result<String, BoxDynError> {
     let mut all = [0; 13];
-    all.get_mut(..bytes.len()).ok_or("a time of more than 13 bytes")?.copy_from_slice(bytes);
+    all.get_mut(..bytes.len())
+        .ok_or("a time of more than 13 bytes")?
+        .copy_from_slice(bytes);
     let [_, negative, d0, d1, d2, d3, hour, minute, second, micros @ ..] = all;
     let hours = u64::from(u32::from_le_bytes([d0, d1, d2, d3])) * 24 + u64::from(hour);
     let sign = if negative == 1 { "-" } else { "" };

@@ -52,9 +52,11 @@ pub fn problem(error: &sqlx::Error) -> Problem {
             "the accounts of the data API are not settled on this node yet",
         )
         .again(),
-        code if NOT_SERVING.contains(&code) => {
-            of(Kind::NotServing, "the node's MySQL server takes no requests at the moment").again()
-        }
+        code if NOT_SERVING.contains(&code) => of(
+            Kind::NotServing,
+            "the node's MySQL server takes no requests at the moment",
+        )
+        .again(),
         1044 | 1142 | 1143 | 1227 | 1370 | 1410 => of(
             Kind::Forbidden,
             &format!("{detail}. Use a token of a role that may do it"),

@@ -93,7 +93,11 @@ impl Pools {
         let file = self.settings.accounts.join(role.name());
         let password = std::fs::read_to_string(file).map_err(|error| {
             tracing::warn!(%error, role = role.name(), "the password of a role's account cannot be read");
-            Problem::new(Kind::NotServing, "the accounts of the data API are not settled on this node yet").again()
+            Problem::new(
+                Kind::NotServing,
+                "the accounts of the data API are not settled on this node yet",
+            )
+            .again()
         })?;
         let made = self.make(role, password.trim());
         *place = Some(made.clone());

@@ -4,18 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use futures::TryStreamExt as _;
 use sqlx::{
-    AssertSqlSafe, Either, MySql,
-    mysql::MySqlArguments,
-    pool::PoolConnection,
-    query::Query,
-    raw_sql,
+    AssertSqlSafe, Either, MySql, mysql::MySqlArguments, pool::PoolConnection, query::Query, raw_sql,
 };
 use tokio::time::timeout;
 
-use super::{
-    Pools, Rows, error,
-    pools::first_text,
-};
+use super::{Pools, Rows, error, pools::first_text};
 use crate::{
     access::Role,
     clock,
@@ -155,7 +148,10 @@ impl Transaction {
                 self.abandon();
                 Err(Problem::new(
                     Kind::TooLarge,
-                    format!("the result has more than {} MiB; ask for fewer rows or columns", LARGEST_RESULT >> 20),
+                    format!(
+                        "the result has more than {} MiB; ask for fewer rows or columns",
+                        LARGEST_RESULT >> 20
+                    ),
                 ))
             }
         }
@@ -168,8 +164,8 @@ impl Transaction {
         };
         let mut applied = false;
         let attempt = async {
-            let mut results =
-                raw_sql("COMMIT; SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')").fetch_many(&mut *connection);
+            let mut results = raw_sql("COMMIT; SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')")
+                .fetch_many(&mut *connection);
             let mut set = String::new();
             while let Some(result) = results.try_next().await? {
                 match result {

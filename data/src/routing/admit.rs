@@ -48,7 +48,9 @@ pub fn id(headers: &HeaderMap) -> String {
     headers
         .get(REQUEST_ID)
         .and_then(|value| value.to_str().ok())
-        .filter(|text| !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic()))
+        .filter(|text| {
+            !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic())
+        })
         .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -67,7 +69,9 @@ pub fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Probl
         .ok_or_else(|| unauthorized("the header must be `Authorization: Bearer <token>`"))?;
     match engine.tokens.judge(token, clock::timestamp()) {
         Verdict::Valid(caller) => Ok(caller),
-        Verdict::Expired => Err(unauthorized("the token has expired; make a new one with `kubectl ddb token create`")),
+        Verdict::Expired => Err(unauthorized(
+            "the token has expired; make a new one with `kubectl ddb token create`",
+        )),
         Verdict::Unknown => Err(unauthorized(
             "the token is not known; a new one is known to every node after about a minute",
         )),
@@ -90,7 +94,13 @@ pub async fn body(engine: &Engine, body: Body) -> Result<Bytes, Problem> {
 }
 
 /// The request as the routes see it.
-pub fn call(id: String, parts: &Parts, caller: Arc<Caller>, peer: Peer, body: &[u8]) -> Result<Call, Problem> {
+pub fn call(
+    id: String,
+    parts: &Parts,
+    caller: Arc<Caller>,
+    peer: Peer,
+    body: &[u8],
+) -> Result<Call, Problem> {
     let key = match parts.headers.get(KEY) {
         None => None,
         Some(value) => {
@@ -147,7 +157,9 @@ pub fn preferences(headers: &HeaderMap) -> Result<Preferences, Problem> {
                         .parse()
                         .ok()
                         .filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
-                        .ok_or_else(|| Problem::bad_request("Prefer: wait is a number of seconds from 0 to 10"))?;
+                        .ok_or_else(|| {
+                            Problem::bad_request("Prefer: wait is a number of seconds from 0 to 10")
+                        })?;
                     preferences.wait = Duration::from_secs_f64(seconds.min(3600.0)).min(LONGEST_WAIT);
                 }
                 ("routing", "redirect") => preferences.redirect = true,
@@ -170,7 +182,10 @@ mod tests {
             headers.insert("prefer", HeaderValue::from_static(text));
             preferences(&headers)
         };
-        assert_eq!(read("wait=5, routing=redirect").unwrap().wait, Duration::from_secs(5));
+        assert_eq!(
+            read("wait=5, routing=redirect").unwrap().wait,
+            Duration::from_secs(5)
+        );
         assert!(read("wait=5, routing=redirect").unwrap().redirect);
         assert_eq!(read("wait=100").unwrap().wait, LONGEST_WAIT);
         assert_eq!(read("return=minimal").unwrap().wait, WAIT);

@@ -63,7 +63,11 @@ struct Journey {
 }
 
 /// Lets the request in, carries it out where it belongs, and records it.
-pub async fn carry(State((engine, place)): State<(Arc<Engine>, Place)>, request: Request, next: Next) -> Response {
+pub async fn carry(
+    State((engine, place)): State<(Arc<Engine>, Place)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = clock::now();
     let (parts, body) = request.into_parts();
     let id = admit::id(&parts.headers);
@@ -150,7 +154,10 @@ impl Journey {
     async fn travel(&mut self, place: Place, next: Next) -> (Response, bool) {
         let engine = Arc::clone(&self.engine);
         let Ok(_place) = self.turn(&engine).await else {
-            let problem = Problem::new(Kind::Busy, "the node carries out as many requests as it can; try again");
+            let problem = Problem::new(
+                Kind::Busy,
+                "the node carries out as many requests as it can; try again",
+            );
             return (problem.into_response(), true);
         };
         if matches!(place, Place::Here) {
@@ -200,14 +207,16 @@ impl Journey {
             view.serving
         };
         if local {
-            return Some(match freshness::reach(&self.engine, &self.call, &self.freshness, view).await {
-                Ok(true) => self.judge(self.here(next.clone()).await, true),
-                Ok(false) => match &view.master {
-                    Some(way) if !self.forwarded => self.there(way).await,
-                    _ => self.judge(freshness::lost(view).into_response(), true),
+            return Some(
+                match freshness::reach(&self.engine, &self.call, &self.freshness, view).await {
+                    Ok(true) => self.judge(self.here(next.clone()).await, true),
+                    Ok(false) => match &view.master {
+                        Some(way) if !self.forwarded => self.there(way).await,
+                        _ => self.judge(freshness::lost(view).into_response(), true),
+                    },
+                    Err(problem) => self.judge(problem.into_response(), true),
                 },
-                Err(problem) => self.judge(problem.into_response(), true),
-            });
+            );
         }
         if self.forwarded {
             return None;

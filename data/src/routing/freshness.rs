@@ -49,20 +49,35 @@ pub fn of(headers: &HeaderMap) -> Result<Freshness, Problem> {
             .filter(|(term, _)| term.parse::<u64>().is_ok())
             .map(|(_, set)| set)
             .and_then(|set| set.parse::<GtidSet>().ok())
-            .ok_or_else(|| Problem::bad_request("After: give the Write-Token of an earlier reply as it is"))?;
+            .ok_or_else(|| {
+                Problem::bad_request("After: give the Write-Token of an earlier reply as it is")
+            })?;
         freshness.after = Some(set.to_string());
     }
     Ok(freshness)
 }
 
 /// True once this node has all that the request demands; false where it would have to wait too long.
-pub async fn reach(engine: &Engine, call: &Call, freshness: &Freshness, view: &View) -> Result<bool, Problem> {
-    let Some(set) = &freshness.after else { return Ok(true) };
+pub async fn reach(
+    engine: &Engine,
+    call: &Call,
+    freshness: &Freshness,
+    view: &View,
+) -> Result<bool, Problem> {
+    let Some(set) = &freshness.after else {
+        return Ok(true);
+    };
     let set = Value::Text(set.clone());
     let sql = if view.leads() {
-        Sql::new("SELECT GTID_SUBSET(").value(set).text(", @@GLOBAL.gtid_executed)")
+        Sql::new("SELECT GTID_SUBSET(")
+            .value(set)
+            .text(", @@GLOBAL.gtid_executed)")
     } else {
-        Sql::new("SELECT WAIT_FOR_EXECUTED_GTID_SET(").value(set).text(", ").text(BUDGET).text(") = 0")
+        Sql::new("SELECT WAIT_FOR_EXECUTED_GTID_SET(")
+            .value(set)
+            .text(", ")
+            .text(BUDGET)
+            .text(") = 0")
     };
     let rows = engine.rows(call, sql, 1).await?;
     Ok(rows

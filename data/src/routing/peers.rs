@@ -12,11 +12,7 @@ use http_body_util::Full;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use tokio::{
-    net::TcpStream,
-    sync::Mutex,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
 use super::admit::FORWARDED_BY;
 use crate::{
@@ -136,7 +132,9 @@ impl Peers {
         let debug = |what: &str, error: &dyn std::fmt::Display| {
             tracing::debug!(node = way.node, what, %error, "the master's node is not reached");
         };
-        let tls = tls::client(&self.tls).map_err(|error| debug("certificates", &error)).ok()?;
+        let tls = tls::client(&self.tls)
+            .map_err(|error| debug("certificates", &error))
+            .ok()?;
         let name = ServerName::try_from(tls.server_name)
             .map_err(|error| debug("name", &error))
             .ok()?;
@@ -187,7 +185,11 @@ fn uri(way: &Way, asked: &Uri) -> Result<Uri, Problem> {
 }
 
 fn unreachable(way: &Way) -> Problem {
-    Problem::new(Kind::NoMaster, format!("the master's node {} is not reached", way.node)).again()
+    Problem::new(
+        Kind::NoMaster,
+        format!("the master's node {} is not reached", way.node),
+    )
+    .again()
 }
 
 /// The request was sent and no answer came.

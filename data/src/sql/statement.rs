@@ -78,7 +78,12 @@ impl Sql {
 
     /// Appends parts with text of this crate between them.
     #[must_use]
-    pub fn list<T>(mut self, between: &'static str, items: impl IntoIterator<Item = T>, one: impl Fn(Self, T) -> Self) -> Self {
+    pub fn list<T>(
+        mut self,
+        between: &'static str,
+        items: impl IntoIterator<Item = T>,
+        one: impl Fn(Self, T) -> Self,
+    ) -> Self {
         for (at, item) in items.into_iter().enumerate() {
             if at > 0 {
                 self.text.push_str(between);

@@ -40,7 +40,15 @@ pub fn changes() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(databases::remove::remove))
         .routes(routes!(tables::create::create))
         .routes(routes!(tables::remove::remove))
-        .routes(routes!(rows::insert::insert, rows::change_many::change_many, rows::remove_many::remove_many))
-        .routes(routes!(rows::put::put, rows::change::change, rows::remove::remove))
+        .routes(routes!(
+            rows::insert::insert,
+            rows::change_many::change_many,
+            rows::remove_many::remove_many
+        ))
+        .routes(routes!(
+            rows::put::put,
+            rows::change::change,
+            rows::remove::remove
+        ))
         .routes(routes!(transactions::run::run))
 }

@@ -218,7 +218,10 @@ impl Agents {
 
 fn report(of: &watch::Receiver<NodeReport>) -> Result<String> {
     let report = Box::new(of.borrow().clone());
-    Ok(serde_json::to_string(&ToOperator::Report { report })?)
+    Ok(serde_json::to_string(&ToOperator::Report {
+        report,
+        takes_pictures: false,
+    })?)
 }
 
 fn obey(report: &mut NodeReport, term: Term, command: Command) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod commands;
+mod data_api;
 mod failover;
 mod lifecycle;
 mod refusals;

@@ -62,7 +62,8 @@ impl Lane {
 
     /// Makes the table of the keys that requests are known again by.
     pub async fn create_keys(&mut self) -> Result<(), Error> {
-        self.run("make the table of keys", WRITE, data::keys::TABLE.to_owned()).await
+        self.run("make the table of keys", WRITE, data::keys::TABLE.to_owned())
+            .await
     }
 
     /// Lets the role add, read and complete keys.
@@ -82,7 +83,8 @@ impl Lane {
 
     /// Forgets keys that are older than a day.
     pub async fn forget_keys(&mut self) -> Result<(), Error> {
-        let sql = format!("DELETE FROM ddb.api_keys WHERE at < NOW() - INTERVAL 1 DAY LIMIT {KEYS_AT_A_TIME}");
+        let sql =
+            format!("DELETE FROM ddb.api_keys WHERE at < NOW() - INTERVAL 1 DAY LIMIT {KEYS_AT_A_TIME}");
         self.run("forget old keys", WRITE, sql).await
     }
 }

@@ -93,7 +93,10 @@ impl Node {
         body: &Value,
     ) -> Result<Answer, String> {
         let bearer = format!("Bearer {token}");
-        let mut all = vec![("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let mut all = vec![
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+        ];
         all.extend_from_slice(headers);
         self.request("POST", path, &all, &body.to_string()).await
     }
@@ -116,7 +119,8 @@ impl Node {
 fn escaped(path: &str) -> String {
     path.chars()
         .flat_map(|letter| {
-            let plain = letter.is_ascii_graphic() && !matches!(letter, '"' | '<' | '>' | '`' | '{' | '}' | '#' | '+');
+            let plain =
+                letter.is_ascii_graphic() && !matches!(letter, '"' | '<' | '>' | '`' | '{' | '}' | '#' | '+');
             if plain {
                 vec![letter.to_string()]
             } else {
@@ -152,7 +156,10 @@ async fn exchange(
     let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from("node.test").unwrap(), stream)
         .await?;
-    let mut request = format!("{method} {} HTTP/1.1\r\nHost: node.test\r\nConnection: close\r\n", escaped(path));
+    let mut request = format!(
+        "{method} {} HTTP/1.1\r\nHost: node.test\r\nConnection: close\r\n",
+        escaped(path)
+    );
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -401,7 +401,7 @@ impl Operator {
             .await
             .map_err(|e| e.to_string())?;
         let first = lines.next().await.ok_or("closed")?.map_err(|e| e.to_string())?;
-        let Ok(ToOperator::Report { report }) = serde_json::from_str(&first) else {
+        let Ok(ToOperator::Report { report, .. }) = serde_json::from_str(&first) else {
             return Err(first);
         };
         let reports = Arc::new(Mutex::new(vec![(now(), *report)]));
@@ -424,7 +424,7 @@ impl Operator {
                     }
                     line = lines.next() => match line {
                         Some(Ok(line)) => match serde_json::from_str(&line).unwrap() {
-                            ToOperator::Report { report } => seen.lock().unwrap().push((now(), *report)),
+                            ToOperator::Report { report, .. } => seen.lock().unwrap().push((now(), *report)),
                             ToOperator::Outcome { id, took_ms, refusal } => {
                                 if let Some(waiter) = waiting.lock().unwrap().remove(&id) {
                                     let _ = waiter.send((took_ms, refusal));

@@ -107,7 +107,6 @@ pub struct Task {
     /// What the nodes were told of the database last.
     pub(super) pictures: watch::Sender<Arc<Picture>>,
     pub(super) pictured_at: Millis,
-    pub(super) phase: Option<api::resource::Phase>,
 }
 
 impl Drop for Task {
@@ -144,7 +143,6 @@ impl Task {
             closed: BTreeMap::new(),
             pictures: watch::Sender::new(Arc::default()),
             pictured_at: 0,
-            phase: None,
         }
     }
 

@@ -64,7 +64,11 @@ pub fn to_every_ready(
     let mut slice = slice(
         object,
         &object.name_any(),
-        &[("mysql", wire::PASSAGE_PORT), ("http", wire::PROBE_PORT), ("api", wire::API_PORT)],
+        &[
+            ("mysql", wire::PASSAGE_PORT),
+            ("http", wire::PROBE_PORT),
+            ("api", wire::API_PORT),
+        ],
         &with_address,
     )?;
     let ready: Vec<&String> = with_address

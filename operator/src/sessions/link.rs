@@ -108,6 +108,8 @@ pub async fn serve(
     let mut pending: HashMap<u64, oneshot::Sender<Ended>> = HashMap::new();
     let mut next_id = 1;
     let idle = Duration::from_millis(target.idle_limit);
+    // An agent of an older version would close the session.
+    let mut shows = false;
     let mut pictures = target.pictures.clone();
     // A standby has none to tell.
     if !pictures.borrow().nodes.is_empty() {
@@ -117,7 +119,8 @@ pub async fn serve(
     loop {
         tokio::select! {
             line = lines.next() => match read(line) {
-                Ok(ToOperator::Report { report: news }) => {
+                Ok(ToOperator::Report { report: news, takes_pictures }) => {
+                    shows = takes_pictures;
                     deadline = tokio::time::Instant::now() + idle;
                     report(news);
                 }
@@ -145,7 +148,7 @@ pub async fn serve(
                 }
                 next_id += 1;
             }
-            Ok(()) = pictures.changed() => {
+            Ok(()) = pictures.changed(), if shows => {
                 let picture = Picture::clone(&pictures.borrow_and_update());
                 if let Err(error) = send(&mut writer, &ToNode::Picture { picture }).await {
                     return error;

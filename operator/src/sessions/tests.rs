@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use api::wire::{ToNode, ToOperator};
+use api::wire::{PicturedNode, ToNode, ToOperator};
 use failover::Server;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -65,12 +65,14 @@ struct Stage {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     events: mpsc::UnboundedReceiver<Happened>,
+    pictures: watch::Sender<Arc<Picture>>,
     _running: Running,
 }
 
 async fn stage(host: &str, idle_limit: Millis) -> Stage {
     let (server, client) = identities();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pictures = watch::Sender::new(Arc::default());
     let target = Target {
         node: "db-0".into(),
         cluster: "uid".to_owned(),
@@ -79,7 +81,7 @@ async fn stage(host: &str, idle_limit: Millis) -> Stage {
         identity: client,
         heartbeat: 100,
         idle_limit,
-        pictures: watch::channel(Arc::default()).1,
+        pictures: pictures.subscribe(),
     };
     let (told, events) = mpsc::unbounded_channel();
     let told = Mutex::new(told);
@@ -90,6 +92,7 @@ async fn stage(host: &str, idle_limit: Millis) -> Stage {
         listener,
         acceptor: TlsAcceptor::from(server),
         events,
+        pictures,
         _running: running,
     }
 }
@@ -126,6 +129,10 @@ async fn say(writer: &mut Writer, message: &ToOperator) {
 }
 
 fn report() -> ToOperator {
+    report_of(false)
+}
+
+fn report_of(takes_pictures: bool) -> ToOperator {
     let report = NodeReport {
         volume: "v".into(),
         term: Term(1),
@@ -139,6 +146,7 @@ fn report() -> ToOperator {
     };
     ToOperator::Report {
         report: Box::new(report),
+        takes_pictures,
     }
 }
 
@@ -204,6 +212,63 @@ async fn a_broken_link_is_told_at_once_drops_what_is_pending_and_is_made_again()
     assert!(outcome.await.is_err());
     let (_lines, _writer) = stage.accept().await;
     stage.opened().await;
+}
+
+fn picture(term: u64) -> Picture {
+    Picture {
+        term: Term(term),
+        nodes: vec![PicturedNode {
+            name: "db-0".into(),
+            address: None,
+            role: api::resource::NodeRole::Slave,
+            ready: true,
+            behind: None,
+        }],
+        ..Picture::default()
+    }
+}
+
+async fn heard(lines: &mut Reader) -> ToNode {
+    let line = tokio::time::timeout(Duration::from_secs(5), lines.next_line())
+        .await
+        .unwrap();
+    serde_json::from_str(&line.unwrap().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_takes_pictures_is_told_the_newest_and_every_change() {
+    let mut stage = stage(HOST, 5000).await;
+    stage.pictures.send_replace(Arc::new(picture(1)));
+    let (mut lines, mut writer) = stage.accept().await;
+    let _orders = stage.opened().await;
+    say(&mut writer, &report_of(true)).await;
+    assert_eq!(heard(&mut lines).await, ToNode::Picture { picture: picture(1) });
+    stage.pictures.send_replace(Arc::new(picture(2)));
+    assert_eq!(heard(&mut lines).await, ToNode::Picture { picture: picture(2) });
+}
+
+#[tokio::test]
+async fn an_older_node_is_sent_no_picture_which_would_end_its_session() {
+    let mut stage = stage(HOST, 5000).await;
+    stage.pictures.send_replace(Arc::new(picture(1)));
+    let (mut lines, mut writer) = stage.accept().await;
+    let orders = stage.opened().await;
+    say(&mut writer, &report()).await;
+    assert!(matches!(stage.next().await, Happened::Reported { .. }));
+    stage.pictures.send_replace(Arc::new(picture(2)));
+    let (reply, _outcome) = oneshot::channel();
+    orders
+        .send(Outgoing::Order(Order {
+            term: Term(2),
+            command: Command::Drain { deadline_ms: 10 },
+            reply,
+        }))
+        .await
+        .unwrap();
+    // Whatever was to be sent before is sent by now.
+    say(&mut writer, &report()).await;
+    assert!(matches!(stage.next().await, Happened::Reported { .. }));
+    assert!(matches!(heard(&mut lines).await, ToNode::Command { .. }));
 }
 
 #[tokio::test]

@@ -151,10 +151,11 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
     let mut program = None;
     report.stage("end-to-end tests compile", "cargo test -p e2e --no-run", || {
         let words = ["test", "--package", "e2e", "--test", E2E_TESTS, "--no-run"];
-        program = Some(e2e::build(&words, E2E_TESTS)?);
+        let plugin = e2e::build(&["build", "--package", "cli"], "kubectl-ddb")?;
+        program = Some((e2e::build(&words, E2E_TESTS)?, plugin));
         Ok(())
     });
-    let Some(program) = program else { return };
+    let Some((program, plugin)) = program else { return };
     if !libtest::has_tests(&program, filter) {
         println!("no end-to-end test is named like that, so no cluster is needed");
         return;
@@ -182,6 +183,7 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
         let mut command = cluster.inside(program);
         command
             .env("DDB_E2E_IMAGES", &images)
+            .env("DDB_E2E_PLUGIN", &plugin)
             .env("DDB_E2E_LOCAL", std::process::id().to_string())
             // The error tells its whole chain; the stack below it is the test runner.
             .env("RUST_BACKTRACE", "0")

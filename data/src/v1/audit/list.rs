@@ -55,13 +55,23 @@ pub async fn list(
     let limit = engine.page(filter.limit)?;
     let wanted = |record: &Record| {
         filter.who.as_ref().is_none_or(|who| *who == record.who)
-            && filter.outcome.as_ref().is_none_or(|outcome| *outcome == record.outcome)
-            && filter.request.as_ref().is_none_or(|request| *request == record.request)
+            && filter
+                .outcome
+                .as_ref()
+                .is_none_or(|outcome| *outcome == record.outcome)
+            && filter
+                .request
+                .as_ref()
+                .is_none_or(|request| *request == record.request)
             && filter.since.is_none_or(|since| record.time >= since)
             && filter.object.as_ref().is_none_or(|object| {
                 record.object == *object || record.object.split('.').next() == Some(object.as_str())
             })
-            && record.object.split('.').next().is_none_or(|database| database.is_empty() || call.caller().reaches(database))
+            && record
+                .object
+                .split('.')
+                .next()
+                .is_none_or(|database| database.is_empty() || call.caller().reaches(database))
     };
     let records = engine.audit.newest(limit, wanted).await;
     Reply::ok(&Records {

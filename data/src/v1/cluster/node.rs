@@ -18,6 +18,7 @@ use crate::{
 pub async fn node(State(engine): State<Arc<Engine>>, Path(name): Path<String>) -> Result<Reply, Problem> {
     let nodes = engine.nodes();
     let found = nodes.iter().find(|node| node.name == name);
-    let found = found.ok_or_else(|| Problem::not_found("there is no node of this name; /v1/cluster names all of them"))?;
+    let found = found
+        .ok_or_else(|| Problem::not_found("there is no node of this name; /v1/cluster names all of them"))?;
     Reply::ok(found)
 }

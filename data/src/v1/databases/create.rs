@@ -43,5 +43,7 @@ pub async fn create(
         name: body.name.as_str(),
     })?;
     let sql = Sql::new("CREATE DATABASE ").name(&body.name);
-    engine.define(&call, sql, |problem| problem.code == Some(1007), reply).await
+    engine
+        .define(&call, sql, |problem| problem.code == Some(1007), reply)
+        .await
 }

@@ -41,5 +41,9 @@ pub async fn change_many(
         .part(&rows::assignments(&facts, &rows::object("body", &body)?)?)
         .text(" WHERE ")
         .part(&bounds.condition);
-    engine.change(&call, async |transaction| bounds.run(&call, transaction, sql).await).await
+    engine
+        .change(&call, async |transaction| {
+            bounds.run(&call, transaction, sql).await
+        })
+        .await
 }

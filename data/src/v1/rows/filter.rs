@@ -12,7 +12,15 @@ use crate::{
 
 /// Parameters that are no filters.
 const RESERVED: [&str; 9] = [
-    "select", "order", "limit", "after", "count", "all", "maxAffected", "onConflict", "return",
+    "select",
+    "order",
+    "limit",
+    "after",
+    "count",
+    "all",
+    "maxAffected",
+    "onConflict",
+    "return",
 ];
 /// Filters of one request at most.
 const MOST: usize = 100;
@@ -44,7 +52,8 @@ pub fn condition(facts: &TableFacts, pairs: &[(String, String)]) -> Result<Optio
 }
 
 fn any(facts: &TableFacts, text: &str) -> Result<Sql, Problem> {
-    let parts = list(text).ok_or_else(|| Problem::bad_request("or: must be (column.op.value,column.op.value)"))?;
+    let parts =
+        list(text).ok_or_else(|| Problem::bad_request("or: must be (column.op.value,column.op.value)"))?;
     if parts.is_empty() {
         return Err(Problem::bad_request("or: there must be one filter at least"));
     }
@@ -85,7 +94,9 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
         "in" => {
             let values = list(value).filter(|values| !values.is_empty());
             let values = values.ok_or_else(|| wrong("in takes (value,value)".to_owned()))?;
-            let sql = sql.text(" IN (").list(", ", values, |sql, one| sql.value(bound(facts, name, one)));
+            let sql = sql
+                .text(" IN (")
+                .list(", ", values, |sql, one| sql.value(bound(facts, name, one)));
             return Ok(sql.text("))"));
         }
         "between" => {
@@ -113,15 +124,29 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
             )));
         }
     };
-    Ok(sql.text(comparison).value(bound(facts, name, value.to_owned())).text(")"))
+    Ok(sql
+        .text(comparison)
+        .value(bound(facts, name, value.to_owned()))
+        .text(")"))
 }
 
 /// Numbers are bound as numbers for columns that hold numbers: a text would be compared as a float.
 pub fn bound(facts: &TableFacts, column: &str, text: String) -> Value {
     let numeric = facts.column(column).is_some_and(|column| {
-        ["int", "tinyint", "smallint", "mediumint", "bigint", "decimal", "float", "double", "year", "bit"]
-            .iter()
-            .any(|kind| column.kind.split(['(', ' ']).next() == Some(kind))
+        [
+            "int",
+            "tinyint",
+            "smallint",
+            "mediumint",
+            "bigint",
+            "decimal",
+            "float",
+            "double",
+            "year",
+            "bit",
+        ]
+        .iter()
+        .any(|kind| column.kind.split(['(', ' ']).next() == Some(kind))
     });
     if numeric && let Some(number) = Value::number(&text) {
         return number;
@@ -181,7 +206,10 @@ mod tests {
     }
 
     fn read(pairs: &[(&str, &str)]) -> Result<(String, Vec<Value>), Problem> {
-        let pairs: Vec<(String, String)> = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let pairs: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect();
         Ok(condition(&facts(), &pairs)?.unwrap_or_default().into_parts())
     }
 

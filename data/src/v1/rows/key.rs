@@ -32,9 +32,13 @@ pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
             facts.key.join(",")
         )));
     }
-    Ok(Sql::default().list(" AND ", names.iter().zip(parts), |sql, (name, part)| {
-        sql.name(name).text(" = ").value(bound(facts, name.as_str(), part.to_owned()))
-    }))
+    Ok(
+        Sql::default().list(" AND ", names.iter().zip(parts), |sql, (name, part)| {
+            sql.name(name)
+                .text(" = ")
+                .value(bound(facts, name.as_str(), part.to_owned()))
+        }),
+    )
 }
 
 /// There is no row of that key.

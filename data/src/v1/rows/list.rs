@@ -54,7 +54,12 @@ pub async fn list(
 ) -> Result<Reply, Problem> {
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
-    let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let get = |name: &str| {
+        pairs
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
     let limit = get("limit").map(str::parse).transpose();
     let limit = engine.page(limit.map_err(|_| Problem::bad_request("limit: must be a number"))?)?;
     let steps = order(&facts, get("order"))?;
@@ -74,14 +79,26 @@ pub async fn list(
     }
     if !steps.is_empty() {
         sql = sql.text(" ORDER BY ").list(", ", &steps, |sql, step| {
-            sql.name(&step.name).text(if step.down { " DESC" } else { " ASC" })
+            sql.name(&step.name)
+                .text(if step.down { " DESC" } else { " ASC" })
         });
     }
     let sql = sql.text(" LIMIT ").number(limit as u64 + 1);
     let mut rows = engine.rows(&call, sql, limit).await?;
-    let next = if rows.more { cursor(&facts, &rows, selected.len()) } else { None };
+    let next = if rows.more {
+        cursor(&facts, &rows, selected.len())
+    } else {
+        None
+    };
     rows.cut(selected.len());
-    let count = count(&engine, &call, (&database, &table), condition.as_ref(), get("count")).await?;
+    let count = count(
+        &engine,
+        &call,
+        (&database, &table),
+        condition.as_ref(),
+        get("count"),
+    )
+    .await?;
     Reply::ok(&Page { rows, next, count })
 }
 
@@ -94,7 +111,9 @@ fn select(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Name>, Problem> 
         .into_iter()
         .map(|name| match facts.column(name) {
             Some(column) => Name::new(column.name.clone()).map_err(Problem::bad_request),
-            None => Err(Problem::bad_request(format!("select: there is no column `{name}`"))),
+            None => Err(Problem::bad_request(format!(
+                "select: there is no column `{name}`"
+            ))),
         })
         .collect()
 }
@@ -135,11 +154,16 @@ fn cursor(facts: &TableFacts, rows: &Rows, shown: usize) -> Option<String> {
 fn behind(facts: &TableFacts, steps: &[Step], cursor: &str) -> Result<Sql, Problem> {
     let wrong = || Problem::bad_request("after: must be the `next` of an earlier reply with the same order");
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
-    let values: Vec<Box<serde_json::value::RawValue>> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    let values: Vec<Box<serde_json::value::RawValue>> =
+        serde_json::from_slice(&bytes).map_err(|_| wrong())?;
     if values.len() != steps.len() || steps.is_empty() {
         return Err(wrong());
     }
-    if steps.iter().any(|step| facts.column(step.name.as_str()).is_some_and(|column| column.nullable)) {
+    if steps.iter().any(|step| {
+        facts
+            .column(step.name.as_str())
+            .is_some_and(|column| column.nullable)
+    }) {
         return Err(Problem::bad_request(
             "order: a column that may be NULL has no pages; order by another one",
         ));
@@ -184,10 +208,12 @@ async fn count(
                 Some(condition) => sql.text(" WHERE ").part(condition),
             }
         }
-        Some("estimated") => Sql::new("SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = ")
-            .value(Value::Text(database.as_str().to_owned()))
-            .text(" AND TABLE_NAME = ")
-            .value(Value::Text(table.as_str().to_owned())),
+        Some("estimated") => {
+            Sql::new("SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = ")
+                .value(Value::Text(database.as_str().to_owned()))
+                .text(" AND TABLE_NAME = ")
+                .value(Value::Text(table.as_str().to_owned()))
+        }
         Some(other) => {
             return Err(Problem::bad_request(format!(
                 "count: `{other}` is not known; it is none, estimated or exact"
@@ -195,5 +221,9 @@ async fn count(
         }
     };
     let rows = engine.rows(call, sql, 1).await?;
-    Ok(rows.cells.first().and_then(|row| row.first()).and_then(Cell::as_unsigned))
+    Ok(rows
+        .cells
+        .first()
+        .and_then(|row| row.first())
+        .and_then(Cell::as_unsigned))
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::{extract::State, http::HeaderMap};
 use serde_json::value::RawValue;
 
-use super::{insert::{Inserted, merged}, key};
+use super::{
+    insert::{Inserted, merged},
+    key,
+};
 use crate::{
     access::Role,
     call::Call,
@@ -41,7 +44,11 @@ pub async fn put(
             Value::Int(number) => number.to_string(),
             Value::Unsigned(number) => number.to_string(),
             Value::Decimal(digits) => digits,
-            _ => return Err(Problem::bad_request("this key cannot stand in a path; insert the row instead")),
+            _ => {
+                return Err(Problem::bad_request(
+                    "this key cannot stand in a path; insert the row instead",
+                ));
+            }
         };
         let raw = RawValue::from_string(text).map_err(|error| Problem::bad_request(error.to_string()))?;
         match row.get(name) {
@@ -62,13 +69,19 @@ pub async fn put(
         .filter_map(|column| Name::new(column.name.clone()).ok())
         .collect();
     let columns: Vec<&Name> = all.iter().collect();
-    let sql = merged(rows::insert_columns(&database, &table, &facts, &columns, &[row])?, &columns);
+    let sql = merged(
+        rows::insert_columns(&database, &table, &facts, &columns, &[row])?,
+        &columns,
+    );
     engine
         .change(&call, async |transaction| {
             key::check(transaction, &headers, &database, &table, &condition).await?;
             let done = transaction.run(sql).await?;
             call.note().rows = Some(done.rows);
-            Reply::ok(&Inserted { rows: done.rows, id: None })
+            Reply::ok(&Inserted {
+                rows: done.rows,
+                id: None,
+            })
         })
         .await
 }

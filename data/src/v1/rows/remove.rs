@@ -29,7 +29,10 @@ pub async fn remove(
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let condition = key::condition(&facts, &key)?;
-    let sql = Sql::new("DELETE FROM ").table(&database, &table).text(" WHERE ").part(&condition);
+    let sql = Sql::new("DELETE FROM ")
+        .table(&database, &table)
+        .text(" WHERE ")
+        .part(&condition);
     engine
         .change(&call, async |transaction| {
             key::check(transaction, &headers, &database, &table, &condition).await?;

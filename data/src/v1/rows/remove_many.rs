@@ -30,7 +30,12 @@ pub struct Bounds {
 impl Bounds {
     /// Reads filter, `all` and `maxAffected`.
     pub fn of(facts: &TableFacts, pairs: &[(String, String)]) -> Result<Self, Problem> {
-        let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let get = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.as_str())
+        };
         let condition = match filter::condition(facts, pairs)? {
             Some(condition) => condition,
             None if get("all") == Some("true") => Sql::new("TRUE"),
@@ -87,5 +92,9 @@ pub async fn remove_many(
         .table(&database, &table)
         .text(" WHERE ")
         .part(&bounds.condition);
-    engine.change(&call, async |transaction| bounds.run(&call, transaction, sql).await).await
+    engine
+        .change(&call, async |transaction| {
+            bounds.run(&call, transaction, sql).await
+        })
+        .await
 }

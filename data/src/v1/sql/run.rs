@@ -109,7 +109,9 @@ pub async fn run(
     call.reach(&database)?;
     if understood.writes && !explain {
         if mode == Mode::Read {
-            return Err(Problem::bad_request("the statement changes rows; say \"mode\": \"write\""));
+            return Err(Problem::bad_request(
+                "the statement changes rows; say \"mode\": \"write\"",
+            ));
         }
         call.require(Role::Writer)?;
         return engine

@@ -39,7 +39,11 @@ pub async fn create(
     Path(database): Path<Name>,
     Json(body): Json<NewTable>,
 ) -> Result<Reply, Problem> {
-    let NewTable { name, columns, schema } = body;
+    let NewTable {
+        name,
+        columns,
+        schema,
+    } = body;
     let schema = match (columns, schema) {
         (Some(columns), None) => createtable::columns(&columns)?,
         (None, Some(schema)) => fragment::schema(&schema)?,

@@ -105,7 +105,10 @@ pub async fn run(
     let mut tables: BTreeMap<Name, Arc<TableFacts>> = BTreeMap::new();
     for step in &steps {
         if !tables.contains_key(&step.table) {
-            tables.insert(step.table.clone(), engine.table(&call, &database, &step.table).await?);
+            tables.insert(
+                step.table.clone(),
+                engine.table(&call, &database, &step.table).await?,
+            );
         }
     }
     call.reach(&database)?;
@@ -194,10 +197,14 @@ fn statement(
     }
 }
 
-fn resolve_all(mut all: Vec<rows::Object>, known: &BTreeMap<String, Done>) -> Result<Vec<rows::Object>, Problem> {
+fn resolve_all(
+    mut all: Vec<rows::Object>,
+    known: &BTreeMap<String, Done>,
+) -> Result<Vec<rows::Object>, Problem> {
     for value in all.iter_mut().flat_map(|object| object.values_mut()) {
         if let Some(number) = reference(value, known)? {
-            *value = RawValue::from_string(number.to_string()).map_err(|error| Problem::bad_request(error.to_string()))?;
+            *value = RawValue::from_string(number.to_string())
+                .map_err(|error| Problem::bad_request(error.to_string()))?;
         }
     }
     Ok(all)
@@ -226,6 +233,8 @@ fn reference(raw: &RawValue, known: &BTreeMap<String, Done>) -> Result<Option<u6
             _ => None,
         });
     found.map(Some).ok_or_else(|| {
-        Problem::bad_request(format!("$from: `{from}` is not known; it is name.id or name.rows of an earlier step"))
+        Problem::bad_request(format!(
+            "$from: `{from}` is not known; it is name.id or name.rows of an earlier step"
+        ))
     })
 }

@@ -1,0 +1,189 @@
+//! The data API as somebody with nothing but curl uses it: tokens made by `kubectl ddb token`, one program a request.
+//!
+//! curl reads what it is to do from its standard input, so that no token stands among its arguments.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use api::{names, wire};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use crate::{database::Database, settings};
+
+/// Longer than the longest wait that a client may ask for.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// A client of one node's port.
+#[derive(Debug, Clone)]
+pub struct Curl {
+    authority: PathBuf,
+    token: String,
+    host: String,
+    address: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers, one a line.
+    pub headers: String,
+    /// The body, `null` where it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a reply with this status.
+    pub fn must(self, status: u16) -> Result<Value> {
+        ensure!(self.status == status, "wanted {status}: {self:?}");
+        Ok(self.body)
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+/// Makes a token with the plugin of kubectl, as a person does.
+pub async fn make_token(database: &Database, role: &str) -> Result<String> {
+    let plugin = settings::plugin()?;
+    let Database { namespace, name, .. } = database;
+    let words = ["token", "create", name, "--role", role, "--namespace", namespace];
+    let output = Command::new(plugin).args(words).kill_on_drop(true).output();
+    let output = output.await.context("kubectl-ddb cannot be started")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl ddb token: {}", said.trim());
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+impl Curl {
+    /// A client with this token of the node `node` at its pod's address, whose certificate is checked.
+    pub async fn of(database: &Database, token: &str, node: &str, address: &str) -> Result<Self> {
+        let Database {
+            client,
+            namespace,
+            name,
+        } = database;
+        let secret = Api::<Secret>::namespaced(client.clone(), namespace)
+            .get(&names::ca_secret(name))
+            .await?;
+        let certificate = secret.data.as_ref().and_then(|data| data.get("ca.crt"));
+        let certificate = certificate.context("the authority's Secret has no `ca.crt`")?;
+        let authority = std::env::temp_dir().join(format!("{namespace}-{name}-ca.crt"));
+        tokio::fs::write(&authority, &certificate.0).await?;
+        Ok(Self {
+            authority,
+            token: token.to_owned(),
+            host: names::node_host(name, namespace, node),
+            address: address.to_owned(),
+        })
+    }
+
+    /// `GET path` with these parameters.
+    pub async fn get(&self, path: &str, parameters: &[(&str, &str)], headers: &[&str]) -> Result<Answer> {
+        let mut lines = vec!["get".to_owned()];
+        for (name, value) in parameters {
+            lines.push(option("data-urlencode", &format!("{name}={value}")));
+        }
+        self.ask(path, headers, lines).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value, headers: &[&str]) -> Result<Answer> {
+        let lines = vec![
+            option("header", "Content-Type: application/json"),
+            option("data-raw", &body.to_string()),
+        ];
+        self.ask(path, headers, lines).await
+    }
+
+    async fn ask(&self, path: &str, headers: &[&str], mut lines: Vec<String>) -> Result<Answer> {
+        let port = wire::API_PORT;
+        let authority = self
+            .authority
+            .to_str()
+            .context("the temporary folder's path is not UTF-8")?;
+        lines.extend([
+            option("url", &format!("https://{}:{port}{path}", self.host)),
+            option("resolve", &format!("{}:{port}:{}", self.host, self.address)),
+            option("cacert", authority),
+            option("header", &format!("Authorization: Bearer {}", self.token)),
+        ]);
+        lines.extend(headers.iter().map(|header| option("header", header)));
+        let seconds = PATIENCE.as_secs().to_string();
+        let mut curl = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--include",
+                "--max-time",
+                &seconds,
+                "--config",
+                "-",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("`curl` cannot be started")?;
+        let mut orders = curl.stdin.take().context("curl has no standard input")?;
+        orders.write_all(lines.join("\n").as_bytes()).await?;
+        drop(orders);
+        let output = curl.wait_with_output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{path} at {}: {}",
+            self.host,
+            said.trim()
+        );
+        parse(&String::from_utf8_lossy(&output.stdout))
+    }
+}
+
+/// A line of curl's own configuration.
+fn option(name: &str, value: &str) -> String {
+    format!(
+        "{name} = \"{}\"",
+        value.replace('\\', "\\\\").replace('"', "\\\"")
+    )
+}
+
+fn parse(text: &str) -> Result<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n").context("no head")?;
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    Ok(Answer {
+        status: status.with_context(|| format!("no status in {head}"))?,
+        headers: head.to_owned(),
+        body: serde_json::from_str(body).unwrap_or(Value::Null),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_cut_into_its_parts() {
+        let answer = parse("HTTP/2 200 \r\nserved-by: db-0\r\n\r\n{\"ok\":true}").unwrap();
+        assert_eq!(answer.header("Served-By"), Some("db-0"));
+        assert_eq!(answer.must(200).unwrap()["ok"], true);
+    }
+
+    #[test]
+    fn quotes_and_backslashes_reach_curl_whole() {
+        assert_eq!(
+            option("data-raw", r#"{"a":"\n"}"#),
+            r#"data-raw = "{\"a\":\"\\n\"}""#
+        );
+    }
+}
