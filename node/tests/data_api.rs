@@ -574,7 +574,6 @@ async fn types(cluster: &Cluster) {
         r#""i":-9223372036854775808"#,
         &format!(r#""d":"{decimal}""#),
         r#""f":1.5"#,
-        r#""g":1e300"#,
         r#""b":9223372036854775809"#,
         r#""y":2024"#,
         r#""dt":"2024-02-29 23:59:59.123456""#,
@@ -594,6 +593,7 @@ async fn types(cluster: &Cluster) {
     ] {
         assert!(answer.text.contains(part), "{part} is not in {}", answer.text);
     }
+    assert_eq!(answer.json()["rows"][0]["g"], json!(1e300));
     assert_eq!(answer.json()["rows"][0]["j"], json!({"k":[1, 2.5, null, "ü"]}));
     raw_sql("SET SESSION sql_mode=''; CREATE TABLE t.zero (d DATE, dt DATETIME, t TIME); INSERT INTO t.zero VALUES ('0000-00-00','0000-00-00','0')")
         .execute(&mut node.root().await)
@@ -665,7 +665,9 @@ async fn limits(cluster: &Cluster) {
         .await
         .must(400);
     // A statement that is too slow is really stopped on the server.
-    let slow = "SELECT COUNT(*) FROM r a, r b, r c, r d, r e, r f, r g, r h";
+    // Without a condition MySQL multiplies the counts.
+    let slow = "SELECT COUNT(*) FROM r a, r b, r c, r d, r e, r f, r g, r h \
+                WHERE a.n + b.n + c.n + d.n + e.n + f.n + g.n + h.n = -1";
     let begun = now();
     let answer = node
         .send(READER, "/v1/sql", &json!({"database":"t","statement":slow}))
