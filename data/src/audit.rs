@@ -230,19 +230,18 @@ async fn write(directory: PathBuf, mut lines: mpsc::Receiver<Line>) {
 }
 
 async fn append(directory: &PathBuf, open: &mut Option<(File, u64)>, line: &[u8]) -> std::io::Result<()> {
-    let (mut file, size) = match open.take() {
-        Some(file) => file,
-        None => {
-            fs::create_dir_all(directory).await?;
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o640)
-                .open(self::file(directory, 0))
-                .await?;
-            let size = file.metadata().await?.len();
-            (file, size)
-        }
+    let (mut file, size) = if let Some(file) = open.take() {
+        file
+    } else {
+        fs::create_dir_all(directory).await?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(self::file(directory, 0))
+            .await?;
+        let size = file.metadata().await?.len();
+        (file, size)
     };
     file.write_all(line).await?;
     file.flush().await?;

@@ -62,7 +62,7 @@ async fn readyz(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str)
     }
 }
 
-pub(crate) async fn document(text: Arc<str>) -> Response {
+pub(crate) fn document(text: &str) -> Response {
     (
         [(header::CONTENT_TYPE, "application/json")],
         text.as_bytes().to_vec(),

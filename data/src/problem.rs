@@ -3,6 +3,8 @@
 //! Each says what happened, what to do, whether trying again can help, and what became of the change. Errors of the
 //! server's side hold nothing of its insides.
 
+use std::ops::{Deref, DerefMut};
+
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -160,10 +162,30 @@ impl Kind {
     }
 }
 
-/// An error as it is answered.
+/// An error as it is answered. Every function's result carries one, so it is kept small.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Problem(Box<Body>);
+
+impl Deref for Problem {
+    type Target = Body;
+
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
+    }
+}
+
+/// What a [`Problem`] says.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+#[schema(as = Problem)]
+pub struct Body {
     /// The kind of error, the same for every error of that kind.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "urn:ddb:problem:not-found")]
@@ -204,7 +226,7 @@ impl Problem {
     /// A problem of a kind; nothing was changed.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (status, name, title) = kind.facts();
-        Self {
+        Self(Box::new(Body {
             name: format!("urn:ddb:problem:{name}"),
             title,
             status: status.as_u16(),
@@ -218,7 +240,7 @@ impl Problem {
             term: None,
             kind,
             again: false,
-        }
+        }))
     }
 
     /// The request cannot be understood.
@@ -233,41 +255,38 @@ impl Problem {
 
     /// A fragment cannot be used from this character on, counted from 1.
     pub fn fragment(detail: impl Into<String>, position: Option<usize>) -> Self {
-        Self {
-            position,
-            ..Self::new(Kind::BadFragment, detail)
-        }
+        let mut problem = Self::new(Kind::BadFragment, detail);
+        problem.position = position;
+        problem
     }
 
     /// With MySQL's error number and SQLSTATE.
     #[must_use]
-    pub fn with_code(self, code: u16, sql_state: Option<String>) -> Self {
-        Self {
-            code: Some(code),
-            sql_state,
-            ..self
-        }
+    pub fn with_code(mut self, code: u16, sql_state: Option<String>) -> Self {
+        self.code = Some(code);
+        self.sql_state = sql_state;
+        self
     }
 
     /// The same request may succeed later.
     #[must_use]
-    pub fn retryable(self) -> Self {
-        Self {
-            retryable: true,
-            ..self
-        }
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
     }
 
     /// With what became of the change.
     #[must_use]
-    pub fn with_outcome(self, outcome: Outcome) -> Self {
-        Self { outcome, ..self }
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
     }
 
     /// The node may try again by itself, because the cause is a change of master or a restart of the server.
     #[must_use]
-    pub fn again(self) -> Self {
-        Self { again: true, ..self }
+    pub fn again(mut self) -> Self {
+        self.again = true;
+        self
     }
 
     /// Its kind.
@@ -286,10 +305,10 @@ impl Problem {
 pub enum Problems {
     /// The request is at fault.
     #[response(status = "4XX", content_type = "application/problem+json")]
-    Client(Problem),
+    Client(Body),
     /// The node or the database cannot do it now.
     #[response(status = "5XX", content_type = "application/problem+json")]
-    Server(Problem),
+    Server(Body),
 }
 
 impl IntoResponse for Problem {

@@ -11,7 +11,7 @@ use crate::{
     classic,
     engine::Engine,
     open,
-    problem::{Kind, Problem},
+    problem::{self, Kind, Problem},
     routing::{Place, carry},
     v1,
 };
@@ -26,7 +26,7 @@ use crate::{
             the header `Authorization: Bearer <token>`. A change that arrives at a slave is carried out on the master. \
             Every error is application/problem+json."
     ),
-    components(schemas(Problem)),
+    components(schemas(problem::Body)),
     modifiers(&Bearer)
 )]
 struct Document;
@@ -71,7 +71,7 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
     let router = router
         .route(
             "/openapi.json",
-            axum::routing::get(move || open::document(Arc::clone(&text))),
+            axum::routing::get(async move || open::document(&text)),
         )
         .fallback(async || {
             Problem::new(

@@ -28,7 +28,7 @@ pub struct TablesQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Tables {
+struct Listed {
     ok: bool,
     /// The database.
     database: String,
@@ -38,14 +38,14 @@ struct Tables {
 
 /// Lists the tables of a database
 #[utoipa::path(get, path = "/tables", tag = "classic", params(TablesQuery),
-    responses((status = 200, body = Tables), Problems))]
+    responses((status = 200, body = Listed), Problems))]
 pub async fn tables(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Query(query): Query<TablesQuery>,
 ) -> Result<Reply, Problem> {
     let tables = list(&engine, &call, &query.dbname).await?;
-    Reply::ok(&Tables {
+    Reply::ok(&Listed {
         ok: true,
         database: query.dbname.as_str().to_owned(),
         tables,

@@ -11,7 +11,7 @@ use crate::{
 /// `NULL, "John Doe", 30`: each value, ready for a value list.
 pub fn values(text: &str) -> Result<Vec<Sql>, Problem> {
     let mut reader = Reader::new("values", text)?;
-    let list = reader.list(|parser| parser.parse_expr())?;
+    let list = reader.list(sqlparser::parser::Parser::parse_expr)?;
     list.iter()
         .map(|one| {
             // A name would be a column of the row that is being made.
@@ -26,7 +26,7 @@ pub fn values(text: &str) -> Result<Vec<Sql>, Problem> {
 /// `name = "Jane", age = age + 1`: each column with its new value.
 pub fn assignments(text: &str) -> Result<Vec<(Name, Sql)>, Problem> {
     let mut reader = Reader::new("set", text)?;
-    let list = reader.list(|parser| parser.parse_assignment())?;
+    let list = reader.list(sqlparser::parser::Parser::parse_assignment)?;
     list.iter()
         .map(|Assignment { target, value }| {
             let AssignmentTarget::ColumnName(ObjectName(parts)) = target else {

@@ -174,6 +174,17 @@ pub fn write(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Pr
             conditions,
             else_result.as_deref(),
         ),
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => {
+            Err(reader.refused("a SELECT is not allowed here", expression.span()))
+        }
+        other => call_like(reader, sql, other),
+    }
+}
+
+/// Calls, and what is written like one.
+fn call_like(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Problem> {
+    let sub = |sql: Sql, part: &Expr| write(reader, sql, part);
+    match expression {
         Expr::Function(function) => call(reader, sql, function),
         Expr::Trim {
             trim_where: None,
@@ -196,9 +207,6 @@ pub fn write(reader: &Reader<'_>, sql: Sql, expression: &Expr) -> Result<Sql, Pr
         }
         Expr::Ceil { expr, .. } => Ok(sub(sql.text("CEIL("), expr)?.text(")")),
         Expr::Floor { expr, .. } => Ok(sub(sql.text("FLOOR("), expr)?.text(")")),
-        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => {
-            Err(reader.refused("a SELECT is not allowed here", expression.span()))
-        }
         other => Err(reader.refused(&format!("`{other}` is not allowed here"), other.span())),
     }
 }

@@ -305,7 +305,7 @@ fn constraint(
             for (what, action) in [("DELETE", &key.on_delete), ("UPDATE", &key.on_update)] {
                 if let Some(action) = action {
                     // Writing to a String cannot fail.
-                    let _ = write!(text, " ON {what} {}", self::action(action));
+                    let _ = write!(text, " ON {what} {}", self::action(*action));
                 }
             }
             text
@@ -314,7 +314,7 @@ fn constraint(
     })
 }
 
-fn action(action: &ReferentialAction) -> &'static str {
+fn action(action: ReferentialAction) -> &'static str {
     match action {
         ReferentialAction::Restrict => "RESTRICT",
         ReferentialAction::Cascade => "CASCADE",

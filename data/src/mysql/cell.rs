@@ -11,6 +11,8 @@
 //! | JSON | the document, as the server writes it |
 //! | NULL | null |
 
+use std::fmt::Write as _;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -152,7 +154,8 @@ fn date(bytes: &[u8], with_time: bool) -> Result<String, BoxDynError> {
     let year = u16::from_le_bytes([y0, y1]);
     let mut text = format!("{year:04}-{month:02}-{day:02}");
     if with_time {
-        text.push_str(&format!(" {hour:02}:{minute:02}:{second:02}"));
+        // Writing to a String cannot fail.
+        let _ = write!(text, " {hour:02}:{minute:02}:{second:02}");
         text.push_str(&fraction(u32::from_le_bytes(micros)));
     }
     Ok(text)

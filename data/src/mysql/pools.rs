@@ -22,7 +22,7 @@ use crate::{
 /// How long a request waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(2);
 /// An unused connection is closed after this time.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// How MySQL is reached.
 #[derive(Debug, Clone)]

@@ -74,7 +74,7 @@ impl Transaction {
     pub async fn run(&mut self, sql: Sql) -> Result<Done, Problem> {
         let (text, values) = sql.into_parts();
         self.statements.push(text.clone());
-        let query = bind(text, values)?;
+        let query = bind(text, values);
         let done = self
             .bounded(async |connection| query.execute(connection).await)
             .await?;
@@ -123,7 +123,7 @@ impl Transaction {
     pub async fn rows(&mut self, sql: Sql, limit: usize) -> Result<Rows, Problem> {
         let (text, values) = sql.into_parts();
         self.statements.push(text.clone());
-        let query = bind(text, values)?;
+        let query = bind(text, values);
         let rows = self
             .bounded(async |connection| {
                 let mut stream = query.fetch(connection);
@@ -142,18 +142,17 @@ impl Transaction {
                 Ok(Some(rows))
             })
             .await?;
-        match rows {
-            Some(rows) => Ok(rows),
-            None => {
-                self.abandon();
-                Err(Problem::new(
-                    Kind::TooLarge,
-                    format!(
-                        "the result has more than {} MiB; ask for fewer rows or columns",
-                        LARGEST_RESULT >> 20
-                    ),
-                ))
-            }
+        if let Some(rows) = rows {
+            Ok(rows)
+        } else {
+            self.abandon();
+            Err(Problem::new(
+                Kind::TooLarge,
+                format!(
+                    "the result has more than {} MiB; ask for fewer rows or columns",
+                    LARGEST_RESULT >> 20
+                ),
+            ))
         }
     }
 
@@ -265,7 +264,7 @@ impl Drop for Transaction {
     }
 }
 
-fn bind<'q>(text: String, values: Vec<Value>) -> Result<Query<'q, MySql, MySqlArguments>, Problem> {
+fn bind<'q>(text: String, values: Vec<Value>) -> Query<'q, MySql, MySqlArguments> {
     let mut query = sqlx::query(AssertSqlSafe(text));
     for value in values {
         query = match value {
@@ -277,5 +276,5 @@ fn bind<'q>(text: String, values: Vec<Value>) -> Result<Query<'q, MySql, MySqlAr
             Value::Bytes(value) => query.bind(value),
         };
     }
-    Ok(query)
+    query
 }

@@ -129,7 +129,7 @@ async fn reconcile(
         writer: context.writer(&object),
     };
     let result = if context.leadership.is_leader() {
-        round.lead().await
+        Box::pin(round.lead()).await
     } else {
         round.follow().await
     };
@@ -193,7 +193,7 @@ impl Round<'_> {
         let authority = authority.await.map_err(alone)?;
         self.introduce(&authority)?;
         // Certificates and accounts that cannot be made keep no node from being replaced.
-        let secrets = secrets::rest(&self.writer, &database, &authority, &observed, now).await;
+        let secrets = Box::pin(secrets::rest(&self.writer, &database, &authority, &observed, now)).await;
         let observed = observe::objects(&self.writer, &database.name)
             .await
             .map_err(alone)?;
