@@ -82,7 +82,7 @@ mod tests {
             .into_parts();
         assert_eq!(
             sql,
-            "((`Id` = ?) AND NOT (((`name` LIKE ?) OR (`age` BETWEEN ? AND CAST(? AS DECIMAL(2,1))))))"
+            "((`Id` = ?) AND NOT ((((`name` LIKE ?) OR (`age` BETWEEN ? AND CAST(? AS DECIMAL(2,1)))))))"
         );
         assert_eq!(bound.len(), 4);
     }
