@@ -19,6 +19,11 @@ pub fn millis_since(earlier: Instant) -> u64 {
     u64::try_from(now().saturating_duration_since(earlier).as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The time since `earlier`.
+pub fn since(earlier: Instant) -> Duration {
+    now().saturating_duration_since(earlier)
+}
+
 /// What is left until `deadline`, zero when it has passed.
 pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(now())

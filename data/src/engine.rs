@@ -1,6 +1,6 @@
 //! What every route works with: the one way to read and the one way to change.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -9,6 +9,7 @@ use crate::{
     audit::Audit,
     call::Call,
     keys::{self, Claim},
+    metrics::Metrics,
     mysql::{Pools, Rows, Transaction},
     problem::Problem,
     reply::{Reply, WRITE_TOKEN},
@@ -41,6 +42,10 @@ pub struct Engine {
     pub queued: Semaphore,
     /// Definitions of tables, for a short while.
     pub tables: crate::table::Cache,
+    /// How much was done.
+    pub metrics: Metrics,
+    /// What the API is, once its routes are made.
+    pub document: OnceLock<String>,
 }
 
 impl Engine {

@@ -22,6 +22,7 @@ pub mod engine;
 pub mod fragment;
 mod input;
 pub mod keys;
+mod metrics;
 mod mysql;
 mod open;
 mod position;
@@ -38,8 +39,12 @@ mod tls;
 mod v1;
 pub mod view;
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
+pub use metrics::Metrics;
 pub use settings::{Limits, Settings};
 use tokio::{
     net::TcpListener,
@@ -62,11 +67,15 @@ impl Serving {
     }
 }
 
-/// Starts to serve. What `view` says decides where requests are carried out.
-pub async fn listen(settings: Settings, view: watch::Receiver<View>) -> io::Result<Serving> {
+/// Starts to serve. What `view` says decides where requests are carried out; what is done is counted in `metrics`.
+pub async fn listen(
+    settings: Settings,
+    view: watch::Receiver<View>,
+    metrics: Metrics,
+) -> io::Result<Serving> {
     let listener = TcpListener::bind(settings.listen).await?;
     let tls = settings.tls.clone();
-    let engine = engine(settings, view);
+    let engine = engine(settings, view, metrics);
     tokio::spawn(Arc::clone(&engine.tokens).follow());
     let (router, _) = router::build(&engine);
     let (stop, stopped) = watch::channel(false);
@@ -76,7 +85,7 @@ pub async fn listen(settings: Settings, view: watch::Receiver<View>) -> io::Resu
     })
 }
 
-fn engine(settings: Settings, view: watch::Receiver<View>) -> Arc<engine::Engine> {
+fn engine(settings: Settings, view: watch::Receiver<View>, metrics: Metrics) -> Arc<engine::Engine> {
     let Settings {
         node,
         listen: _,
@@ -103,5 +112,7 @@ fn engine(settings: Settings, view: watch::Receiver<View>) -> Arc<engine::Engine
         limits,
         peers: routing::Peers::new(tls),
         tables: table::Cache::default(),
+        metrics,
+        document: OnceLock::new(),
     })
 }

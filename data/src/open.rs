@@ -19,6 +19,8 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(ping))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
+        .routes(routes!(openapi))
+        .routes(routes!(v1_openapi))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -62,10 +64,19 @@ async fn readyz(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str)
     }
 }
 
-pub(crate) fn document(text: &str) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        text.as_bytes().to_vec(),
-    )
-        .into_response()
+/// What every path takes and answers, as OpenAPI 3.1
+#[utoipa::path(get, path = "/openapi.json", tag = "open", security(()), responses((status = 200, body = Object)))]
+async fn openapi(State(engine): State<Arc<Engine>>) -> Response {
+    document(&engine)
+}
+
+/// The same document
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "open", security(()), responses((status = 200, body = Object)))]
+async fn v1_openapi(State(engine): State<Arc<Engine>>) -> Response {
+    document(&engine)
+}
+
+fn document(engine: &Engine) -> Response {
+    let text = engine.document.get().cloned().unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

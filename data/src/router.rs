@@ -50,7 +50,7 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
     let placed = |router: OpenApiRouter<Arc<Engine>>, place: Place| {
         router.route_layer(from_fn_with_state((Arc::clone(engine), place), carry))
     };
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(open::routes())
         .merge(placed(classic::here(), Place::Here))
         .merge(placed(classic::reads(), Place::Any))
@@ -67,12 +67,11 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
             Place::ByBody(v1::sql::run::only_reads),
         ))
         .split_for_parts();
-    let text: Arc<str> = document.to_json().unwrap_or_default().into();
+    name_operations(&mut document);
+    engine
+        .document
+        .get_or_init(|| document.to_pretty_json().unwrap_or_default());
     let router = router
-        .route(
-            "/openapi.json",
-            axum::routing::get(async move || open::document(&text)),
-        )
         .fallback(async || {
             Problem::new(
                 Kind::NotFound,
@@ -87,4 +86,79 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
         })
         .with_state(Arc::clone(engine));
     (router, document)
+}
+
+/// Names each operation by its method and path: functions of different modules share their names.
+fn name_operations(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let words: Vec<&str> = path
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let words = words.join("_");
+        for (method, operation) in [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ] {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(format!("{method}_{words}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{Limits, Metrics, Settings, view::View};
+
+    fn document() -> String {
+        let nowhere = std::env::temp_dir().join("ddb-no-such-directory");
+        let settings = Settings {
+            node: "db-0".to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            tls: nowhere.clone(),
+            tokens: nowhere.clone(),
+            accounts: nowhere.clone(),
+            mysql_socket: nowhere.clone(),
+            audit: nowhere,
+            limits: Limits::default(),
+        };
+        let (_, view) = tokio::sync::watch::channel(View::default());
+        let engine = crate::engine(settings, view, Metrics::default());
+        let (_router, _document) = build(&engine);
+        engine.document.get().cloned().unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn the_document_is_as_it_was_when_it_was_last_read_by_a_person() {
+        insta::assert_snapshot!(document());
+    }
+
+    #[tokio::test]
+    async fn every_operation_has_a_name_of_its_own_a_summary_and_says_what_it_answers() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut names = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{name} is there twice");
+                assert!(operation["summary"].is_string(), "{method} {path}");
+                let responses = operation["responses"].as_object().unwrap();
+                let good = responses.keys().any(|status| status.starts_with('2'));
+                assert!(good, "{method} {path}: {responses:?}");
+                let open = operation["tags"][0] == "open";
+                assert!(open || responses.contains_key("4XX"), "{method} {path}");
+            }
+        }
+        assert!(names.len() > 40, "{names:?}");
+    }
 }

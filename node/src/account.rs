@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(100);
 enum AccountError {
     #[error("the account's Secret cannot be read: {0}")]
     Secret(#[from] std::io::Error),
+    #[error("the Secret of the data API's accounts has no password for {0}")]
+    NoPassword(&'static str),
     #[error(transparent)]
     Mysql(#[from] Error),
 }
@@ -45,8 +47,8 @@ pub async fn keep(agent: &Arc<Agent>) {
         });
         match settled.await {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => warn!(%error, "the application account is not settled yet"),
-            Err(stopped) => warn!(error = %stopped, "the application account is not settled yet"),
+            Ok(Err(error)) => warn!(%error, "the accounts are not settled yet"),
+            Err(stopped) => warn!(error = %stopped, "the accounts are not settled yet"),
         }
         sleep(Duration::from_secs(1)).await;
     }
@@ -90,6 +92,9 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
 async fn settle_role(agent: &Agent, lane: &mut Lane, role: Role) -> Result<(), AccountError> {
     let password = fs::read_to_string(agent.settings.api_accounts_dir.join(role.name())).await?;
     let password = password.trim();
+    if password.is_empty() {
+        return Err(AccountError::NoPassword(role.name()));
+    }
     if !lane.role_exists(role).await? {
         // The roles' rights on it are part of what makes an account complete.
         watched(agent, Box::pin(lane.create_keys())).await?;

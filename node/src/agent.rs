@@ -44,6 +44,8 @@ pub struct Agent {
     pub files: Arc<Mutex<()>>,
     /// The database as an operator sees it; decides nothing.
     pub picture: watch::Sender<Arc<Picture>>,
+    /// What the data API counts.
+    pub api_metrics: data::Metrics,
     /// Held by whoever settles the application's account.
     pub accounts: Mutex<()>,
 }
@@ -91,6 +93,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         probe: asker,
         files: Arc::default(),
         picture: watch::Sender::new(Arc::default()),
+        api_metrics: data::Metrics::default(),
         accounts: Mutex::default(),
         settings,
     });

@@ -1,5 +1,6 @@
 //! What follows from a settled role without a command: a slave that has caught up is opened for readers, a master
-//! forgets its former source, keeps the application's account and frees commits whose acknowledgement was lost.
+//! forgets its former source, keeps the application's account, frees commits whose acknowledgement was lost and forgets the
+//! data API's old keys.
 //!
 //! It must not decide about roles; everything it does is checked again where it is carried out.
 
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{account, agent::Agent, clock, executor::Order, mysql::Lane};
+use crate::{account, agent::Agent, clock, executor::Order, keys, mysql::Lane};
 
 /// A master whose commits wait this long writes a row of its own.
 const LOST_ACKNOWLEDGEMENT: Duration = Duration::from_secs(1);
@@ -115,7 +116,11 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
 }
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
-    tokio::join!(account::keep(&agent), free_commits(&agent, term));
+    tokio::join!(
+        account::keep(&agent),
+        free_commits(&agent, term),
+        keys::keep_few(&agent)
+    );
 }
 
 /// Writes a row of the agent's own where commits wait though their slaves are there: the acknowledgement was lost on the

@@ -31,7 +31,7 @@ impl Api {
         let settings = settings(agent);
         let known = Arc::clone(agent);
         tokio::spawn(async move { follow(&known, sender).await });
-        let serving = data::listen(settings, views).await?;
+        let serving = data::listen(settings, views, agent.api_metrics.clone()).await?;
         Ok(Self(Some(Mutex::new(serving))))
     }
 

@@ -74,11 +74,9 @@ async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
 
 async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, StatusCode> {
     let mut text = String::new();
-    encode(
-        &mut text,
-        &registry(&agent.board.report(), agent.board.closings()),
-    )
-    .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let mut registry = registry(&agent.board.report(), agent.board.closings());
+    agent.api_metrics.register(&mut registry);
+    encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok((
         [(
             "content-type",

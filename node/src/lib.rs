@@ -22,6 +22,7 @@ pub mod data_api;
 pub mod executor;
 pub mod guard;
 pub mod http;
+pub mod keys;
 pub mod mysql;
 pub mod passage;
 pub mod probe;

@@ -46,7 +46,10 @@ async fn the_data_api_does_what_its_contract_says() {
     statements(&cluster).await;
     limits(&cluster).await;
     audit(&cluster);
-    change_of_master(&mut cluster).await;
+    counted(&cluster).await;
+    plant_old_keys(&cluster.nodes[0]).await;
+    let master = change_of_master(&mut cluster).await;
+    old_keys_are_forgotten(&cluster.nodes[master]).await;
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
@@ -75,7 +78,13 @@ async fn wait_for_roles(master: &Node) {
 
 async fn nothing_without_a_token(cluster: &Cluster) {
     let node = &cluster.nodes[1];
-    for path in ["/ping", "/healthz", "/readyz"] {
+    for path in [
+        "/ping",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/v1/openapi.json",
+    ] {
         assert_eq!(node.request("GET", path, &[], "").await.unwrap().status, 200);
     }
     for path in [
@@ -723,7 +732,7 @@ fn picture(term: u64, master: &Node) -> Picture {
 }
 
 /// Clients write through every node while the master is killed: no request fails, every row is there once.
-async fn change_of_master(cluster: &mut Cluster) {
+async fn change_of_master(cluster: &mut Cluster) -> usize {
     let nodes = &cluster.nodes;
     nodes[0]
         .fetch(
@@ -815,4 +824,64 @@ async fn change_of_master(cluster: &mut Cluster) {
     let answer = nodes[0].fetch(READER, "/select?dbname=t&table=w&limit=1").await;
     assert!(answer.status == 200, "{answer:?}");
     println!("the master is {} now", nodes[best].name);
+    best
+}
+
+/// What was done is counted by route and role, and shown with the agent's own metrics.
+async fn counted(cluster: &Cluster) {
+    let text = cluster.nodes[0].get("/metrics").await;
+    for series in [
+        r#"ddb_node_api_requests_total{method="POST",route="/insert",role="writer",status="200"}"#,
+        r#"ddb_node_api_request_duration_seconds_count{route="/select",role="reader"}"#,
+        "ddb_node_api_requests_under_way 0",
+    ] {
+        assert!(text.contains(series), "{series} is not in {text}");
+    }
+    let slave = cluster.nodes[1].get("/metrics").await;
+    let refused = r#"ddb_node_api_requests_total{method="GET",route="/databases",role="none",status="401"}"#;
+    assert!(slave.contains(refused), "{refused} is not in {slave}");
+    let forwarded = slave
+        .lines()
+        .find_map(|line| line.strip_prefix("ddb_node_api_forwarded_total "))
+        .and_then(|count| count.parse::<u64>().ok());
+    assert!(
+        forwarded.is_some_and(|count| count >= 50),
+        "{forwarded:?}: {slave}"
+    );
+}
+
+/// More than are forgotten at a time, all of them older than a day.
+async fn plant_old_keys(master: &Node) {
+    raw_sql(
+        "SET SESSION cte_max_recursion_depth = 10000; \
+         INSERT INTO ddb.api_keys (token, name, fingerprint, status, reply, at) \
+         WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 7000) \
+         SELECT 'old', n, REPEAT('x', 32), 200, '{}', NOW() - INTERVAL 25 HOUR FROM s",
+    )
+    .execute(&mut master.root().await)
+    .await
+    .unwrap();
+}
+
+async fn old_keys_are_forgotten(master: &Node) {
+    let mut root = master.root().await;
+    let mut count = async |of: &str| -> i64 {
+        let sql = format!("SELECT COUNT(*) FROM ddb.api_keys WHERE token {of} 'old'");
+        let row = raw_sql(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&mut root)
+            .await
+            .unwrap();
+        sqlx::Row::get(&row, 0)
+    };
+    let kept = count("<>").await;
+    let begun = now();
+    while count("=").await > 0 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "old keys are still there"
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(count("<>").await, kept, "keys of today were forgotten");
+    println!("7000 old keys forgotten, {kept} of today kept");
 }

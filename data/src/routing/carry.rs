@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -69,13 +69,18 @@ pub async fn carry(
     next: Next,
 ) -> Response {
     let begun = clock::now();
+    let _under_way = engine.metrics.begin();
     let (parts, body) = request.into_parts();
+    let method = parts.method.clone();
+    let route = parts.extensions.get::<MatchedPath>().cloned();
+    let mut role = "none";
     let id = admit::id(&parts.headers);
     let what = format!("{} {}", parts.method, parts.uri.path());
     let arrived = arrive(&engine, parts, body, place, &id, begun).await;
     let mut response = match arrived {
         Ok(mut journey) => {
             let call = journey.call.clone();
+            role = call.caller().role.name();
             let writes = journey.writes;
             let (response, here) = journey.travel(place, next).await;
             let refused = matches!(response.status().as_u16(), 401 | 403);
@@ -104,6 +109,11 @@ pub async fn carry(
         let role = role.map_or("none", crate::view::NodeRole::name);
         headers.insert("served-role", HeaderValue::from_static(role));
     }
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    engine
+        .metrics
+        .end(&method, route, role, status, clock::since(begun));
     response
 }
 
@@ -243,6 +253,7 @@ impl Journey {
 
     /// Has the master's node carry it out.
     async fn there(&self, way: &Way) -> Attempt {
+        self.engine.metrics.forward();
         let mut parts = self.parts.clone();
         if let Ok(id) = HeaderValue::from_str(self.call.id()) {
             parts.headers.insert(REQUEST_ID, id);

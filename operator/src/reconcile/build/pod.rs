@@ -182,15 +182,19 @@ fn tolerations(users: Vec<Toleration>) -> Vec<Toleration> {
 }
 
 fn volumes(database: &Database, node: &str) -> Vec<Volume> {
-    let secret = |name: &str, secret: String| Volume {
+    let mounted = |name: &str, secret: String, optional: Option<bool>| Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret),
             default_mode: Some(PRIVATE),
+            optional,
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     };
+    let secret = |name: &str, secret: String| mounted(name, secret, None);
+    // Without it the data API lets nobody in; MySQL must not wait for that.
+    let of_the_api = |name: &str, secret: String| mounted(name, secret, Some(true));
     let empty = |name: &str, limit: Option<&str>| Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -222,8 +226,8 @@ fn volumes(database: &Database, node: &str) -> Vec<Volume> {
         },
         secret(volume::TLS, names::node_tls_secret(&database.name)),
         secret(volume::ACCOUNT, names::account_secret(&database.name)),
-        secret(volume::TOKENS, names::tokens_secret(&database.name)),
-        secret(volume::API_ACCOUNTS, names::api_accounts_secret(&database.name)),
+        of_the_api(volume::TOKENS, names::tokens_secret(&database.name)),
+        of_the_api(volume::API_ACCOUNTS, names::api_accounts_secret(&database.name)),
     ]
 }
 
