@@ -64,7 +64,7 @@ async fn readyz(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str)
     }
 }
 
-/// What every path takes and answers, as OpenAPI 3.1
+/// What every path takes and answers, as an `OpenAPI` document
 #[utoipa::path(get, path = "/openapi.json", tag = "open", security(()), responses((status = 200, body = Object)))]
 async fn openapi(State(engine): State<Arc<Engine>>) -> Response {
     document(&engine)

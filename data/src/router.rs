@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, middleware::from_fn_with_state};
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -84,6 +84,8 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
                 "the path exists and the method does not; /openapi.json names all of them",
             )
         })
+        // The node's own limit has been applied when the body was read.
+        .layer(DefaultBodyLimit::disable())
         .with_state(Arc::clone(engine));
     (router, document)
 }

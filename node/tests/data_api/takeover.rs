@@ -1,0 +1,169 @@
+//! A change of master under clients of every node, and what the new master takes care of.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use api::wire::{Command, Picture, PicturedNode};
+use failover::{GtidSet, Term};
+use serde_json::json;
+use sqlx::raw_sql;
+use tokio::time::sleep;
+
+use crate::support::{
+    Node,
+    cluster::{Cluster, fence, follow, is_down, signal},
+    https::{READER, WRITER},
+    is_caught_up, now,
+};
+
+fn picture(term: u64, master: &Node) -> Picture {
+    Picture {
+        term: Term(term),
+        master: Some(master.name.as_str().into()),
+        phase: api::resource::Phase::default(),
+        nodes: vec![PicturedNode {
+            name: master.name.as_str().into(),
+            address: Some(master.address()),
+            role: api::resource::NodeRole::Master,
+            ready: true,
+            behind: Some(0),
+        }],
+    }
+}
+
+/// Clients write through every node while the master is killed: no request fails, every row is there once.
+pub async fn change_of_master(cluster: &mut Cluster) -> usize {
+    let nodes = &cluster.nodes;
+    nodes[0]
+        .fetch(
+            WRITER,
+            "/createtable?dbname=t&table=w&schema=client INT, number INT",
+        )
+        .await
+        .must(200);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = (0..6).map(|client: usize| {
+        let (stop, node) = (Arc::clone(&stop), &nodes[client % 3]);
+        async move {
+            let mut slowest = Duration::ZERO;
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return (client, number, slowest);
+                }
+                let key = format!("w-{client}-{number}");
+                let body = json!({"dbname":"t","table":"w","data":{"client":client,"number":number}});
+                let begun = now();
+                let headers = [("Idempotency-Key", key.as_str()), ("Prefer", "wait=10")];
+                let answer = node.send_with(WRITER, "/insert", &headers, &body).await.unwrap();
+                assert_eq!(answer.status, 200, "client {client}, number {number}: {answer:?}");
+                slowest = slowest.max(begun.elapsed());
+            }
+            unreachable!("the numbers have no end")
+        }
+    });
+    let operators = &mut cluster.operators;
+    let failover = async {
+        sleep(Duration::from_millis(1500)).await;
+        signal(nodes[0].mysqld_pid(), "-KILL");
+        operators[0].until("down", is_down).await;
+        for at in [1, 2, 0] {
+            operators[at].tell(2, fence(false)).await;
+        }
+        let [one, two] = [1, 2].map(|at| operators[at].state());
+        let all = |state: &failover::ServerState| state.executed.union(&state.received);
+        let best = if all(&one).contains(&all(&two)) { 1 } else { 2 };
+        let other = 3 - best;
+        let deadline_ms = 5000;
+        operators[best]
+            .done("drain", 2, Command::Drain { deadline_ms })
+            .await;
+        let requires: GtidSet = all(&operators[best].state());
+        let promote = Command::Promote { acks: 1, requires };
+        operators[best].done("promote", 2, promote).await;
+        // The former master's node is down; it leads its clients by what the operator says.
+        operators[0].show(picture(2, &nodes[best]));
+        let until = operators[best].state().executed;
+        operators[other]
+            .done("follow", 2, follow(&nodes[best], &until))
+            .await;
+        operators[other].until("caught up", is_caught_up).await;
+        sleep(Duration::from_millis(1500)).await;
+        stop.store(true, Ordering::Relaxed);
+        best
+    };
+    let (written, best) = tokio::join!(futures::future::join_all(writers), failover);
+    let strong = [
+        ("Authorization", &*format!("Bearer {READER}")),
+        ("Consistency", "leader"),
+    ];
+    for (client, count, slowest) in written {
+        println!(
+            "client {client} wrote {count} rows, the slowest in {} ms",
+            slowest.as_millis()
+        );
+        let path = format!("/search?dbname=t&table=w&column=client&value={client}&limit=10000");
+        let found = nodes[(client + 1) % 3]
+            .request("GET", &path, &strong, "")
+            .await
+            .unwrap()
+            .must(200);
+        let mut numbers: Vec<i64> = found["found"][0]["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["number"].as_i64().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(
+            numbers,
+            (0..count).collect::<Vec<i64>>(),
+            "client {client}: each row once"
+        );
+    }
+    // Reads never stopped on the former master's node either: it is down, and asks the master.
+    let answer = nodes[0].fetch(READER, "/select?dbname=t&table=w&limit=1").await;
+    assert!(answer.status == 200, "{answer:?}");
+    println!("the master is {} now", nodes[best].name);
+    best
+}
+
+/// More than are forgotten at a time, all of them older than a day.
+pub async fn plant_old_keys(master: &Node) {
+    raw_sql(
+        "SET SESSION cte_max_recursion_depth = 10000; \
+         INSERT INTO ddb.api_keys (token, name, fingerprint, status, reply, at) \
+         WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 7000) \
+         SELECT 'old', n, REPEAT('x', 32), 200, '{}', NOW() - INTERVAL 25 HOUR FROM s",
+    )
+    .execute(&mut master.root().await)
+    .await
+    .unwrap();
+}
+
+pub async fn old_keys_are_forgotten(master: &Node) {
+    let mut root = master.root().await;
+    let mut count = async |of: &str| -> i64 {
+        let sql = format!("SELECT COUNT(*) FROM ddb.api_keys WHERE token {of} 'old'");
+        let row = raw_sql(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&mut root)
+            .await
+            .unwrap();
+        sqlx::Row::get(&row, 0)
+    };
+    let kept = count("<>").await;
+    let begun = now();
+    while count("=").await > 0 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "old keys are still there"
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(count("<>").await, kept, "keys of today were forgotten");
+    println!("7000 old keys forgotten, {kept} of today kept");
+}

@@ -1,0 +1,309 @@
+//! `/v1` on real servers: databases, tables, rows by key and by filter, pages, transactions.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Node,
+    cluster::Cluster,
+    https::{ADMIN, Answer, READER, WRITER},
+};
+
+async fn ask(
+    node: &Node,
+    method: &str,
+    token: &str,
+    path: &str,
+    body: &Value,
+    more: &[(&str, &str)],
+) -> Answer {
+    let bearer = format!("Bearer {token}");
+    let mut headers = vec![("Authorization", bearer.as_str()), ("Consistency", "leader")];
+    headers.extend_from_slice(more);
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    node.request(method, path, &headers, &body).await.unwrap()
+}
+
+async fn get(node: &Node, path: &str) -> Answer {
+    ask(node, "GET", READER, path, &Value::Null, &[]).await
+}
+
+async fn change(node: &Node, method: &str, path: &str, body: Value) -> Answer {
+    ask(node, method, WRITER, path, &body, &[]).await
+}
+
+pub async fn databases_and_tables(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    change(node, "POST", "/v1/databases", json!({"name":"shelf"}))
+        .await
+        .must(201);
+    let databases = get(node, "/v1/databases").await.must(200)["databases"].clone();
+    assert!(
+        databases.as_array().unwrap().contains(&json!("shelf")),
+        "{databases}"
+    );
+    let authors = json!({"name":"authors","columns":[{"name":"name","type":"string"}]});
+    change(node, "POST", "/v1/databases/shelf/tables", authors)
+        .await
+        .must(201);
+    let books = json!({"name":"books","schema":"id INT AUTO_INCREMENT PRIMARY KEY, title VARCHAR(80) NOT NULL, \
+        pages INT, author BIGINT UNSIGNED, UNIQUE KEY (title), FOREIGN KEY (author) REFERENCES authors (Id)"});
+    change(node, "POST", "/v1/databases/shelf/tables", books)
+        .await
+        .must(201);
+    let pairs = json!({"name":"pairs","schema":"a INT, b VARCHAR(10), v INT, PRIMARY KEY (a, b)"});
+    change(node, "POST", "/v1/databases/shelf/tables", pairs)
+        .await
+        .must(201);
+    let tables = get(node, "/v1/databases/shelf/tables").await.must(200);
+    assert_eq!(tables["tables"], json!(["authors", "books", "pairs"]));
+    let facts = get(node, "/v1/databases/shelf/tables/books").await.must(200);
+    assert_eq!(facts["key"], json!(["id"]));
+    assert_eq!(facts["columns"][1]["name"], "title");
+    assert_eq!(facts["foreignKeys"][0]["table"], "authors", "{facts}");
+    assert!(
+        facts["indexes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|index| index["unique"] == true && index["columns"] == json!(["title"])),
+        "{facts}"
+    );
+    get(node, "/v1/databases/shelf/tables/none").await.must(404);
+    get(node, "/v1/databases/none/tables").await.must(404);
+    get(node, "/v1/databases/mysql/tables").await.must(403);
+    ask(node, "DELETE", ADMIN, "/v1/databases/shelf", &Value::Null, &[])
+        .await
+        .must(400);
+    change(node, "DELETE", "/v1/databases/shelf?confirm=shelf", Value::Null)
+        .await
+        .must(403);
+}
+
+pub async fn rows(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    let path = "/v1/databases/shelf/tables/books/rows";
+    let dune = json!({"title":"Dune","pages":412});
+    assert_eq!(
+        change(node, "POST", path, dune.clone()).await.must(201),
+        json!({"rows":1,"id":1})
+    );
+    let twice = change(node, "POST", path, dune.clone()).await.must(409);
+    assert_eq!(
+        (&twice["code"], &twice["outcome"]),
+        (&json!(1062), &json!("not-applied"))
+    );
+    change(node, "POST", &format!("{path}?onConflict=ignore"), dune)
+        .await
+        .must(201);
+    change(
+        node,
+        "POST",
+        &format!("{path}?onConflict=merge"),
+        json!({"title":"Dune","pages":500}),
+    )
+    .await
+    .must(201);
+    let row = get(node, &format!("{path}/1")).await;
+    assert_eq!(
+        row.must(200),
+        json!({"id":1,"title":"Dune","pages":500,"author":null})
+    );
+    let tag = row.header("etag").unwrap().to_owned();
+    let one = format!("{path}/1");
+    let with = async |tag: &str, pages: u32| {
+        let headers = [("If-Match", tag)];
+        ask(node, "PATCH", WRITER, &one, &json!({"pages": pages}), &headers).await
+    };
+    assert_eq!(with(&tag, 501).await.must(200)["rows"], 1);
+    assert_eq!(with(&tag, 502).await.must(412)["outcome"], "not-applied");
+    assert_eq!(get(node, &one).await.must(200)["pages"], 501);
+    change(node, "PATCH", &format!("{path}/99"), json!({"pages":1}))
+        .await
+        .must(404);
+    // A PUT says the whole row: what it does not name gets its default.
+    change(node, "PUT", &one, json!({"title":"Dune II"}))
+        .await
+        .must(200);
+    assert_eq!(
+        get(node, &one).await.must(200),
+        json!({"id":1,"title":"Dune II","pages":null,"author":null})
+    );
+    change(node, "PUT", &one, json!({"id":2,"title":"x"}))
+        .await
+        .must(400);
+    change(
+        node,
+        "PUT",
+        &format!("{path}/7"),
+        json!({"title":"New","pages":7}),
+    )
+    .await
+    .must(200);
+    change(node, "DELETE", &format!("{path}/7"), Value::Null)
+        .await
+        .must(200);
+    change(node, "DELETE", &format!("{path}/7"), Value::Null)
+        .await
+        .must(404);
+    let pairs = "/v1/databases/shelf/tables/pairs/rows";
+    change(
+        node,
+        "POST",
+        pairs,
+        json!([{"a":1,"b":"x","v":1},{"a":1,"b":"y","v":2}]),
+    )
+    .await
+    .must(201);
+    change(node, "PATCH", &format!("{pairs}/1,y"), json!({"v":3}))
+        .await
+        .must(200);
+    assert_eq!(get(node, &format!("{pairs}/1,y")).await.must(200)["v"], 3);
+    get(node, &format!("{pairs}/1")).await.must(400);
+    // More than a framework's usual two megabytes, through a slave.
+    let long = json!({"dbname":"shelf","table":"blobs","data":{"body":"x".repeat(5 << 20)}});
+    let schema = json!({"name":"blobs","schema":"body LONGTEXT"});
+    change(node, "POST", "/v1/databases/shelf/tables", schema)
+        .await
+        .must(201);
+    change(node, "POST", "/insert", long).await.must(200);
+}
+
+pub async fn pages(cluster: &Cluster) {
+    let node = &cluster.nodes[0];
+    let path = "/v1/databases/shelf/tables/pairs/rows";
+    let many: Vec<Value> = (0..250)
+        .map(|n| json!({"a": 100 + n / 10, "b": format!("k{}", n % 10), "v": n}))
+        .collect();
+    change(node, "POST", path, json!(many)).await.must(201);
+    for order in ["", "&order=b.desc", "&order=v.desc,a"] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = get(node, &format!("{path}?a=gte.100&limit=40{order}{after}")).await;
+            if order.contains('v') && !after.is_empty() {
+                // A column that may be NULL has no pages, and says so.
+                page.must(400);
+                break;
+            }
+            let page = page.must(200);
+            seen.extend(
+                page["rows"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["v"].as_i64().unwrap()),
+            );
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        if !order.contains('v') {
+            seen.sort_unstable();
+            assert_eq!(
+                seen,
+                (0..250).collect::<Vec<i64>>(),
+                "order {order}: each row once"
+            );
+        }
+    }
+    let count = async |filter: &str| {
+        let page = get(node, &format!("{path}?count=exact&limit=1&{filter}")).await;
+        page.must(200)["count"].as_u64().unwrap()
+    };
+    assert_eq!(count("v=lt.10&a=gte.100").await, 10);
+    assert_eq!(count("a=in.(100,101)").await, 20);
+    assert_eq!(count("b=like.k%25&v=between.5,14").await, 10);
+    assert_eq!(count("or=(v.eq.5,v.eq.6,b.eq.x)").await, 3);
+    assert_eq!(count("v=null.true").await, 0);
+    get(node, &format!("{path}?colour=eq.red")).await.must(400);
+    get(node, &format!("{path}?v=eq.1%27%20OR%201=1")).await.must(200);
+    change(node, "DELETE", path, Value::Null).await.must(400);
+    let too_many = change(
+        node,
+        "DELETE",
+        &format!("{path}?a=gte.100&maxAffected=100"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(too_many.must(409)["outcome"], "not-applied");
+    assert_eq!(count("a=gte.100").await, 250);
+    let changed = change(node, "PATCH", &format!("{path}?a=eq.100"), json!({"v":-1})).await;
+    assert_eq!(changed.must(200)["rows"], 10);
+    assert_eq!(
+        change(node, "DELETE", &format!("{path}?a=gte.100"), Value::Null)
+            .await
+            .must(200)["rows"],
+        250
+    );
+}
+
+pub async fn transactions(cluster: &Cluster) {
+    let node = &cluster.nodes[2];
+    let run = async |steps: Value| {
+        change(
+            node,
+            "POST",
+            "/v1/transactions",
+            json!({"database":"shelf","steps":steps}),
+        )
+        .await
+    };
+    let done = run(json!([
+        {"do":"insert","table":"authors","data":{"name":"Le Guin"},"as":"author"},
+        {"do":"insert","table":"books","data":{"title":"The Dispossessed","author":{"$from":"author.id"}}},
+        {"do":"update","table":"books","data":{"pages":341},"condition":{"title":"The Dispossessed"},"expect":{"affected":1}},
+    ]))
+    .await
+    .must(200);
+    let author = done["steps"][0]["id"].clone();
+    let found = get(
+        node,
+        "/v1/databases/shelf/tables/books/rows?title=eq.The%20Dispossessed",
+    )
+    .await
+    .must(200);
+    assert_eq!(
+        (&found["rows"][0]["author"], &found["rows"][0]["pages"]),
+        (&author, &json!(341))
+    );
+    // The last step fails, and nothing of the others stays.
+    run(json!([
+        {"do":"insert","table":"authors","data":{"name":"Nobody"}},
+        {"do":"delete","table":"books","condition":{"title":"none"},"expect":{"affected":1}},
+    ]))
+    .await
+    .must(409);
+    run(json!([
+        {"do":"insert","table":"authors","data":{"name":"Nobody"}},
+        {"do":"insert","table":"books","data":{"title":"x","author":4711}},
+    ]))
+    .await
+    .must(409);
+    let nobody = get(node, "/v1/databases/shelf/tables/authors/rows?name=eq.Nobody")
+        .await
+        .must(200);
+    assert_eq!(nobody["rows"], json!([]));
+    run(json!([])).await.must(400);
+    run(json!([{"do":"delete","table":"books"}])).await.must(400);
+    let cluster_facts = get(node, "/v1/cluster").await.must(200);
+    assert!(cluster_facts["term"].as_u64().is_some(), "{cluster_facts}");
+    get(node, "/v1/audit").await.must(403);
+    let records = ask(node, "GET", ADMIN, "/v1/audit?limit=5", &Value::Null, &[])
+        .await
+        .must(200);
+    assert!(records["records"].is_array() || records.is_array(), "{records}");
+    ask(
+        node,
+        "DELETE",
+        ADMIN,
+        "/v1/databases/shelf?confirm=shelf",
+        &Value::Null,
+        &[],
+    )
+    .await
+    .must(200);
+}
