@@ -10,7 +10,7 @@ use std::{path::Path, process::Command as Process, time::Duration};
 
 use api::wire::Command;
 use failover::{GtidSet, Role, Server};
-use support::{Node, Operator, certificates, cluster::fence, now, programs, up};
+use support::{Node, Operator, certificates, cluster::fence, free_port, now, programs, up};
 use tokio::time::sleep;
 
 fn run(program: &str, words: &[&str]) -> bool {
@@ -53,7 +53,14 @@ async fn a_volume_that_hangs_is_reported_and_one_that_goes_on_too() {
     let Some(volume) = Volume::mount(&root.join("image"), &root.join("a/agent")) else {
         return println!("SKIPPED: no file system can be mounted here");
     };
-    let node = Node::start(&root, "a", &tls, &mysqld, &supervisor, &[]);
+    let node = Node::start(
+        &root,
+        "a",
+        &tls,
+        &mysqld,
+        &supervisor,
+        &[("a".to_owned(), free_port())],
+    );
     let mut operator = Operator::connect(&node, &tls, "operator").await.unwrap();
     operator.until("up", |report| up(report).is_some()).await;
     operator.done("fence", 1, fence(false)).await;

@@ -161,11 +161,15 @@ pub async fn assert_holds(node: &Node, acknowledged: &[u64]) {
     );
 }
 
+/// The application's account and those of the data API's roles: whatever is missing of them, a new master writes.
 pub async fn wait_for_account(node: &Node) {
     let begun = now();
     loop {
-        // The grant that marks the account as complete is the last one.
-        let shown = raw_sql("SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y'");
+        // The grant that marks the application's account as complete is the last one; a role's is unlocked last.
+        let shown = raw_sql(
+            "SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y' AND 3 = \
+             (SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'ddb\\_api\\_%' AND account_locked = 'N')",
+        );
         if shown
             .fetch_optional(&mut node.root().await)
             .await
@@ -173,7 +177,7 @@ pub async fn wait_for_account(node: &Node) {
             .is_some()
             && node.app().await.is_ok()
         {
-            println!("application account after {} ms", begun.elapsed().as_millis());
+            println!("accounts after {} ms", begun.elapsed().as_millis());
             return;
         }
         assert!(
