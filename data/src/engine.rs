@@ -40,6 +40,8 @@ pub struct Engine {
     pub running: Semaphore,
     /// One place for each request that waits for its turn.
     pub queued: Semaphore,
+    /// One place for each table that is streamed.
+    pub streams: Arc<Semaphore>,
     /// Definitions of tables, for a short while.
     pub tables: crate::table::Cache,
     /// How much was done.

@@ -108,6 +108,7 @@ fn engine(settings: Settings, view: watch::Receiver<View>, metrics: Metrics) -> 
         tokens: Arc::new(access::Tokens::open(tokens)),
         audit: audit::Audit::open(audit),
         running: Semaphore::new(limits.requests),
+        streams: Arc::new(Semaphore::new(limits.streams)),
         queued: Semaphore::new(limits.queue),
         limits,
         peers: routing::Peers::new(tls),

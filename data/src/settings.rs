@@ -17,6 +17,8 @@ pub struct Limits {
     pub requests: usize,
     /// Requests that wait for their turn.
     pub queue: usize,
+    /// Tables that are streamed at a time.
+    pub streams: usize,
     /// Connections to MySQL for each role.
     pub connections: u32,
 }
@@ -30,6 +32,7 @@ impl Default for Limits {
             statement: Duration::from_secs(30),
             requests: 128,
             queue: 1024,
+            streams: 8,
             connections: 32,
         }
     }

@@ -8,6 +8,7 @@ mod cell;
 mod error;
 mod pools;
 mod rows;
+mod stream;
 mod transaction;
 
 pub use cell::Cell;

@@ -48,6 +48,22 @@ pub struct Transaction {
 impl Transaction {
     /// Begins with a role's account; `kind` is `READ WRITE` or `READ ONLY`.
     pub async fn begin(pools: &Arc<Pools>, role: Role, write: bool) -> Result<Self, Problem> {
+        let sql = if write {
+            "START TRANSACTION READ WRITE; SELECT CAST(CONNECTION_ID() AS CHAR)"
+        } else {
+            "START TRANSACTION READ ONLY; SELECT CAST(CONNECTION_ID() AS CHAR)"
+        };
+        Self::open(pools, role, sql).await
+    }
+
+    /// Begins to read the state of this moment, without a deadline for the whole. Its connection is for nothing else.
+    pub async fn snapshot(pools: &Arc<Pools>, role: Role) -> Result<Self, Problem> {
+        let sql = "SET SESSION max_execution_time = 0; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
+                   SELECT CAST(CONNECTION_ID() AS CHAR)";
+        Self::open(pools, role, sql).await
+    }
+
+    async fn open(pools: &Arc<Pools>, role: Role, sql: &'static str) -> Result<Self, Problem> {
         let connection = pools.acquire(role).await?;
         let mut this = Self {
             connection: Some(connection),
@@ -56,11 +72,6 @@ impl Transaction {
             pools: Arc::clone(pools),
             deadline: clock::now() + pools.limit(),
             statements: Vec::new(),
-        };
-        let sql = if write {
-            "START TRANSACTION READ WRITE; SELECT CAST(CONNECTION_ID() AS CHAR)"
-        } else {
-            "START TRANSACTION READ ONLY; SELECT CAST(CONNECTION_ID() AS CHAR)"
         };
         let row = this
             .bounded(async |connection| raw_sql(sql).fetch_one(connection).await)
@@ -243,7 +254,18 @@ impl Transaction {
         }
     }
 
-    fn stop(&mut self) {
+    /// The pools it came from.
+    pub(super) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
+    }
+
+    /// Its connection while it has one.
+    pub(super) fn connection(&mut self) -> Option<&mut sqlx::mysql::MySqlConnection> {
+        self.connection.as_deref_mut()
+    }
+
+    /// Closes the connection and has the server stop what it does for it.
+    pub(super) fn stop(&mut self) {
         self.abandon();
         let (pools, role, thread) = (Arc::clone(&self.pools), self.role, self.thread);
         if thread != 0 {
@@ -251,7 +273,8 @@ impl Transaction {
         }
     }
 
-    fn abandon(&mut self) {
+    /// Closes the connection; the server rolls back.
+    pub(super) fn abandon(&mut self) {
         if let Some(connection) = self.connection.take() {
             drop(connection.detach());
         }
@@ -264,7 +287,8 @@ impl Drop for Transaction {
     }
 }
 
-fn bind<'q>(text: String, values: Vec<Value>) -> Query<'q, MySql, MySqlArguments> {
+/// A statement with its values.
+pub(super) fn bind<'q>(text: String, values: Vec<Value>) -> Query<'q, MySql, MySqlArguments> {
     let mut query = sqlx::query(AssertSqlSafe(text));
     for value in values {
         query = match value {

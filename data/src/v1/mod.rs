@@ -3,6 +3,7 @@
 mod audit;
 mod cluster;
 mod databases;
+mod export;
 mod rows;
 pub mod sql;
 mod tables;
@@ -31,6 +32,7 @@ pub fn reads() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(tables::read::read))
         .routes(routes!(rows::list::list))
         .routes(routes!(rows::read::read))
+        .routes(routes!(export::table::table))
 }
 
 /// Carried out on the master.

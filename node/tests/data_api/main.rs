@@ -44,6 +44,7 @@ async fn the_data_api_does_what_its_contract_says() {
     v1::databases_and_tables(&cluster).await;
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
+    v1::exports(&cluster).await;
     v1::transactions(&cluster).await;
     audit(&cluster);
     counted(&cluster).await;

@@ -1,6 +1,7 @@
 //! `/v1` on real servers: databases, tables, rows by key and by filter, pages, transactions.
 
 use serde_json::{Value, json};
+use sqlx::raw_sql;
 
 use crate::support::{
     Node,
@@ -239,6 +240,53 @@ pub async fn pages(cluster: &Cluster) {
             .must(200)["rows"],
         250
     );
+}
+
+fn lines_of(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Sixty megabytes through a slave, whole and with a proof of it; the agent keeps no more than a few parts.
+pub async fn exports(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    let table = json!({"name":"large","schema":"id INT PRIMARY KEY, body LONGTEXT, raw VARBINARY(9)"});
+    let made = change(node, "POST", "/v1/databases/shelf/tables", table).await;
+    made.must(201);
+    raw_sql(
+        "INSERT INTO shelf.large WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 600) \
+         SELECT n, REPEAT(CHAR(97 + n % 26), 100000), X'0001' FROM s",
+    )
+    .execute(&mut cluster.nodes[0].root().await)
+    .await
+    .unwrap();
+    let synced = node.fetch(READER, "/sync").await.must(200);
+    assert_eq!(synced["inSync"], true);
+    node.forget_agent_peak();
+    let before = node.agent_rss();
+    let answer = node.fetch(READER, "/v1/export/shelf/large").await;
+    let grown = node.agent_peak().saturating_sub(before);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(answer.header("served-by"), Some("b"));
+    let lines = lines_of(&answer.text);
+    assert_eq!(lines.len(), 601);
+    assert_eq!(lines[600], json!({"end":true,"rows":600}));
+    for (at, line) in lines[..600].iter().enumerate() {
+        assert_eq!((&line["id"], &line["raw"]), (&json!(at + 1), &json!("AAE=")));
+        assert_eq!(line["body"].as_str().map(str::len), Some(100_000));
+    }
+    println!("60 MB exported; the agent grew by {grown} KiB");
+    assert!(grown < 24 << 10, "the agent grew by {grown} KiB");
+    node.fetch(READER, "/v1/export/shelf/none").await.must(404);
+    node.fetch(ADMIN, "/v1/export/mysql/user").await.must(403);
+    let empty = json!({"name":"empty","schema":"a INT"});
+    change(node, "POST", "/v1/databases/shelf/tables", empty)
+        .await
+        .must(201);
+    let nothing = ask(node, "GET", READER, "/v1/export/shelf/empty", &Value::Null, &[]).await;
+    assert_eq!(lines_of(&nothing.text), [json!({"end":true,"rows":0})]);
 }
 
 pub async fn transactions(cluster: &Cluster) {

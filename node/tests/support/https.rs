@@ -166,14 +166,41 @@ async fn exchange(
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, text) = answer
-        .split_once("\r\n\r\n")
+    let head = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
         .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let body = answer.split_off(head + 4);
+    let head = String::from_utf8_lossy(&answer[..head]);
+    let body = if head.contains("transfer-encoding: chunked") {
+        unchunked(&body)?
+    } else {
+        body
+    };
+    let text = String::from_utf8_lossy(&body);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok(Answer {
         status: status.ok_or(std::io::ErrorKind::InvalidData)?,
-        headers: head.to_owned(),
-        text: text.to_owned(),
+        headers: head.into_owned(),
+        text: text.into_owned(),
     })
+}
+
+/// The parts of a body that came as a stream, which must be whole.
+fn unchunked(mut body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut whole = Vec::with_capacity(body.len());
+    loop {
+        let line = body.windows(2).position(|window| window == b"\r\n");
+        let line = line.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let size = std::str::from_utf8(&body[..line]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return Ok(whole);
+        }
+        let part = body
+            .get(line + 2..line + 2 + size)
+            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        whole.extend_from_slice(part);
+        body = &body[line + 2 + size + 2..];
+    }
 }

@@ -210,8 +210,22 @@ impl Node {
 
     /// Kilobytes resident.
     pub fn agent_rss(&self) -> u64 {
+        self.agent_memory("VmRSS")
+    }
+
+    /// The most kilobytes that were resident since [`Node::forget_agent_peak`].
+    pub fn agent_peak(&self) -> u64 {
+        self.agent_memory("VmHWM")
+    }
+
+    /// The peak begins anew with what is resident now.
+    pub fn forget_agent_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.agent.id()), "5").unwrap();
+    }
+
+    fn agent_memory(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.agent.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

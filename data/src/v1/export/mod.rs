@@ -1,0 +1,3 @@
+//! Whole tables as streams.
+
+pub mod table;
