@@ -193,8 +193,10 @@ async fn create_with_row(database: &Database, wanted: &DistributedDatabase) -> R
 }
 
 /// What `whenDeleted: Retain` keeps: the data, and what opens it.
-const KEPT: [&str; 3] = [
+const KEPT: [&str; 5] = [
     "persistentvolumeclaim/keep-0",
+    "secret/keep-api-accounts",
+    "secret/keep-api-tokens",
     "secret/keep-app",
     "secret/keep-ca",
 ];
