@@ -18,7 +18,7 @@ use std::{
 
 use api::wire::Command;
 use failover::{GtidSet, Role, Tail, Term};
-use sqlx::raw_sql;
+use sqlx::{Row as _, raw_sql};
 use support::{
     cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, signal},
     is_caught_up, now, up,
@@ -75,15 +75,18 @@ async fn a_former_master_that_is_overtaken_while_it_follows_follows_the_next_one
     };
     let mut requires = GtidSet::new();
     for (term, leads) in [(2, 1), (3, 2)] {
-        for node in [leads, 3 - leads, 0] {
-            cluster.operators[node]
-                .done("fence", term, fence(node == 0))
-                .await;
+        cluster.operators[0].done("fence", term, fence(true)).await;
+        // All that the first of them wrote is on the second, so that it may lead.
+        let written = executed(&cluster.nodes[if term == 2 { 0 } else { 1 }]).await;
+        cluster.operators[2]
+            .until("all received", |report| {
+                up(report).is_some_and(|state| state.holds().contains(&written))
+            })
+            .await;
+        for node in [1, 2] {
+            cluster.operators[node].done("fence", term, fence(false)).await;
         }
-        requires = cluster.operators[1]
-            .state()
-            .holds()
-            .union(&cluster.operators[2].state().holds());
+        requires = cluster.operators[leads].state().holds();
         cluster.operators[leads]
             .done("drain", term, Command::Drain { deadline_ms: 3000 })
             .await;
@@ -107,6 +110,14 @@ async fn a_former_master_that_is_overtaken_while_it_follows_follows_the_next_one
     cluster.operators[0].done("follow", 3, command).await;
     cluster.operators[0].until("caught up", is_caught_up).await;
     cluster.end();
+}
+
+async fn executed(node: &support::Node) -> GtidSet {
+    let row = raw_sql("SELECT @@GLOBAL.gtid_executed")
+        .fetch_one(&mut node.root().await)
+        .await
+        .unwrap();
+    row.get::<String, _>(0).parse().unwrap()
 }
 
 fn tell(steps: BTreeMap<&'static str, Vec<u64>>) {
