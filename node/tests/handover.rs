@@ -74,10 +74,10 @@ async fn a_former_master_that_is_overtaken_while_it_follows_follows_the_next_one
         return;
     };
     let mut requires = GtidSet::new();
-    for (term, leads) in [(2, 1), (3, 2)] {
+    for (term, led, leads) in [(2, 0, 1), (3, 1, 2)] {
         cluster.operators[0].done("fence", term, fence(true)).await;
         // All that the first of them wrote is on the second, so that it may lead.
-        let written = executed(&cluster.nodes[if term == 2 { 0 } else { 1 }]).await;
+        let written = executed(&cluster.nodes[led]).await;
         cluster.operators[2]
             .until("all received", |report| {
                 up(report).is_some_and(|state| state.holds().contains(&written))
