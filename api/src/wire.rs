@@ -214,6 +214,7 @@ mod tests {
             term: Term(1),
             fenced: None,
             followed: None,
+            promoted: None,
             stopping: false,
             cloning: None,
             tail: None,

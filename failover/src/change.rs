@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a node may report neither its fence nor its mastership while it is promoted, in milliseconds.
-const PROMOTION_MOMENT: Millis = 2000;
+pub(crate) const PROMOTION_MOMENT: Millis = 2000;
 
 /// Carries the recorded intent on from wherever it stands.
 pub(crate) fn carry_through(
@@ -39,8 +39,12 @@ pub(crate) fn carry_through(
     state.marks.entry("recorded").or_insert(now);
     let mut report = Report::of(Decision::Changing);
     report.running_ms = Some(now.saturating_sub(begun));
+    if state.candidate.is_none() && intent.kind == Kind::Forced {
+        // Another operator may have got further with the one node that the record names.
+        state.candidate = leader(observed, term);
+    }
     if state.candidate.is_none()
-        && let Some(action) = force::falls_back(state, observed, intent)
+        && let Some(action) = force::falls_back(state, observed, intent, now)
             .or_else(|| commanded::released(state, observed, intent, policy))
     {
         return (vec![action], report);
@@ -100,31 +104,33 @@ fn begins_anew(observed: &Observed, term: Term) -> bool {
     replaced && !led
 }
 
+/// The node that leads in `term`, and what it shows.
+fn leader(observed: &Observed, term: Term) -> Option<(NodeId, GtidSet)> {
+    observed.nodes.keys().find_map(|node| {
+        Some((
+            node.clone(),
+            Leader::of(observed, node, term)?.state.executed.clone(),
+        ))
+    })
+}
+
 /// Takes over what another operator, or this one in an earlier life, began.
 fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -> (Plan, Report) {
     let mut report = Report::of(Decision::Changing);
     let term = observed.record.term;
-    if let Some(leader) = observed
-        .nodes
-        .keys()
-        .find(|node| Leader::of(observed, node, term).is_some())
-    {
+    let begun = state.begun.unwrap_or(now);
+    if let Some((leader, requires)) = leader(observed, term) {
         // The node was promoted in this term, and a term has one candidate: only the rest is left to do.
-        let requires = observed
-            .nodes
-            .get(leader)
-            .and_then(|view| view.server())
-            .map(|it| it.executed.clone());
-        state.own_term = Some(term);
-        state.candidate = Some((leader.clone(), requires.unwrap_or_default()));
         report.notes.push(format!(
             "{leader} was promoted by an operator that ended since; completing term {term}"
         ));
+        state.enter(term, begun);
+        state.candidate = Some((leader, requires));
         return (Vec::new(), report);
     }
     if intent.kind == Kind::Forced {
         // The record names the one candidate of the term, so whoever carries it on asks no other.
-        state.own_term = Some(term);
+        state.enter(term, begun);
         return (Vec::new(), report);
     }
     let reachable = quorum::fenceable(observed);
@@ -133,7 +139,6 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
         report.waiting_for.push(reason);
         return (Vec::new(), report);
     }
-    let begun = state.begun.unwrap_or(now);
     report.notes.push(format!(
         "term {term} was begun by an operator that ended since; beginning again in a new one"
     ));
@@ -292,8 +297,9 @@ fn hand_over(
 /// Fences for every node that answers and has not confirmed one in this term.
 fn fences(observed: &Observed, term: Term) -> Plan {
     let open = observed.nodes.iter().filter(|(_, view)| {
-        view.live_report()
-            .is_some_and(|report| report.fenced != Some(term) && report.term <= term)
+        view.live_report().is_some_and(|report| {
+            report.fenced != Some(term) && report.promoted != Some(term) && report.term <= term
+        })
     });
     open.map(|(node, _)| Action::Fence {
         node: node.clone(),
@@ -414,6 +420,13 @@ fn install(
                 return hiding;
             }
         }
+        let mut open = fences(observed, term);
+        open.retain(|action| action.node() != Some(candidate));
+        if is_forced && !open.is_empty() {
+            // One that began to answer after the choice could still acknowledge.
+            report.waiting_for.extend(force::to_confirm(&open));
+            return open;
+        }
         state.marks.entry("drained").or_insert(now);
         report.waiting_for.push(format!("{candidate} to become master"));
         return vec![Action::Promote {
@@ -482,6 +495,10 @@ fn install(
 
 /// What is to be done before the node can open without being seen: neither its label nor the Service may lead to it,
 /// and none of an older term may any more, however late it is carried out.
+///
+/// A Service that the term before this one led to its own master is right as it is: that term has no other candidate,
+/// and whatever is older is refused already. Another write of it would cost a second, for which the network holds the
+/// next one back.
 fn hide(observed: &Observed, node: &NodeId, term: Term) -> Plan {
     let mut plan = Vec::new();
     let pod = observed.nodes.get(node).map(|view| &view.pod);
@@ -489,7 +506,10 @@ fn hide(observed: &Observed, node: &NodeId, term: Term) -> Plan {
         let node = node.clone();
         plan.push(Action::Unlabel { node, term });
     }
-    if observed.service.term != term || observed.service.to.as_ref() == Some(node) {
+    let service = &observed.service;
+    let leads_here = service.to.as_ref() == Some(node);
+    let settled_before = service.to.is_some() && service.term.next() == term;
+    if leads_here || !(service.term == term || settled_before) {
         let node = node.clone();
         plan.push(Action::Withdraw { node, term });
     }

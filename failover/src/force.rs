@@ -6,7 +6,9 @@
 
 use crate::{
     Action, Cause, Decision, Force, Forced, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Policy,
-    Record, Report, ServerState, State, Term, Wish, commanded,
+    Record, Report, ServerState, State, Term, Wish,
+    change::PROMOTION_MOMENT,
+    commanded,
     plan::LastResort,
     quorum::{self, Quorum},
     step::take_term,
@@ -225,11 +227,16 @@ fn take(state: &mut State, observed: &Observed, to: NodeId) -> Action {
 }
 
 /// Ends the permission: the named node is lost before it leads, or enough nodes came back to do without it.
-pub(crate) fn falls_back(state: &mut State, observed: &Observed, intent: &Intent) -> Option<Action> {
+pub(crate) fn falls_back(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    now: Millis,
+) -> Option<Action> {
     let to = intent.to.as_ref().filter(|_| intent.kind == Kind::Forced)?;
     let quorum = quorum::fenceable(observed);
     let needless = quorum.is_met() && fuller(observed, &quorum, to).is_some();
-    if quorum.have.contains(to) && !needless {
+    if quorum.have.contains(to) && !needless && !led_before(state, observed, to, now) {
         return None;
     }
     let begun = state.begun.unwrap_or_default();
@@ -250,11 +257,7 @@ pub(crate) fn choose(
     report: &mut Report,
 ) -> Plan {
     let term = observed.record.term;
-    for node in open.iter().filter_map(Action::node) {
-        report
-            .waiting_for
-            .push(format!("{node}, which answers, to confirm its fence"));
-    }
+    report.waiting_for.extend(to_confirm(&open));
     let fenced = quorum::fenced(observed, term);
     if !open.is_empty() || !fenced.have.contains(to) {
         return open;
@@ -274,6 +277,24 @@ pub(crate) fn choose(
         std::collections::BTreeMap::new(),
     ));
     open
+}
+
+/// True where the node was told to lead in this term, by another operator, and lasts in not leading.
+fn led_before(state: &mut State, observed: &Observed, to: &NodeId, now: Millis) -> bool {
+    let live = observed.nodes.get(to).and_then(|view| view.live_report());
+    if live.is_none_or(|report| report.promoted != Some(observed.record.term)) {
+        return false;
+    }
+    let since = *state.between_since.get_or_insert(now);
+    now.saturating_sub(since) >= PROMOTION_MOMENT
+}
+
+/// What `open` fences are waited for.
+pub(crate) fn to_confirm(open: &Plan) -> Vec<String> {
+    let nodes = open.iter().filter_map(Action::node);
+    nodes
+        .map(|node| format!("{node}, which answers, to confirm its fence"))
+        .collect()
 }
 
 /// What a forced promotion may have given up, in a sentence.

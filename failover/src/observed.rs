@@ -145,6 +145,11 @@ pub struct NodeReport {
     /// promotion or a clone.
     #[serde(default)]
     pub followed: Option<Followed>,
+    /// The term in which the node was last told to lead. Durable: it ends with a fence of a later term, and where the
+    /// node follows or is cloned. No fence of this very term is confirmed: whatever the node wrote since would be
+    /// shown by a second promotion in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Term>,
     /// The pod was told to stop and waits to hand over.
     pub stopping: bool,
     /// A clone into this node is under way; the number counts completed hundredths.

@@ -54,6 +54,19 @@ pub struct State {
     pub(crate) lacking_since: Option<Millis>,
 }
 
+impl State {
+    /// Forgets all that belonged to the change of another term.
+    pub(crate) fn enter(&mut self, term: Term, begun: Millis) {
+        *self = Self {
+            watched_since: self.watched_since,
+            aside_tried: self.aside_tried,
+            own_term: Some(term),
+            begun: Some(begun),
+            ..Self::default()
+        };
+    }
+}
+
 /// Decides what is to be done now.
 ///
 /// The plan holds every action that is needed and not yet seen to be effective; the caller must not start one again
@@ -85,13 +98,7 @@ pub(crate) fn take_term(state: &mut State, observed: &Observed, intent: Intent, 
         intent: Some(intent),
         ..observed.record.clone()
     };
-    *state = State {
-        watched_since: state.watched_since,
-        aside_tried: state.aside_tried,
-        own_term: Some(next.term),
-        begun: Some(begun),
-        ..State::default()
-    };
+    state.enter(next.term, begun);
     Action::Record {
         record: next,
         completes: None,

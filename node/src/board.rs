@@ -267,6 +267,7 @@ fn report(facts: &Facts) -> NodeReport {
             term: told.term,
             source: told.source.clone(),
         }),
+        promoted: memory.promoted.as_ref().map(|promoted| promoted.term),
         stopping: facts.stopping,
         cloning: facts.cloning,
         tail: match facts.held {

@@ -145,7 +145,12 @@ impl World {
     fn fence(&mut self, node: Node, job: &Job, orderly: bool, beside_clone: bool) -> Next {
         let (term, now) = (job.command.term, self.now);
         let over = now.saturating_sub(job.began) >= if orderly { ORDERLY } else { DOUBTFUL };
-        let already = self.machines[node].disk.memory.fenced.is_some();
+        let memory = &self.machines[node].disk.memory;
+        let already = memory.fenced.is_some();
+        let led = memory.promoted.as_ref().is_some_and(|it| it.term == term);
+        if led && self.mutant != Some(Mutant::PromotedTwice) {
+            return Next::Refused;
+        }
         if beside_clone && self.mutant != Some(Mutant::FenceBesideClone) {
             // The clone may not have come to stop the receiver yet.
             self.stop_receiver(node);
@@ -255,12 +260,16 @@ impl World {
                 Next::Stage(2)
             }
             2 => {
+                // One that goes on may be asked for fewer acknowledgements than the fences were counted for.
+                let goes_on = memory.promoted.as_ref().is_some_and(|it| it.term == term);
                 memory.promoted = Some(Promoted {
                     term,
                     server: server.life,
                 });
                 (memory.fenced, memory.followed) = (None, None);
-                self.on_promoted(node, term);
+                if !goes_on {
+                    self.on_promoted(node, term);
+                }
                 Next::Stage(if late_source { 4 } else { 3 })
             }
             3 => {

@@ -26,6 +26,8 @@ pub struct Generator {
     lags: bool,
     /// What people do, where they do anything; drawn apart, so that the other runs stay as they were.
     people: Option<ChaCha8Rng>,
+    /// The API server is slow and takes requests in any order, where it is; drawn apart too.
+    slow: Option<ChaCha8Rng>,
     /// What is still to happen of a disaster, or of its end.
     disaster: Vec<Event>,
 }
@@ -42,6 +44,8 @@ impl Generator {
         let lags = rng.random_ratio(1, 4);
         let mut people = ChaCha8Rng::seed_from_u64(!seed);
         let people = people.random_ratio(1, 4).then_some(people);
+        let mut slow = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
+        let slow = slow.random_ratio(1, 8).then_some(slow);
         Self {
             rng,
             ordinary: Vec::new(),
@@ -50,6 +54,7 @@ impl Generator {
             kinds,
             lags,
             people,
+            slow,
             disaster: Vec::new(),
         }
     }
@@ -88,7 +93,16 @@ impl Generator {
         if draw < self.fault_rate + self.chaos_rate {
             return self.out_of_order(world);
         }
-        match self.ordinary.pop() {
+        let next = self.ordinary.pop();
+        if let (Some(slow), Some(Event::Api { .. })) = (&mut self.slow, next) {
+            let nth = slow.random_range(0..world.requests.len().max(1));
+            return if slow.random_ratio(1, 8) {
+                Event::Api { nth }
+            } else {
+                Event::Wait { ms: 1 }
+            };
+        }
+        match next {
             Some(Event::Apply { .. }) if self.lags && self.rng.random_ratio(9, 10) => Event::Wait { ms: 1 },
             event => event.unwrap_or(Event::Wait { ms: 10 }),
         }

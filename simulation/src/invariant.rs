@@ -202,7 +202,8 @@ impl World {
 
     /// Operator `op` has `node` promoted. By force that may be only when all members that answer it are fenced.
     pub(crate) fn on_promotion_asked(&mut self, op: usize, node: Node, term: u64) {
-        if self.ledger.forced.get(&term) != Some(&node) {
+        // What follows the promotion of the node is no other one.
+        if self.ledger.forced.get(&term) != Some(&node) || self.ledger.promoted.contains_key(&term) {
             return;
         }
         let Some(record) = self.operators[op].record.clone() else {

@@ -13,11 +13,11 @@
 //! The crate does no I/O, reads no clock, and never looks into the engine.
 
 mod agent;
-mod apiserver;
+pub mod apiserver;
 pub mod bits;
 mod clone;
 pub mod event;
-mod generate;
+pub mod generate;
 pub mod guard;
 mod heal;
 pub mod invariant;

@@ -252,6 +252,7 @@ impl Machine {
                 term: Term(told.term),
                 source: name(told.source),
             }),
+            promoted: memory.promoted.as_ref().map(|it| Term(it.term)),
             stopping: self.agent.stopping,
             tail: None,
             closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),

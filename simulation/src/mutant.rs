@@ -43,6 +43,10 @@ pub enum Mutant {
     VolumeIgnored,
     /// Nodes that are to go are not fenced before the quorum forgets them.
     ShrinkUnfenced,
+    /// What an older term may still write of the Service is forgotten.
+    LateLeadForgotten,
+    /// A node is fenced in the term in which it leads, and promoted in it again.
+    PromotedTwice,
     /// The record is written without comparing.
     NoCompareAndSwap,
     /// The agent reports a fence that it has not carried out.
@@ -79,7 +83,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -98,6 +102,8 @@ impl Mutant {
         Self::FollowErrant,
         Self::VolumeIgnored,
         Self::ShrinkUnfenced,
+        Self::LateLeadForgotten,
+        Self::PromotedTwice,
         Self::NoCompareAndSwap,
         Self::FenceOnlyReported,
         Self::UnseenIsNone,

@@ -24,6 +24,8 @@ impl World {
                     }
                 }
             }
+            // As if the Service had been written in this term.
+            Mutant::LateLeadForgotten => observed.service.term = observed.record.term,
             Mutant::VolumeIgnored => {
                 for (node, view) in &mut observed.nodes {
                     if let (Some(report), Some(volume)) =

@@ -25,10 +25,15 @@ fn caught(mutant: Mutant) -> Option<Invariant> {
     })
 }
 
+/// Chance does not bring their harm about in so many runs; `directed.rs` plays it.
+fn is_played(mutant: Mutant) -> bool {
+    matches!(mutant, Mutant::LateLeadForgotten | Mutant::PromotedTwice)
+}
+
 #[test]
 fn every_weakened_rule_is_found_out() {
     let mut missed = Vec::new();
-    for mutant in Mutant::ALL {
+    for mutant in Mutant::ALL.into_iter().filter(|it| !is_played(*it)) {
         match caught(mutant) {
             Some(broken) => println!("{mutant:?}: {broken}"),
             None => missed.push(mutant),

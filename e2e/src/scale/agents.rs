@@ -70,6 +70,7 @@ fn empty_report(at: usize) -> NodeReport {
         term: Term(0),
         fenced: None,
         followed: None,
+        promoted: None,
         stopping: false,
         cloning: None,
         tail: None,

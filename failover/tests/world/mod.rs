@@ -50,6 +50,7 @@ fn fresh(index: u32) -> NodeView {
             term: Term(0),
             fenced: None,
             followed: None,
+            promoted: None,
             stopping: false,
             cloning: None,
             tail: None,

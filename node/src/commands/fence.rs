@@ -25,6 +25,13 @@ const BOOT: Duration = Duration::from_mins(2);
 
 /// Fences the server, whatever it does now.
 pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), Refusal> {
+    let led = job.agent.store.get().await.promoted;
+    if led.is_some_and(|promoted| promoted.term == job.term) {
+        return Err(precondition(format!(
+            "the node was told to lead in term {}, which only a newer term ends",
+            job.term
+        )));
+    }
     if job.beside_clone {
         // Its end is a boot, which is fenced; until it stopped its receiver itself, that may still acknowledge.
         stop_receiving_beside_clone(job).await?;

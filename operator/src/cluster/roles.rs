@@ -98,6 +98,7 @@ mod tests {
                 term: Term(2),
                 fenced: None,
                 followed: None,
+                promoted: None,
                 stopping: false,
                 cloning: None,
                 tail: None,

@@ -138,6 +138,7 @@ fn report_of(takes_pictures: bool) -> ToOperator {
         term: Term(1),
         fenced: None,
         followed: None,
+        promoted: None,
         stopping: false,
         cloning: None,
         tail: None,

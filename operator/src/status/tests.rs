@@ -32,6 +32,7 @@ fn view(role: Role) -> NodeView {
             term: Term(3),
             fenced: None,
             followed: None,
+            promoted: None,
             stopping: false,
             cloning: None,
             tail: None,
