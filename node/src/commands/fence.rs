@@ -194,7 +194,7 @@ async fn still_inside(job: &Job) -> Result<u32, Refusal> {
 
 /// Makes sure that no commit of a client waits for an acknowledgement and none can begin.
 pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
-    if !status.super_read_only || (status.source_on && !was_fenced(job, status).await) {
+    if needs_fence(job, status).await {
         return Err(precondition(
             "the server accepts writes or waits for acknowledgements; fence it first",
         ));
@@ -211,8 +211,13 @@ pub async fn nothing_waits(job: &Job, status: &Status) -> Result<(), Refusal> {
     }
 }
 
+/// True for a server that accepts writes, or of whose waiting commits nothing is known.
+pub async fn needs_fence(job: &Job, status: &Status) -> bool {
+    !status.super_read_only || (status.source_on && !was_fenced(job, status).await)
+}
+
 /// True when this life of the server was seen fenced: it still is, or it was until it was told to follow.
-pub async fn was_fenced(job: &Job, status: &Status) -> bool {
+async fn was_fenced(job: &Job, status: &Status) -> bool {
     let memory = job.agent.store.get().await;
     let followed = memory
         .followed

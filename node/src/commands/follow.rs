@@ -28,7 +28,7 @@ const HELP: Duration = Duration::from_millis(1500);
 /// Follows `source` at `address`.
 pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) -> Result<(), Refusal> {
     let mut status = job.status().await?;
-    if !status.super_read_only || (status.source_on && !fence::was_fenced(job, &status).await) {
+    if fence::needs_fence(job, &status).await {
         // A former master whose fence was broken off, or never was.
         fence::fence(job, false, fence::DOUBTFUL).await?;
         status = job.status().await?;
