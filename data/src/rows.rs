@@ -105,6 +105,24 @@ pub fn insert_columns(
     Ok(sql)
 }
 
+/// `UPDATE` of the rows that a condition names.
+pub fn update(database: &Name, table: &Name, assignments: &Sql, condition: &Sql) -> Sql {
+    Sql::new("UPDATE ")
+        .table(database, table)
+        .text(" SET ")
+        .part(assignments)
+        .text(" WHERE ")
+        .part(condition)
+}
+
+/// `DELETE` of the rows that a condition names.
+pub fn delete(database: &Name, table: &Name, condition: &Sql) -> Sql {
+    Sql::new("DELETE FROM ")
+        .table(database, table)
+        .text(" WHERE ")
+        .part(condition)
+}
+
 /// The assignments of an `UPDATE`.
 pub fn assignments(facts: &TableFacts, object: &Object) -> Result<Sql, Problem> {
     if object.is_empty() {

@@ -12,7 +12,7 @@ use crate::{
     input::Json,
     problem::{Problem, Problems},
     reply::Reply,
-    sql::Sql,
+    rows,
 };
 
 /// Deletes the rows that a condition names
@@ -36,10 +36,8 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: DeleteBody) -> Result
     } = body;
     call.reach_table(&dbname, &table)?;
     let facts = engine.table(call, &dbname, &table).await?;
-    let sql = Sql::new("DELETE FROM ")
-        .table(&dbname, &table)
-        .text(" WHERE ")
-        .part(&condition(&facts, r#where.as_deref(), object.as_deref())?);
+    let condition = condition(&facts, r#where.as_deref(), object.as_deref())?;
+    let sql = rows::delete(&dbname, &table, &condition);
     engine
         .change(call, async move |transaction| {
             let done = transaction.run(sql).await?;

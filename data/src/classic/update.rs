@@ -49,12 +49,8 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result
         (None, Some(data)) => rows::assignments(&facts, &rows::object("data", &data)?)?,
         _ => return Err(Problem::bad_request("give either `set` or `data`")),
     };
-    let sql = Sql::new("UPDATE ")
-        .table(&dbname, &table)
-        .text(" SET ")
-        .part(&assignments)
-        .text(" WHERE ")
-        .part(&condition(&facts, r#where.as_deref(), object.as_deref())?);
+    let condition = condition(&facts, r#where.as_deref(), object.as_deref())?;
+    let sql = rows::update(&dbname, &table, &assignments, &condition);
     engine
         .change(call, async move |transaction| {
             let done = transaction.run(sql).await?;

@@ -16,7 +16,7 @@ use crate::{
     problem::{Problem, Problems},
     reply::Reply,
     rows,
-    sql::{Name, Sql},
+    sql::Name,
 };
 
 /// Rows that were reached.
@@ -41,12 +41,8 @@ pub async fn change(
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let condition = key::condition(&facts, &key)?;
-    let sql = Sql::new("UPDATE ")
-        .table(&database, &table)
-        .text(" SET ")
-        .part(&rows::assignments(&facts, &rows::object("body", &body)?)?)
-        .text(" WHERE ")
-        .part(&condition);
+    let assignments = rows::assignments(&facts, &rows::object("body", &body)?)?;
+    let sql = rows::update(&database, &table, &assignments, &condition);
     engine
         .change(&call, async |transaction| {
             key::check(transaction, &headers, &database, &table, &condition).await?;

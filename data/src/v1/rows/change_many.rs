@@ -14,7 +14,7 @@ use crate::{
     problem::{Problem, Problems},
     reply::Reply,
     rows,
-    sql::{Name, Sql},
+    sql::Name,
 };
 
 /// Changes columns of all rows that a filter reaches
@@ -35,12 +35,8 @@ pub async fn change_many(
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;
-    let sql = Sql::new("UPDATE ")
-        .table(&database, &table)
-        .text(" SET ")
-        .part(&rows::assignments(&facts, &rows::object("body", &body)?)?)
-        .text(" WHERE ")
-        .part(&bounds.condition);
+    let assignments = rows::assignments(&facts, &rows::object("body", &body)?)?;
+    let sql = rows::update(&database, &table, &assignments, &bounds.condition);
     engine
         .change(&call, async |transaction| {
             bounds.run(&call, transaction, sql).await

@@ -12,7 +12,8 @@ use crate::{
     input::Path,
     problem::{Problem, Problems},
     reply::Reply,
-    sql::{Name, Sql},
+    rows,
+    sql::Name,
 };
 
 /// Deletes one row
@@ -29,10 +30,7 @@ pub async fn remove(
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let condition = key::condition(&facts, &key)?;
-    let sql = Sql::new("DELETE FROM ")
-        .table(&database, &table)
-        .text(" WHERE ")
-        .part(&condition);
+    let sql = rows::delete(&database, &table, &condition);
     engine
         .change(&call, async |transaction| {
             key::check(transaction, &headers, &database, &table, &condition).await?;

@@ -13,6 +13,7 @@ use crate::{
     mysql::Transaction,
     problem::{Kind, Problem, Problems},
     reply::Reply,
+    rows,
     sql::{Name, Sql},
     table::TableFacts,
 };
@@ -88,10 +89,7 @@ pub async fn remove_many(
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;
-    let sql = Sql::new("DELETE FROM ")
-        .table(&database, &table)
-        .text(" WHERE ")
-        .part(&bounds.condition);
+    let sql = rows::delete(&database, &table, &bounds.condition);
     engine
         .change(&call, async |transaction| {
             bounds.run(&call, transaction, sql).await

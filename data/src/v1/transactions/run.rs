@@ -183,17 +183,10 @@ fn statement(
             let [one] = all.as_slice() else {
                 return Err(Problem::bad_request("data: must be one object"));
             };
-            Ok(Sql::new("UPDATE ")
-                .table(database, table)
-                .text(" SET ")
-                .part(&rows::assignments(facts, one)?)
-                .text(" WHERE ")
-                .part(&condition()?))
+            let assignments = rows::assignments(facts, one)?;
+            Ok(rows::update(database, table, &assignments, &condition()?))
         }
-        Do::Delete => Ok(Sql::new("DELETE FROM ")
-            .table(database, table)
-            .text(" WHERE ")
-            .part(&condition()?)),
+        Do::Delete => Ok(rows::delete(database, table, &condition()?)),
     }
 }
 
