@@ -10,7 +10,7 @@ use crate::{
     call::Call,
     keys::{self, Claim},
     metrics::Metrics,
-    mysql::{Pools, Rows, Transaction},
+    mysql::{Done, Pools, Rows, Transaction},
     problem::Problem,
     reply::{Reply, WRITE_TOKEN},
     routing::Peers,
@@ -90,6 +90,21 @@ impl Engine {
                 Err(problem)
             }
         }
+    }
+
+    /// Carries out one statement that changes rows, and notes how many it reached.
+    pub async fn change_rows(
+        &self,
+        call: &Call,
+        sql: Sql,
+        reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
+    ) -> Result<Reply, Problem> {
+        let work = async |transaction: &mut Transaction| {
+            let done = transaction.run(sql).await?;
+            call.note().rows = Some(done.rows);
+            reply(done)
+        };
+        self.change(call, work).await
     }
 
     /// Carries out a definition, which MySQL commits by itself. `is_done` says of an error that the definition is

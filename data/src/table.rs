@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    access::Role,
     call::Call,
     clock,
     engine::Engine,
@@ -104,6 +105,18 @@ impl Cache {
 }
 
 impl Engine {
+    /// The definition of a table in which the caller may change rows.
+    pub async fn changed_table(
+        &self,
+        call: &Call,
+        database: &Name,
+        table: &Name,
+    ) -> Result<Arc<TableFacts>, Problem> {
+        call.require(Role::Writer)?;
+        call.reach_table(database, table)?;
+        self.table(call, database, table).await
+    }
+
     /// The definition of a table that the caller reaches.
     pub async fn table(
         &self,

@@ -6,7 +6,9 @@ use utoipa::ToSchema;
 
 use crate::{
     fragment,
+    mysql::Done,
     problem::Problem,
+    reply::Reply,
     rows,
     sql::{Name, Sql},
     table::TableFacts,
@@ -116,6 +118,16 @@ pub struct RowsReply {
     pub ok: bool,
     /// How many rows were reached.
     pub rows: u64,
+}
+
+impl RowsReply {
+    /// The reply to a statement that changed rows.
+    pub fn of(done: Done) -> Result<Reply, Problem> {
+        Reply::ok(&Self {
+            ok: true,
+            rows: done.rows,
+        })
+    }
 }
 
 /// The condition of a request; without one, nothing is changed.

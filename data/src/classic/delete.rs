@@ -6,7 +6,6 @@ use axum::extract::State;
 
 use super::body::{DeleteBody, RowsReply, condition};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::Json,
@@ -27,25 +26,14 @@ pub async fn delete(
 }
 
 pub async fn carry_out(engine: &Engine, call: &Call, body: DeleteBody) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
     let DeleteBody {
         dbname,
         table,
         r#where,
         condition: object,
     } = body;
-    call.reach_table(&dbname, &table)?;
-    let facts = engine.table(call, &dbname, &table).await?;
+    let facts = engine.changed_table(call, &dbname, &table).await?;
     let condition = condition(&facts, r#where.as_deref(), object.as_deref())?;
     let sql = rows::delete(&dbname, &table, &condition);
-    engine
-        .change(call, async move |transaction| {
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            Reply::ok(&RowsReply {
-                ok: true,
-                rows: done.rows,
-            })
-        })
-        .await
+    engine.change_rows(call, sql, RowsReply::of).await
 }

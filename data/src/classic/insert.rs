@@ -13,6 +13,7 @@ use crate::{
     engine::Engine,
     fragment,
     input::Json,
+    mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -61,15 +62,12 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
         }
         _ => return Err(Problem::bad_request("give either `values` or `data`")),
     };
-    engine
-        .change(call, async move |transaction| {
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            Reply::ok(&Inserted {
-                ok: true,
-                rows: done.rows,
-                id: Some(done.key).filter(|key| *key != 0),
-            })
+    let reply = |done: Done| {
+        Reply::ok(&Inserted {
+            ok: true,
+            rows: done.rows,
+            id: done.made_key(),
         })
-        .await
+    };
+    engine.change_rows(call, sql, reply).await
 }

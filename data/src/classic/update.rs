@@ -6,7 +6,6 @@ use axum::extract::State;
 
 use super::body::{RowsReply, UpdateBody, condition};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     fragment,
@@ -29,7 +28,6 @@ pub async fn update(
 }
 
 pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
     let UpdateBody {
         dbname,
         table,
@@ -38,8 +36,7 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result
         r#where,
         condition: object,
     } = body;
-    call.reach_table(&dbname, &table)?;
-    let facts = engine.table(call, &dbname, &table).await?;
+    let facts = engine.changed_table(call, &dbname, &table).await?;
     let assignments = match (set, data) {
         (Some(set), None) => {
             Sql::default().list(", ", &fragment::assignments(&set)?, |sql, (column, value)| {
@@ -51,14 +48,5 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: UpdateBody) -> Result
     };
     let condition = condition(&facts, r#where.as_deref(), object.as_deref())?;
     let sql = rows::update(&dbname, &table, &assignments, &condition);
-    engine
-        .change(call, async move |transaction| {
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            Reply::ok(&RowsReply {
-                ok: true,
-                rows: done.rows,
-            })
-        })
-        .await
+    engine.change_rows(call, sql, RowsReply::of).await
 }

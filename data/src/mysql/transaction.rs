@@ -28,6 +28,13 @@ pub struct Done {
     pub key: u64,
 }
 
+impl Done {
+    /// The first key that the server made, where it made one.
+    pub fn made_key(&self) -> Option<u64> {
+        Some(self.key).filter(|key| *key != 0)
+    }
+}
+
 /// A committed state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {

@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 
 use super::{change::Affected, remove_many::Bounds};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::{Json, Pairs, Path},
@@ -31,9 +30,7 @@ pub async fn change_many(
     Pairs(pairs): Pairs,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
+    let facts = engine.changed_table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;
     let assignments = rows::assignments(&facts, &rows::object("body", &body)?)?;
     let sql = rows::update(&database, &table, &assignments, &bounds.condition);

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::{Json, Path, Query},
+    mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -76,9 +76,7 @@ pub async fn insert(
     Query(options): Query<Options>,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
+    let facts = engine.changed_table(&call, &database, &table).await?;
     let rows = rows::objects("body", &body)?;
     let mut sql = rows::insert(&database, &table, &facts, &rows)?;
     let first = rows.iter().flat_map(|row| row.keys()).min();
@@ -99,16 +97,13 @@ pub async fn insert(
             sql = merged(sql, &columns);
         }
     }
-    engine
-        .change(&call, async |transaction| {
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            Reply::created(&Inserted {
-                rows: done.rows,
-                id: Some(done.key).filter(|key| *key != 0 && options.r#return == Return::Keys),
-            })
+    let reply = |done: Done| {
+        Reply::created(&Inserted {
+            rows: done.rows,
+            id: done.made_key().filter(|_| options.r#return == Return::Keys),
         })
-        .await
+    };
+    engine.change_rows(&call, sql, reply).await
 }
 
 /// An `INSERT` whose row takes the place of one with the same key.

@@ -6,7 +6,6 @@ use axum::extract::State;
 
 use super::{change::Affected, filter};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::{Pairs, Path},
@@ -85,9 +84,7 @@ pub async fn remove_many(
     Path((database, table)): Path<(Name, Name)>,
     Pairs(pairs): Pairs,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
+    let facts = engine.changed_table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;
     let sql = rows::delete(&database, &table, &bounds.condition);
     engine

@@ -13,7 +13,7 @@ use crate::{
     engine::Engine,
     fragment,
     input::Json,
-    mysql::{Cell, Column},
+    mysql::{Cell, Column, Done},
     problem::{Problem, Problems},
     reply::Reply,
     sql::{Name, Value},
@@ -114,19 +114,16 @@ pub async fn run(
             ));
         }
         call.require(Role::Writer)?;
-        return engine
-            .change(&call, async |transaction| {
-                let done = transaction.run(understood.sql).await?;
-                call.note().rows = Some(done.rows);
-                Reply::ok(&Ran {
-                    columns: &[],
-                    rows: &[],
-                    more: false,
-                    affected: Some(done.rows),
-                    id: Some(done.key).filter(|key| *key != 0),
-                })
+        let reply = |done: Done| {
+            Reply::ok(&Ran {
+                columns: &[],
+                rows: &[],
+                more: false,
+                affected: Some(done.rows),
+                id: done.made_key(),
             })
-            .await;
+        };
+        return engine.change_rows(&call, understood.sql, reply).await;
     }
     let rows = engine.rows(&call, understood.sql, limit).await?;
     Reply::ok(&Ran {

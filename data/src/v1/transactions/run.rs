@@ -140,7 +140,7 @@ pub async fn run(
                 }
                 results.push(Came {
                     rows: done.rows,
-                    id: Some(done.key).filter(|key| *key != 0),
+                    id: done.made_key(),
                 });
             }
             call.note().rows = Some(results.iter().map(|result| result.rows).sum());
