@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::key;
+use super::key::{self, Target};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::{Json, Path},
+    mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -26,6 +26,16 @@ pub struct Affected {
     pub rows: u64,
 }
 
+impl Affected {
+    /// The reply to a change of one row, which must be there.
+    pub fn of_one(done: Done) -> Result<Reply, Problem> {
+        if done.rows == 0 {
+            return Err(key::missing());
+        }
+        Reply::ok(&Self { rows: done.rows })
+    }
+}
+
 /// Changes columns of one row
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
     params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)), request_body = Object,
@@ -37,21 +47,8 @@ pub async fn change(
     headers: HeaderMap,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
-    let condition = key::condition(&facts, &key)?;
-    let assignments = rows::assignments(&facts, &rows::object("body", &body)?)?;
-    let sql = rows::update(&database, &table, &assignments, &condition);
-    engine
-        .change(&call, async |transaction| {
-            key::check(transaction, &headers, &database, &table, &condition).await?;
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            if done.rows == 0 {
-                return Err(key::missing());
-            }
-            Reply::ok(&Affected { rows: done.rows })
-        })
-        .await
+    let row = Target::of(&engine, &call, &database, &table, &key).await?;
+    let assignments = rows::assignments(&row.facts, &rows::object("body", &body)?)?;
+    let sql = rows::update(&database, &table, &assignments, &row.condition);
+    row.change(&headers, sql, Affected::of_one).await
 }

@@ -1,12 +1,17 @@
 //! One row by its key, and what it is known again by.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
 use super::filter::bound;
 use crate::{
-    mysql::{Rows, Transaction},
+    call::Call,
+    engine::Engine,
+    mysql::{Done, Rows, Transaction},
     problem::{Kind, Problem},
+    reply::Reply,
     sql::{Name, Sql},
     table::TableFacts,
 };
@@ -41,6 +46,56 @@ pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
     )
 }
 
+/// One row that is to be changed.
+pub struct Target<'a> {
+    engine: &'a Engine,
+    call: &'a Call,
+    database: &'a Name,
+    table: &'a Name,
+    /// Its table.
+    pub facts: Arc<TableFacts>,
+    /// What names it.
+    pub condition: Sql,
+}
+
+impl<'a> Target<'a> {
+    /// The row that the path names, for a caller who may change it.
+    pub async fn of(
+        engine: &'a Engine,
+        call: &'a Call,
+        database: &'a Name,
+        table: &'a Name,
+        key: &str,
+    ) -> Result<Self, Problem> {
+        let facts = engine.changed_table(call, database, table).await?;
+        let condition = condition(&facts, key)?;
+        Ok(Self {
+            engine,
+            call,
+            database,
+            table,
+            facts,
+            condition,
+        })
+    }
+
+    /// Carries out one statement on the row, where it is still the one that `If-Match` names.
+    pub async fn change(
+        &self,
+        headers: &HeaderMap,
+        sql: Sql,
+        reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
+    ) -> Result<Reply, Problem> {
+        let work = async |transaction: &mut Transaction| {
+            check(transaction, headers, self.database, self.table, &self.condition).await?;
+            let done = transaction.run(sql).await?;
+            self.call.note().rows = Some(done.rows);
+            reply(done)
+        };
+        self.engine.change(self.call, work).await
+    }
+}
+
 /// There is no row of that key.
 pub fn missing() -> Problem {
     Problem::not_found("there is no row with this key")
@@ -55,7 +110,7 @@ pub fn etag(rows: &Rows) -> String {
 }
 
 /// Refuses where the row is not the one that `If-Match` names. The row stays locked until the transaction ends.
-pub async fn check(
+async fn check(
     transaction: &mut Transaction,
     headers: &HeaderMap,
     database: &Name,

@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 
 use super::{
     insert::{Inserted, merged},
-    key,
+    key::Target,
 };
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::{Json, Path},
+    mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -31,13 +31,11 @@ pub async fn put(
     headers: HeaderMap,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
-    let condition = key::condition(&facts, &key)?;
+    let target = Target::of(&engine, &call, &database, &table, &key).await?;
+    let facts = &target.facts;
     let mut row = rows::object("body", &body)?;
     let names = facts.key_names();
-    let (_, values) = condition.clone().into_parts();
+    let (_, values) = target.condition.clone().into_parts();
     for (name, value) in names.iter().zip(values) {
         let text = match value {
             Value::Text(text) => serde_json::to_string(&text).unwrap_or_default(),
@@ -70,18 +68,14 @@ pub async fn put(
         .collect();
     let columns: Vec<&Name> = all.iter().collect();
     let sql = merged(
-        rows::insert_columns(&database, &table, &facts, &columns, &[row])?,
+        rows::insert_columns(&database, &table, facts, &columns, &[row])?,
         &columns,
     );
-    engine
-        .change(&call, async |transaction| {
-            key::check(transaction, &headers, &database, &table, &condition).await?;
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            Reply::ok(&Inserted {
-                rows: done.rows,
-                id: None,
-            })
+    let reply = |done: Done| {
+        Reply::ok(&Inserted {
+            rows: done.rows,
+            id: None,
         })
-        .await
+    };
+    target.change(&headers, sql, reply).await
 }

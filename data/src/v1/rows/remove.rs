@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap};
 
-use super::{change::Affected, key};
+use super::{change::Affected, key::Target};
 use crate::{
-    access::Role,
     call::Call,
     engine::Engine,
     input::Path,
@@ -26,20 +25,7 @@ pub async fn remove(
     Path((database, table, key)): Path<(Name, Name, String)>,
     headers: HeaderMap,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach_table(&database, &table)?;
-    let facts = engine.table(&call, &database, &table).await?;
-    let condition = key::condition(&facts, &key)?;
-    let sql = rows::delete(&database, &table, &condition);
-    engine
-        .change(&call, async |transaction| {
-            key::check(transaction, &headers, &database, &table, &condition).await?;
-            let done = transaction.run(sql).await?;
-            call.note().rows = Some(done.rows);
-            if done.rows == 0 {
-                return Err(key::missing());
-            }
-            Reply::ok(&Affected { rows: done.rows })
-        })
-        .await
+    let row = Target::of(&engine, &call, &database, &table, &key).await?;
+    let sql = rows::delete(&database, &table, &row.condition);
+    row.change(&headers, sql, Affected::of_one).await
 }
