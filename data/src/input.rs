@@ -82,6 +82,16 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 /// The query as it stands, for routes whose parameters are named by the data.
 pub struct Pairs(pub Vec<(String, String)>);
 
+impl Pairs {
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Pairs {
     type Rejection = Problem;
 

@@ -14,7 +14,6 @@ use utoipa::ToSchema;
 use crate::{
     call::Call,
     engine::Engine,
-    mysql::Cell,
     problem::{Kind, Problem},
     sql::{Sql, Value},
     view::NodeRole,
@@ -96,12 +95,7 @@ impl Engine {
             .number(patience.as_secs())
             .text(") = 0");
         let rows = self.rows(call, sql, 1).await?;
-        let reached = rows
-            .cells
-            .first()
-            .and_then(|row| row.first())
-            .and_then(Cell::as_unsigned);
-        Ok(reached == Some(1))
+        Ok(rows.number() == Some(1))
     }
 
     /// Refuses what only a slave can answer.

@@ -70,10 +70,15 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
 
 /// `INSERT` of rows; a column that a row does not name gets its default.
 pub fn insert(database: &Name, table: &Name, facts: &TableFacts, rows: &[Object]) -> Result<Sql, Problem> {
+    insert_columns(database, table, facts, &columns(rows), rows)
+}
+
+/// The columns that any of the rows names, each once and in order.
+pub fn columns(rows: &[Object]) -> Vec<&Name> {
     let mut columns: Vec<&Name> = rows.iter().flat_map(Object::keys).collect();
     columns.sort_unstable();
     columns.dedup();
-    insert_columns(database, table, facts, &columns, rows)
+    columns
 }
 
 /// `INSERT` of rows with these columns.

@@ -93,6 +93,11 @@ impl Rows {
             .collect()
     }
 
+    /// The first cell of the first row as a number that is never negative; `None` where there is none.
+    pub fn number(&self) -> Option<u64> {
+        self.cells.first()?.first()?.as_unsigned()
+    }
+
     /// The rows as arrays instead of objects.
     pub fn arrays(&self) -> &[Vec<Cell>] {
         &self.cells

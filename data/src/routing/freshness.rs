@@ -80,12 +80,7 @@ pub async fn reach(
             .text(") = 0")
     };
     let rows = engine.rows(call, sql, 1).await?;
-    Ok(rows
-        .cells
-        .first()
-        .and_then(|row| row.first())
-        .and_then(crate::mysql::Cell::as_unsigned)
-        == Some(1))
+    Ok(rows.number() == Some(1))
 }
 
 /// The master itself lacks what the token names.

@@ -27,7 +27,7 @@ pub async fn change_many(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
-    Pairs(pairs): Pairs,
+    pairs: Pairs,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;

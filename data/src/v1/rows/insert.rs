@@ -78,25 +78,19 @@ pub async fn insert(
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
     let rows = rows::objects("body", &body)?;
-    let mut sql = rows::insert(&database, &table, &facts, &rows)?;
-    let first = rows.iter().flat_map(|row| row.keys()).min();
-    match (options.on_conflict, first) {
-        (OnConflict::Error, _) | (_, None) => {}
+    let columns = rows::columns(&rows);
+    let sql = rows::insert_columns(&database, &table, &facts, &columns, &rows)?;
+    let sql = match (options.on_conflict, columns.first()) {
+        (OnConflict::Error, _) | (_, None) => sql,
         (OnConflict::Ignore, Some(column)) => {
             // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
-            sql = sql
-                .text(" ON DUPLICATE KEY UPDATE ")
+            sql.text(" ON DUPLICATE KEY UPDATE ")
                 .name(column)
                 .text(" = ")
-                .table(&table, column);
+                .table(&table, column)
         }
-        (OnConflict::Merge, Some(_)) => {
-            let mut columns: Vec<&Name> = rows.iter().flat_map(|row| row.keys()).collect();
-            columns.sort_unstable();
-            columns.dedup();
-            sql = merged(sql, &columns);
-        }
-    }
+        (OnConflict::Merge, Some(_)) => merged(sql, &columns),
+    };
     let reply = |done: Done| {
         Reply::created(&Inserted {
             rows: done.rows,

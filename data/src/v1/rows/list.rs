@@ -50,21 +50,15 @@ pub async fn list(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
-    Pairs(pairs): Pairs,
+    pairs: Pairs,
 ) -> Result<Reply, Problem> {
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
-    let get = |name: &str| {
-        pairs
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    };
-    let limit = get("limit").map(str::parse).transpose();
+    let limit = pairs.get("limit").map(str::parse).transpose();
     let limit = engine.page(limit.map_err(|_| Problem::bad_request("limit: must be a number"))?)?;
-    let steps = order(&facts, get("order"))?;
-    let selected = select(&facts, get("select"))?;
-    let condition = filter::condition(&facts, &pairs)?;
+    let steps = order(&facts, pairs.get("order"))?;
+    let selected = select(&facts, pairs.get("select"))?;
+    let condition = filter::condition(&facts, &pairs.0)?;
     let mut sql = Sql::new("SELECT ").list(", ", &selected, Sql::name);
     // What the cursor is made of must be read, too; it is not shown.
     for step in &steps {
@@ -74,7 +68,7 @@ pub async fn list(
     if let Some(condition) = &condition {
         sql = sql.text(" AND ").part(condition);
     }
-    if let Some(cursor) = get("after") {
+    if let Some(cursor) = pairs.get("after") {
         sql = sql.text(" AND ").part(&behind(&facts, &steps, cursor)?);
     }
     if !steps.is_empty() {
@@ -96,7 +90,7 @@ pub async fn list(
         &call,
         (&database, &table),
         condition.as_ref(),
-        get("count"),
+        pairs.get("count"),
     )
     .await?;
     Reply::ok(&Page { rows, next, count })
@@ -221,9 +215,5 @@ async fn count(
         }
     };
     let rows = engine.rows(call, sql, 1).await?;
-    Ok(rows
-        .cells
-        .first()
-        .and_then(|row| row.first())
-        .and_then(Cell::as_unsigned))
+    Ok(rows.number())
 }

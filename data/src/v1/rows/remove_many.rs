@@ -29,23 +29,17 @@ pub struct Bounds {
 
 impl Bounds {
     /// Reads filter, `all` and `maxAffected`.
-    pub fn of(facts: &TableFacts, pairs: &[(String, String)]) -> Result<Self, Problem> {
-        let get = |name: &str| {
-            pairs
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.as_str())
-        };
-        let condition = match filter::condition(facts, pairs)? {
+    pub fn of(facts: &TableFacts, pairs: &Pairs) -> Result<Self, Problem> {
+        let condition = match filter::condition(facts, &pairs.0)? {
             Some(condition) => condition,
-            None if get("all") == Some("true") => Sql::new("TRUE"),
+            None if pairs.get("all") == Some("true") => Sql::new("TRUE"),
             None => {
                 return Err(Problem::bad_request(
                     "without a filter this would reach every row; say which, or all=true",
                 ));
             }
         };
-        let most = match get("maxAffected") {
+        let most = match pairs.get("maxAffected") {
             None => MOST,
             Some(text) => text
                 .parse()
@@ -82,7 +76,7 @@ pub async fn remove_many(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
-    Pairs(pairs): Pairs,
+    pairs: Pairs,
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;

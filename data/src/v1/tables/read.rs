@@ -109,10 +109,6 @@ pub async fn read(
         key: facts.key.clone(),
         indexes: indexes.into_values().collect(),
         foreign_keys,
-        rows_estimate: estimate
-            .cells
-            .first()
-            .and_then(|row| row.first())
-            .and_then(Cell::as_unsigned),
+        rows_estimate: estimate.number(),
     })
 }
