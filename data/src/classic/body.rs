@@ -100,6 +100,16 @@ pub struct DatabaseReply {
     pub database: String,
 }
 
+impl DatabaseReply {
+    /// The reply that names the database.
+    pub fn of(database: &Name) -> Result<Reply, Problem> {
+        Reply::ok(&Self {
+            ok: true,
+            database: database.as_str().to_owned(),
+        })
+    }
+}
+
 /// A table that was made or dropped.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TableReply {
@@ -109,6 +119,17 @@ pub struct TableReply {
     pub database: String,
     /// The table.
     pub table: String,
+}
+
+impl TableReply {
+    /// The reply that names the table.
+    pub fn of(database: &Name, table: &Name) -> Result<Reply, Problem> {
+        Reply::ok(&Self {
+            ok: true,
+            database: database.as_str().to_owned(),
+            table: table.as_str().to_owned(),
+        })
+    }
 }
 
 /// Rows that were changed.

@@ -23,16 +23,13 @@ pub async fn createdb(
     call: Call,
     Query(query): Query<DatabaseQuery>,
 ) -> Result<Reply, Problem> {
-    create(&engine, &call, &query.name).await
+    let reply = DatabaseReply::of(&query.name)?;
+    create(&engine, &call, &query.name, reply).await
 }
 
-pub async fn create(engine: &Engine, call: &Call, name: &Name) -> Result<Reply, Problem> {
+pub async fn create(engine: &Engine, call: &Call, name: &Name, reply: Reply) -> Result<Reply, Problem> {
     call.require(Role::Writer)?;
     call.reach(name)?;
-    let reply = Reply::ok(&DatabaseReply {
-        ok: true,
-        database: name.as_str().to_owned(),
-    })?;
     let sql = Sql::new("CREATE DATABASE ").name(name);
     engine
         .define(call, sql, |problem| problem.code == Some(1007), reply)

@@ -90,12 +90,17 @@ pub async fn by_body(
         columns,
         schema,
     } = body;
-    let schema = match (columns, schema) {
-        (Some(columns), None) => self::columns(&columns)?,
-        (None, Some(schema)) => fragment::schema(&schema)?,
-        _ => return Err(Problem::bad_request("give either `columns` or `schema`")),
-    };
+    let schema = self::schema(columns.as_deref(), schema.as_deref())?;
     create(&engine, &call, &dbname, &table, schema).await
+}
+
+/// The columns and keys of a new table, however they are given.
+pub fn schema(columns: Option<&RawValue>, schema: Option<&str>) -> Result<Schema, Problem> {
+    match (columns, schema) {
+        (Some(columns), None) => self::columns(columns),
+        (None, Some(schema)) => fragment::schema(schema),
+        _ => Err(Problem::bad_request("give either `columns` or `schema`")),
+    }
 }
 
 /// Columns as an array or as an object.
@@ -150,11 +155,7 @@ pub async fn create(
 ) -> Result<Reply, Problem> {
     call.require(Role::Writer)?;
     call.reach_table(database, table)?;
-    let reply = Reply::ok(&TableReply {
-        ok: true,
-        database: database.as_str().to_owned(),
-        table: table.as_str().to_owned(),
-    })?;
+    let reply = TableReply::of(database, table)?;
     let sql = Sql::new("CREATE TABLE ")
         .table(database, table)
         .text(" (")

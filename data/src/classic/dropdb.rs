@@ -29,10 +29,7 @@ pub async fn dropdb(
 pub async fn drop(engine: &Engine, call: &Call, name: &Name) -> Result<Reply, Problem> {
     call.require(Role::Admin)?;
     call.reach(name)?;
-    let reply = Reply::ok(&DatabaseReply {
-        ok: true,
-        database: name.as_str().to_owned(),
-    })?;
+    let reply = DatabaseReply::of(name)?;
     let sql = Sql::new("DROP DATABASE ").name(name);
     let dropped = engine
         .define(call, sql, |problem| problem.code == Some(1008), reply)

@@ -29,11 +29,7 @@ pub async fn droptable(
 pub async fn drop(engine: &Engine, call: &Call, database: &Name, table: &Name) -> Result<Reply, Problem> {
     call.require(Role::Admin)?;
     call.reach_table(database, table)?;
-    let reply = Reply::ok(&TableReply {
-        ok: true,
-        database: database.as_str().to_owned(),
-        table: table.as_str().to_owned(),
-    })?;
+    let reply = TableReply::of(database, table)?;
     let sql = Sql::new("DROP TABLE ").table(database, table);
     engine
         .define(call, sql, |problem| problem.code == Some(1051), reply)

@@ -2,7 +2,7 @@
 //! are refused by name, and changes by GET are honoured.
 
 mod body;
-mod createdb;
+pub mod createdb;
 pub mod createtable;
 pub mod databases;
 mod delete;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    body::{DeleteBody, InsertBody, UpdateBody},
+    body::{DatabaseReply, DeleteBody, InsertBody, UpdateBody},
     createdb, createtable, delete, dropdb, insert, search, update,
 };
 use crate::{
@@ -84,7 +84,10 @@ pub async fn rpc(
     } = body;
     let needed = || Problem::bad_request("table: must be given");
     match operation {
-        Operation::CreateDb => createdb::create(&engine, &call, &database).await,
+        Operation::CreateDb => {
+            let reply = DatabaseReply::of(&database)?;
+            createdb::create(&engine, &call, &database, reply).await
+        }
         Operation::DropDb => dropdb::drop(&engine, &call, &database).await,
         Operation::CreateTable => {
             let data =

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    access::Role,
     call::Call,
+    classic::createdb,
     engine::Engine,
     input::Json,
     problem::{Problem, Problems},
     reply::Reply,
-    sql::{Name, Sql},
+    sql::Name,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -37,13 +37,8 @@ pub async fn create(
     call: Call,
     Json(body): Json<NewDatabase>,
 ) -> Result<Reply, Problem> {
-    call.require(Role::Writer)?;
-    call.reach(&body.name)?;
     let reply = Reply::created(&Created {
         name: body.name.as_str(),
     })?;
-    let sql = Sql::new("CREATE DATABASE ").name(&body.name);
-    engine
-        .define(&call, sql, |problem| problem.code == Some(1007), reply)
-        .await
+    createdb::create(&engine, &call, &body.name, reply).await
 }

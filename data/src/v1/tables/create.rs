@@ -11,7 +11,6 @@ use crate::{
     call::Call,
     classic::createtable,
     engine::Engine,
-    fragment,
     input::{Json, Path},
     problem::{Problem, Problems},
     reply::Reply,
@@ -44,11 +43,7 @@ pub async fn create(
         columns,
         schema,
     } = body;
-    let schema = match (columns, schema) {
-        (Some(columns), None) => createtable::columns(&columns)?,
-        (None, Some(schema)) => fragment::schema(&schema)?,
-        _ => return Err(Problem::bad_request("give either `columns` or `schema`")),
-    };
+    let schema = createtable::schema(columns.as_deref(), schema.as_deref())?;
     let made = createtable::create(&engine, &call, &database, &name, schema).await?;
     Ok(Reply {
         status: StatusCode::CREATED.as_u16(),
