@@ -19,6 +19,7 @@ use crate::{
     reply::Reply,
     rows,
     sql::{Name, Sql},
+    table::TableFacts,
 };
 
 /// How long a call waits for the slave.
@@ -55,10 +56,7 @@ pub async fn db(
     call: Call,
     Query(query): Query<DatabaseQuery>,
 ) -> Result<Reply, Problem> {
-    call.reach(&query.name)?;
-    let reply = barrier(&engine, &call).await?;
-    there(exists(&engine, &call, &query.name).await?, true, "the database")?;
-    Ok(reply)
+    database(&engine, &call, &query.name, true).await
 }
 
 /// Answers when this slave has dropped the database
@@ -69,10 +67,7 @@ pub async fn dropdb(
     call: Call,
     Query(query): Query<DatabaseQuery>,
 ) -> Result<Reply, Problem> {
-    call.reach(&query.name)?;
-    let reply = barrier(&engine, &call).await?;
-    there(exists(&engine, &call, &query.name).await?, false, "the database")?;
-    Ok(reply)
+    database(&engine, &call, &query.name, false).await
 }
 
 /// Answers when this slave has the table
@@ -113,9 +108,7 @@ pub async fn insert(
         values,
         data,
     } = body;
-    call.reach_table(&dbname, &table)?;
-    let reply = barrier(&engine, &call).await?;
-    let facts = engine.table(&call, &dbname, &table).await.map_err(missing)?;
+    let (reply, facts) = rows_of(&engine, &call, &dbname, &table).await?;
     let conditions = match (values, data) {
         (Some(values), None) => {
             // NULL and DEFAULT are made by MySQL, so they say nothing of the row.
@@ -162,9 +155,7 @@ pub async fn update(
         r#where,
         condition: object,
     } = body;
-    call.reach_table(&dbname, &table)?;
-    let reply = barrier(&engine, &call).await?;
-    let facts = engine.table(&call, &dbname, &table).await.map_err(missing)?;
+    let (reply, facts) = rows_of(&engine, &call, &dbname, &table).await?;
     let mut wanted = condition(&facts, r#where.as_deref(), object.as_deref())?;
     if let Some(set) = &set {
         // Only what the new value says by itself can be looked for: `age = age + 1` cannot.
@@ -201,9 +192,7 @@ pub async fn delete(
         r#where,
         condition: object,
     } = body;
-    call.reach_table(&dbname, &table)?;
-    let reply = barrier(&engine, &call).await?;
-    let facts = engine.table(&call, &dbname, &table).await.map_err(missing)?;
+    let (reply, facts) = rows_of(&engine, &call, &dbname, &table).await?;
     let wanted = self::condition(&facts, r#where.as_deref(), object.as_deref() as Option<&RawValue>)?;
     there(
         any(&engine, &call, &dbname, &table, &wanted).await?,
@@ -211,6 +200,28 @@ pub async fn delete(
         "such a row",
     )?;
     Ok(reply)
+}
+
+/// Answers when the database is there, or is not.
+async fn database(engine: &Engine, call: &Call, name: &Name, wanted: bool) -> Result<Reply, Problem> {
+    call.reach(name)?;
+    let reply = barrier(engine, call).await?;
+    let all = super::databases::list(engine, call).await?;
+    there(all.iter().any(|one| one == name.as_str()), wanted, "the database")?;
+    Ok(reply)
+}
+
+/// What to answer of rows of this table, and what the table is, once this slave has all.
+async fn rows_of(
+    engine: &Engine,
+    call: &Call,
+    database: &Name,
+    table: &Name,
+) -> Result<(Reply, Arc<TableFacts>), Problem> {
+    call.reach_table(database, table)?;
+    let reply = barrier(engine, call).await?;
+    let facts = engine.table(call, database, table).await.map_err(missing)?;
+    Ok((reply, facts))
 }
 
 /// Waits until this slave has all that the master had when the call came.
@@ -250,11 +261,6 @@ fn missing(problem: Problem) -> Problem {
         ),
         _ => problem,
     }
-}
-
-async fn exists(engine: &Engine, call: &Call, database: &Name) -> Result<bool, Problem> {
-    let all = super::databases::list(engine, call).await?;
-    Ok(all.iter().any(|one| one == database.as_str()))
 }
 
 async fn any(
