@@ -14,6 +14,18 @@ pub struct Way {
     pub port: u16,
 }
 
+impl Way {
+    /// Address and port as a URL has them; an IPv6 address stands in brackets.
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    }
+}
+
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

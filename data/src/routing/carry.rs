@@ -311,12 +311,7 @@ impl Journey {
 
     fn redirect(&self, way: &Way) -> Response {
         let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = if way.host.contains(':') {
-            format!("[{}]", way.host)
-        } else {
-            way.host.clone()
-        };
-        let place = format!("https://{host}:{}{path}", way.port);
+        let place = format!("https://{}{path}", way.authority());
         let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
         if let Ok(place) = HeaderValue::from_str(&place) {
             response.headers_mut().insert(header::LOCATION, place);

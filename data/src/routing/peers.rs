@@ -171,14 +171,9 @@ impl Peers {
 
 fn uri(way: &Way, asked: &Uri) -> Result<Uri, Problem> {
     let path = asked.path_and_query().map_or("/", |path| path.as_str());
-    let host = if way.host.contains(':') {
-        format!("[{}]", way.host)
-    } else {
-        way.host.clone()
-    };
     Uri::builder()
         .scheme("https")
-        .authority(format!("{host}:{}", way.port))
+        .authority(way.authority())
         .path_and_query(path)
         .build()
         .map_err(|_| Problem::bad_request("the path cannot be forwarded"))
