@@ -69,16 +69,10 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
         watched(agent, Box::pin(lane.grant_list(user))).await?;
         info!(user, "the application account is made");
     }
-    let mut application = Lane::new(&agent.settings.mysql_socket, user, Some(password));
-    if application
-        .ping()
-        .await
-        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
-    {
+    if is_refused(agent, user, password).await {
         watched(agent, Box::pin(lane.set_password(user, password))).await?;
         info!(user, "the application account has its new password");
     }
-    application.close().await;
     if !agent.settings.api_off {
         for role in Role::ALL {
             Box::pin(settle_role(agent, &mut lane, role)).await?;
@@ -109,17 +103,19 @@ async fn settle_role(agent: &Agent, lane: &mut Lane, role: Role) -> Result<(), A
         watched(agent, Box::pin(lane.complete_role(role))).await?;
         info!(role = role.name(), "the role's account is made");
     }
-    let mut own = Lane::new(&agent.settings.mysql_socket, role.account(), Some(password));
-    if own
-        .ping()
-        .await
-        .is_err_and(|error| error.code() == Some(ACCESS_DENIED))
-    {
+    if is_refused(agent, role.account(), password).await {
         watched(agent, Box::pin(lane.set_role_password(role, password))).await?;
         info!(role = role.name(), "the role's account has its new password");
     }
-    own.close().await;
     Ok(())
+}
+
+/// True where MySQL lets the account in with another password only.
+async fn is_refused(agent: &Agent, user: &str, password: &str) -> bool {
+    let mut lane = Lane::new(&agent.settings.mysql_socket, user, Some(password));
+    let answer = lane.ping().await;
+    lane.close().await;
+    answer.is_err_and(|error| error.code() == Some(ACCESS_DENIED))
 }
 
 /// Carries out a statement about accounts once enough slaves are connected, and tells the board while it hangs.

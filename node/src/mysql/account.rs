@@ -14,14 +14,24 @@ const PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, I
 impl Lane {
     /// True when the account exists with all its grants: its last step is done last.
     pub async fn account_exists(&mut self, user: &str) -> Result<bool, Error> {
-        const WHAT: &str = "look for the account";
+        self.is_complete("look for the account", user, "Host = '%' AND Show_db_priv = 'Y'")
+            .await
+    }
+
+    /// True when an account exists with the mark that its last step leaves.
+    pub(super) async fn is_complete(
+        &mut self,
+        what: &'static str,
+        user: &str,
+        mark: &'static str,
+    ) -> Result<bool, Error> {
         let sql = format!(
-            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND Host = '%' AND Show_db_priv = 'Y'",
+            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND {mark}",
             quote(user)
         );
-        let rows = self.rows(WHAT, super::QUICK, sql).await?;
+        let rows = self.rows(what, super::QUICK, sql).await?;
         rows.first().map_or(Ok(false), |row| {
-            number::<u64>(row, 0, WHAT).map(|count| count > 0)
+            number::<u64>(row, 0, what).map(|count| count > 0)
         })
     }
 

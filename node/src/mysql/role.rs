@@ -14,16 +14,12 @@ const KEYS_AT_A_TIME: u32 = 5000;
 impl Lane {
     /// True when the role's account exists with all its grants: its last step is done last.
     pub async fn role_exists(&mut self, role: Role) -> Result<bool, Error> {
-        const WHAT: &str = "look for a role's account";
-        let sql = format!(
-            "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND Host = 'localhost' \
-             AND account_locked = 'N'",
-            quote(role.account())
-        );
-        let rows = self.rows(WHAT, super::QUICK, sql).await?;
-        rows.first().map_or(Ok(false), |row| {
-            number::<u64>(row, 0, WHAT).map(|count| count > 0)
-        })
+        self.is_complete(
+            "look for a role's account",
+            role.account(),
+            "Host = 'localhost' AND account_locked = 'N'",
+        )
+        .await
     }
 
     /// Makes the role's account. It is locked until it is complete: a session keeps the privileges that its account
