@@ -35,7 +35,7 @@ mod server;
 mod settings;
 pub mod sql;
 mod table;
-mod tls;
+pub mod tls;
 mod v1;
 pub mod view;
 

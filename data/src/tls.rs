@@ -1,5 +1,5 @@
 //! TLS of the API: the node's certificate for clients, and both sides' certificates between nodes. The files are
-//! read anew when they change.
+//! read anew when they change. The node's agent reads the files of its own sessions with the same functions.
 
 use std::{path::Path, sync::Arc};
 
@@ -85,7 +85,8 @@ fn host(certificate: &CertificateDer<'_>) -> Option<String> {
     })
 }
 
-fn roots(directory: &Path) -> Result<RootCertStore, TlsError> {
+/// The authority that every certificate must chain to.
+pub fn roots(directory: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(directory, "ca.crt")? {
         roots.add(authority)?;
@@ -93,12 +94,14 @@ fn roots(directory: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn key(directory: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+/// The node's own key.
+pub fn key(directory: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let path = directory.join("tls.key");
     PrivateKeyDer::from_pem_file(&path).map_err(|error| TlsError::File(path.display().to_string(), error))
 }
 
-fn certificates(directory: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// All certificates of a file.
+pub fn certificates(directory: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let path = directory.join(name);
     let fail = |error| TlsError::File(path.display().to_string(), error);
     CertificateDer::pem_file_iter(&path)

@@ -37,7 +37,7 @@ pub enum SessionError {
     Io(#[from] std::io::Error),
     /// The certificates on disk are unusable.
     #[error(transparent)]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] data::tls::TlsError),
     /// The peer is not the operator.
     #[error("the peer's certificate is not the operator's")]
     Stranger,
