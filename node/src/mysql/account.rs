@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Lane, number, quote};
+use super::{Error, Lane, quote};
 
 /// These write, so they wait for slaves like every commit; whoever asks watches for how long.
 const WRITE: Duration = Duration::from_hours(1);
@@ -29,10 +29,8 @@ impl Lane {
             "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND {mark}",
             quote(user)
         );
-        let rows = self.rows(what, super::QUICK, sql).await?;
-        rows.first().map_or(Ok(false), |row| {
-            number::<u64>(row, 0, what).map(|count| count > 0)
-        })
+        let found: u64 = self.count(what, super::QUICK, sql).await?;
+        Ok(found > 0)
     }
 
     /// Makes the account.

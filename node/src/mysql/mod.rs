@@ -246,6 +246,18 @@ impl Lane {
         }
     }
 
+    /// The one number that a statement counts; 0 where it answers with no row.
+    async fn count<N: std::str::FromStr + Default>(
+        &mut self,
+        what: &'static str,
+        deadline: Duration,
+        sql: String,
+    ) -> Result<N, Error> {
+        let rows = self.rows(what, deadline, sql).await?;
+        rows.first()
+            .map_or_else(|| Ok(N::default()), |row| number(row, 0, what))
+    }
+
     async fn connect(&mut self, what: &'static str) -> Result<(MySqlConnection, u64), Error> {
         let broken = |error| Error::of(what, error);
         let mut connection = self.options.connect().await.map_err(broken)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use data::access::Role;
 
-use super::{Error, Lane, number, quote};
+use super::{Error, Lane, quote};
 
 /// These write, so they wait for slaves like every commit; whoever asks watches for how long.
 const WRITE: Duration = Duration::from_hours(1);
@@ -79,13 +79,11 @@ impl Lane {
 
     /// Forgets keys that are older than a day, a part of them at a time; 0 where there are none left.
     pub async fn forget_keys(&mut self) -> Result<u64, Error> {
-        const WHAT: &str = "forget old keys";
         let sql = format!(
             "DELETE FROM ddb.api_keys WHERE at < NOW() - INTERVAL 1 DAY LIMIT {KEYS_AT_A_TIME}; \
              SELECT ROW_COUNT()"
         );
-        let rows = self.rows(WHAT, WRITE, sql).await?;
-        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+        self.count("forget old keys", WRITE, sql).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover::Term;
 
-use super::{Error, Lane, QUICK, number, text};
+use super::{Error, Lane, QUICK, text};
 
 /// The server waits for its thread that takes acknowledgements, which looks up once a second.
 const SOURCE_OFF: Duration = Duration::from_secs(5);
@@ -12,20 +12,18 @@ const SOURCE_OFF: Duration = Duration::from_secs(5);
 impl Lane {
     /// Sessions that wait for an acknowledgement; of a group commit only the leader counts.
     pub async fn waiting_sessions(&mut self, deadline: Duration) -> Result<u32, Error> {
-        const WHAT: &str = "count waiting sessions";
         let sql = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
                    WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_wait_sessions'";
-        let rows = self.rows(WHAT, deadline, sql.to_owned()).await?;
-        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+        self.count("count waiting sessions", deadline, sql.to_owned())
+            .await
     }
 
     /// Slaves that are connected and acknowledge.
     pub async fn acknowledgers(&mut self) -> Result<u32, Error> {
-        const WHAT: &str = "count acknowledging slaves";
         let sql = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
                    WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_clients'";
-        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
-        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+        self.count("count acknowledging slaves", QUICK, sql.to_owned())
+            .await
     }
 
     /// The hosts whose servers replicate from this one.
@@ -39,12 +37,10 @@ impl Lane {
 
     /// Threads of clients that are inside a commit.
     pub async fn committing(&mut self) -> Result<u32, Error> {
-        const WHAT: &str = "count waiting commits";
         let sql = "SELECT COUNT(*) FROM performance_schema.threads WHERE TYPE = 'FOREGROUND' \
                    AND (PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%' \
                    OR PROCESSLIST_STATE LIKE 'waiting for handler commit%')";
-        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
-        rows.first().map_or(Ok(0), |row| number(row, 0, WHAT))
+        self.count("count waiting commits", QUICK, sql.to_owned()).await
     }
 
     /// Everything that must hold before [`Lane::source_on`]: no acknowledgements to anybody; a write waits for `acks`
