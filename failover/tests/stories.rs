@@ -98,7 +98,7 @@ fn the_slave_with_the_last_write_wins_and_executes_it_first() {
     world.kill("db-0");
     world.run(10);
     assert_eq!(world.master(), Some("db-2".into()));
-    assert!(world.sets().get(&"db-1".into()).unwrap().contains(&last));
+    assert!(world.server("db-1").executed.contains(&last));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_next_failure_is_not_held_back() {
     let mut world = World::led(3, 5);
     world.kill("db-0");
     world.run(8);
-    let set = world.sets().get(&"db-1".into()).unwrap().clone();
+    let set = world.server("db-1").executed.clone();
     world.reboot("db-0", set);
     world.kill("db-1");
     world.run(10);
@@ -125,7 +125,7 @@ fn the_next_failure_is_not_held_back() {
 #[test]
 fn a_master_comes_back_as_a_slave_with_the_same_set() {
     let mut world = World::led(3, 5);
-    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    let set = world.server("db-0").executed.clone();
     world.kill("db-0");
     world.run(10);
     world.reboot("db-0", set);
@@ -138,9 +138,8 @@ fn a_master_comes_back_as_a_slave_with_the_same_set() {
 fn a_master_that_comes_back_with_more_is_cloned_from_a_slave() {
     let mut world = World::led(3, 5);
     let more = world
-        .sets()
-        .get(&"db-0".into())
-        .unwrap()
+        .server("db-0")
+        .executed
         .clone()
         .with(&uuid(&"db-0".into()), 6, 6);
     world.kill("db-0");
@@ -211,9 +210,8 @@ fn with_the_errant_policy_quarantine_nothing_is_overwritten() {
     world.policy.errant = failover::ErrantPolicy::Quarantine;
     world.kill("db-2");
     let errant = world
-        .sets()
-        .get(&"db-0".into())
-        .unwrap()
+        .server("db-0")
+        .executed
         .clone()
         .with(&uuid(&"db-2".into()), 1, 1);
     world.reboot("db-2", errant);
@@ -232,9 +230,8 @@ fn with_the_errant_policy_quarantine_nothing_is_overwritten() {
 fn what_waits_on_the_master_for_its_slaves_does_not_make_a_restarted_slave_errant() {
     let mut world = World::led(3, 5);
     let more = world
-        .sets()
-        .get(&"db-1".into())
-        .unwrap()
+        .server("db-1")
+        .executed
         .clone()
         .with(&uuid(&"db-0".into()), 6, 6);
     world.kill("db-1");
@@ -358,7 +355,7 @@ fn a_slave_whose_volume_was_replaced_does_not_count() {
         Term(1),
         "one complete node of three is no quorum"
     );
-    let set = world.sets().get(&"db-1".into()).unwrap().clone();
+    let set = world.server("db-1").executed.clone();
     world.reboot("db-0", set);
     world.stuck.clear();
     world.run(10);
@@ -373,7 +370,7 @@ fn a_slave_whose_volume_was_replaced_does_not_count() {
 fn a_single_node_leads_again_after_its_mysqld_died() {
     let mut world = World::led(1, 5);
     assert_eq!(world.observed.record.acks, 0);
-    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    let set = world.server("db-0").executed.clone();
     world.kill("db-0");
     world.run(10);
     assert_eq!(world.observed.record.term, Term(1));
@@ -558,15 +555,7 @@ fn a_label_that_somebody_moved_is_put_right() {
 #[test]
 fn the_database_grows_and_shrinks_with_the_right_quorum_at_every_moment() {
     let mut world = World::led(3, 5);
-    let larger = World::new(5);
-    world.policy.nodes = 5;
-    world.observed.nodes.extend(
-        larger
-            .observed
-            .nodes
-            .into_iter()
-            .filter(|(node, _)| node.as_str() > "db-2"),
-    );
+    world.grow(5);
     world.run(1600);
     let record = &world.observed.record;
     assert_eq!(
@@ -598,18 +587,11 @@ fn an_old_master_that_nobody_reached_is_fenced_before_it_follows() {
 #[test]
 fn a_node_that_does_not_count_yet_follows_nobody_while_the_master_changes() {
     let mut world = World::led(2, 5);
-    let larger = World::new(3);
-    world.policy.nodes = 3;
+    world.grow(3);
     world.stuck = vec!["Record"];
-    let third = larger
-        .observed
-        .nodes
-        .into_iter()
-        .find(|(node, _)| node.as_str() == "db-2");
-    world.observed.nodes.extend(third);
     world.run(2);
     world.stuck.clear();
-    let set = world.sets().get(&"db-0".into()).unwrap().clone();
+    let set = world.server("db-0").executed.clone();
     world.kill("db-0");
     world.log.clear();
     world.run(4);
@@ -718,15 +700,7 @@ fn a_master_with_a_high_number_leaves_the_quorum_once_another_leads() {
 #[test]
 fn more_acknowledgements_count_only_after_they_were_in_force_for_a_while() {
     let mut world = World::led(3, 5);
-    let larger = World::new(5);
-    world.policy.nodes = 5;
-    world.observed.nodes.extend(
-        larger
-            .observed
-            .nodes
-            .into_iter()
-            .filter(|(node, _)| node.as_str() > "db-2"),
-    );
+    world.grow(5);
     world.run(100);
     assert!(matches!(world.server("db-0").role, Role::Master { acks: 2, .. }));
     assert_eq!(

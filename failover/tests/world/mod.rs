@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test helper: a panic is its verdict")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use failover::{
     Action, Applier, Asked, Decision, Durability, ErrantPolicy, Followed, Force, GtidSet, Kind, Millis,
@@ -33,6 +33,10 @@ pub struct World {
 pub fn uuid(node: &NodeId) -> String {
     let index = node.as_str().bytes().last().unwrap_or(b'0');
     format!("00000000-0000-0000-0000-{index:012}")
+}
+
+fn pods(indexes: Range<u32>) -> impl Iterator<Item = (NodeId, NodeView)> {
+    indexes.map(|index| (format!("db-{index}").into(), fresh(index)))
 }
 
 fn fresh(index: u32) -> NodeView {
@@ -74,9 +78,7 @@ impl World {
         Self {
             observed: Observed {
                 record: Record::default(),
-                nodes: (0..nodes)
-                    .map(|index| (format!("db-{index}").into(), fresh(index)))
-                    .collect(),
+                nodes: pods(0..nodes).collect(),
                 switchover: None,
                 service: failover::Service::default(),
                 asked: Asked::default(),
@@ -112,6 +114,12 @@ impl World {
         }
         world.run(3);
         world
+    }
+
+    /// The spec asks for more nodes, and they are there, never used before.
+    pub fn grow(&mut self, nodes: u32) {
+        self.observed.nodes.extend(pods(self.policy.nodes..nodes));
+        self.policy.nodes = nodes;
     }
 
     pub fn master(&self) -> Option<NodeId> {
