@@ -4,7 +4,7 @@
 
 use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -141,16 +141,7 @@ async fn exchange(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<Answer> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = super::trusting(tls).with_no_client_auth();
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from("node.test").unwrap(), stream)

@@ -257,6 +257,15 @@ impl Drop for Node {
     }
 }
 
+/// A client that trusts the test's authority.
+fn trusting(tls: &Path) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(data::tls::roots(tls).unwrap())
+}
+
 fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
     let log = fs::File::options()
         .create(true)
@@ -385,15 +394,7 @@ impl Operator {
             .await
             .map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(tls.join("ca.crt")).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
+        let config = trusting(tls)
             .with_client_auth_cert(
                 vec![CertificateDer::from_pem_file(tls.join(format!("{identity}.crt"))).unwrap()],
                 PrivateKeyDer::from_pem_file(tls.join(format!("{identity}.key"))).unwrap(),
