@@ -15,7 +15,7 @@ use crate::{
     clock,
     engine::Engine,
     problem::Problem,
-    sql::{Name, Sql, Value},
+    sql::{Name, Sql},
 };
 
 /// A definition is asked for anew after this time, because it may be changed by others.
@@ -128,7 +128,6 @@ impl Engine {
         if let Some(facts) = self.tables.get(&key) {
             return Ok(facts);
         }
-        let name = |name: &Name| Value::Text(name.as_str().to_owned());
         let sql = Sql::new(
             "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, COLUMN_COMMENT, \
              CHARACTER_SET_NAME IS NULL AND DATA_TYPE IN ('binary', 'varbinary', 'tinyblob', 'blob', 'mediumblob', \
@@ -138,9 +137,9 @@ impl Engine {
              AND s.TABLE_NAME = c.TABLE_NAME AND s.INDEX_NAME = 'PRIMARY' AND s.COLUMN_NAME = c.COLUMN_NAME) \
              FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = ",
         )
-        .value(name(database))
+        .name_value(database)
         .text(" AND c.TABLE_NAME = ")
-        .value(name(table))
+        .name_value(table)
         .text(" ORDER BY c.ORDINAL_POSITION");
         let statement = call.note().statement.clone();
         let rows = self.rows(call, sql, COLUMNS).await?;

@@ -209,7 +209,7 @@ async fn places(engine: &Engine, call: &Call, query: &SearchQuery, numbers: bool
         (" AND c.COLUMN_NAME = ", &query.column),
     ] {
         if let Some(name) = name {
-            sql = sql.text(column).value(Value::Text(name.as_str().to_owned()));
+            sql = sql.text(column).name_value(name);
         }
     }
     let sql = sql.text(" ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION");

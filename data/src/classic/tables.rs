@@ -12,7 +12,7 @@ use crate::{
     input::Query,
     problem::{Problem, Problems},
     reply::Reply,
-    sql::{Name, Sql, Value},
+    sql::{Name, Sql},
 };
 
 /// More tables than this are not listed.
@@ -55,12 +55,11 @@ pub async fn tables(
 /// The tables of a database, in order.
 pub async fn list(engine: &Engine, call: &Call, database: &Name) -> Result<Vec<String>, Problem> {
     call.reach(database)?;
-    let name = || Value::Text(database.as_str().to_owned());
     let sql = Sql::new(
         "SELECT COALESCE(t.TABLE_NAME, '') FROM information_schema.SCHEMATA s \
         LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME WHERE s.SCHEMA_NAME = ",
     )
-    .value(name())
+    .name_value(database)
     .text(" ORDER BY 1");
     let mut names = engine.rows(call, sql, MOST).await?.texts();
     if names.is_empty() {

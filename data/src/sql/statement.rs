@@ -68,6 +68,12 @@ impl Sql {
         self
     }
 
+    /// Appends a name as a bound value, to be looked up in the server's own lists.
+    #[must_use]
+    pub fn name_value(self, name: &Name) -> Self {
+        self.value(Value::Text(name.as_str().to_owned()))
+    }
+
     /// Appends another statement's part.
     #[must_use]
     pub fn part(mut self, part: &Self) -> Self {

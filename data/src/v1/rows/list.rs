@@ -204,9 +204,9 @@ async fn count(
         }
         Some("estimated") => {
             Sql::new("SELECT TABLE_ROWS FROM information_schema.TABLES WHERE TABLE_SCHEMA = ")
-                .value(Value::Text(database.as_str().to_owned()))
+                .name_value(database)
                 .text(" AND TABLE_NAME = ")
-                .value(Value::Text(table.as_str().to_owned()))
+                .name_value(table)
         }
         Some(other) => {
             return Err(Problem::bad_request(format!(

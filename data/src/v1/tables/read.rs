@@ -13,7 +13,7 @@ use crate::{
     mysql::{Cell, Rows},
     problem::{Problem, Problems},
     reply::Reply,
-    sql::{Name, Sql, Value},
+    sql::{Name, Sql},
     table::ColumnFacts,
 };
 
@@ -68,9 +68,9 @@ pub async fn read(
     let ask = async |sql: Sql| -> Result<Rows, Problem> {
         let sql = sql
             .text(" WHERE TABLE_SCHEMA = ")
-            .value(Value::Text(database.as_str().to_owned()))
+            .name_value(&database)
             .text(" AND TABLE_NAME = ")
-            .value(Value::Text(table.as_str().to_owned()));
+            .name_value(&table);
         engine.rows(&call, sql, MOST).await
     };
     let mut indexes: BTreeMap<String, Index> = BTreeMap::new();
