@@ -16,14 +16,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::wire::Command;
+use api::wire::{Command, Refusal};
 use failover::{GtidSet, Role, Tail, Term};
 use sqlx::{Row as _, raw_sql};
 use support::{
     cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, signal},
     is_caught_up, now, up,
 };
-use tokio::time::sleep;
+use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+
+/// What comes of a command.
+type Outcome = oneshot::Receiver<(u64, Option<Refusal>)>;
+/// How long each step took, in milliseconds.
+type Steps = BTreeMap<&'static str, Vec<u64>>;
 
 #[expect(clippy::disallowed_methods, reason = "a longer run is asked for from outside")]
 fn rounds() -> u64 {
@@ -37,34 +42,12 @@ fn ms(since: Instant) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switchovers_under_load_are_quick_and_lose_nothing() {
-    let Some(mut cluster) = Cluster::led("handover").await else {
-        return;
-    };
-    let mut steps: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
-    let mut written = Vec::new();
-    for round in 0..rounds() {
-        written.extend(switchover(&mut cluster, round, &mut steps).await);
-        assert_holds(&cluster.nodes[0], &written).await;
-    }
-    println!("{} writes acknowledged", written.len());
-    tell(steps);
-    cluster.end();
+    repeated("handover", switchover).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failovers_under_load_are_quick_and_lose_nothing() {
-    let Some(mut cluster) = Cluster::led("failover").await else {
-        return;
-    };
-    let mut steps = BTreeMap::new();
-    let mut written = Vec::new();
-    for round in 0..rounds() {
-        written.extend(failover(&mut cluster, round, &mut steps).await);
-        assert_holds(&cluster.nodes[0], &written).await;
-    }
-    println!("{} writes acknowledged", written.len());
-    tell(steps);
-    cluster.end();
+    repeated("failover", failover).await;
 }
 
 /// Its relay logs hold what the first of two new masters wrote, and its own wait for acknowledgements is still on.
@@ -120,7 +103,23 @@ async fn executed(node: &support::Node) -> GtidSet {
     row.get::<String, _>(0).parse().unwrap()
 }
 
-fn tell(steps: BTreeMap<&'static str, Vec<u64>>) {
+/// Changes the master some times, and tells how long the steps took.
+async fn repeated(name: &str, change: impl AsyncFn(&mut Cluster, u64, &mut Steps) -> Vec<u64>) {
+    let Some(mut cluster) = Cluster::led(name).await else {
+        return;
+    };
+    let mut steps = Steps::new();
+    let mut written = Vec::new();
+    for round in 0..rounds() {
+        written.extend(change(&mut cluster, round, &mut steps).await);
+        assert_holds(&cluster.nodes[0], &written).await;
+    }
+    println!("{} writes acknowledged", written.len());
+    tell(steps);
+    cluster.end();
+}
+
+fn tell(steps: Steps) {
     for (step, took) in steps {
         println!(
             "{step}: median {} ms of {}, worst {}",
@@ -131,26 +130,97 @@ fn tell(steps: BTreeMap<&'static str, Vec<u64>>) {
     }
 }
 
-/// Node 0 hands over to the better of the others, which is node 0 afterwards.
-async fn switchover(
-    cluster: &mut Cluster,
-    round: u64,
-    steps: &mut BTreeMap<&'static str, Vec<u64>>,
-) -> Vec<u64> {
-    let term = round + 2;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut writers = Vec::new();
-    for lane in 0..4 {
-        let first = 1 + (round * 4 + lane) * 1_000_000;
-        writers.push(load(&cluster.nodes[0], first, Arc::clone(&stop)).await);
+/// Four lanes of load on node 0.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    lanes: Vec<JoinHandle<Vec<u64>>>,
+}
+
+impl Writers {
+    async fn start(cluster: &Cluster, round: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut lanes = Vec::new();
+        for lane in 0..4 {
+            let first = 1 + (round * 4 + lane) * 1_000_000;
+            lanes.push(load(&cluster.nodes[0], first, Arc::clone(&stop)).await);
+        }
+        sleep(Duration::from_millis(500)).await;
+        Self { stop, lanes }
     }
-    sleep(Duration::from_millis(500)).await;
+
+    /// What was acknowledged.
+    async fn finish(self) -> Vec<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut written = Vec::new();
+        for lane in self.lanes {
+            written.extend(lane.await.unwrap());
+        }
+        written
+    }
+}
+
+async fn fenced(cluster: &Cluster, node: usize, term: u64) {
+    cluster.operators[node]
+        .until("fenced", |report| report.fenced == Some(Term(term)))
+        .await;
+}
+
+/// The slave that holds more, and what it holds.
+fn fuller(cluster: &Cluster) -> (usize, GtidSet) {
+    let [one, other] = [1, 2].map(|slave| cluster.operators[slave].state().holds());
+    if one.contains(&other) {
+        (1, one)
+    } else {
+        (2, other)
+    }
+}
+
+async fn drain(cluster: &mut Cluster, target: usize, term: u64, requires: &GtidSet) {
+    if !cluster.operators[target].state().executed.contains(requires) {
+        cluster.operators[target]
+            .done("drain", term, Command::Drain { deadline_ms: 3000 })
+            .await;
+    }
+}
+
+/// Promotes, and returns when the node says that it leads; what is returned tells what came of the command.
+async fn promote(cluster: &mut Cluster, target: usize, term: u64, requires: &GtidSet) -> Outcome {
+    let promote = Command::Promote {
+        acks: 1,
+        requires: requires.clone(),
+    };
+    let outcome = cluster.operators[target].send(term, promote);
+    cluster.operators[target]
+        .until("leads", |report| {
+            up(report)
+                .is_some_and(|state| matches!(state.role, Role::Master { term: t, .. } if t == Term(term)))
+        })
+        .await;
+    outcome
+}
+
+/// The first write on a new master.
+async fn write_first(node: &support::Node, round: u64) {
+    let sql = format!("INSERT INTO t.r VALUES ({})", 900_000_000 + round);
+    let mut app = node.app().await.unwrap();
+    raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut app).await.unwrap();
+}
+
+/// Returns when both others have caught up with the new master.
+async fn caught_up(cluster: &Cluster, target: usize) {
+    for slave in [0, 3 - target] {
+        cluster.operators[slave].until("caught up", is_caught_up).await;
+    }
+}
+
+/// Node 0 hands over to the better of the others, which is node 0 afterwards.
+async fn switchover(cluster: &mut Cluster, round: u64, steps: &mut Steps) -> Vec<u64> {
+    let term = round + 2;
+    let writers = Writers::start(cluster, round).await;
     let mut note = |step, took| steps.entry(step).or_default().push(took);
     let begun = now();
     let stopped = cluster.operators[0].send(term, fence(true));
-    cluster.operators[0]
-        .until("fenced", |report| report.fenced == Some(Term(term)))
-        .await;
+    fenced(cluster, 0, term).await;
     note("1 master fenced", ms(begun));
     let last = up(&cluster.operators[0].report()).unwrap().executed.clone();
     let at = now();
@@ -158,37 +228,19 @@ async fn switchover(
         .map(|slave| cluster.operators[slave].send(term, fence(false)))
         .into();
     for slave in [1, 2] {
-        cluster.operators[slave]
-            .until("fenced", |report| report.fenced == Some(Term(term)))
-            .await;
+        fenced(cluster, slave, term).await;
     }
     note("2 slaves fenced", ms(at));
-    let holds = [1, 2].map(|slave| cluster.operators[slave].state().holds());
-    let target = if holds[0].contains(&holds[1]) { 1 } else { 2 };
-    let requires = holds[target - 1].clone();
+    let (target, requires) = fuller(cluster);
     assert!(
         requires.contains(&last),
         "a fenced master's last writes are on a slave"
     );
     let at = now();
-    if !cluster.operators[target].state().executed.contains(&requires) {
-        cluster.operators[target]
-            .done("drain", term, Command::Drain { deadline_ms: 3000 })
-            .await;
-    }
+    drain(cluster, target, term, &requires).await;
     note("3 drained", ms(at));
     let at = now();
-    let promote = Command::Promote {
-        acks: 1,
-        requires: requires.clone(),
-    };
-    let promoted = cluster.operators[target].send(term, promote);
-    cluster.operators[target]
-        .until("leads", |report| {
-            up(report)
-                .is_some_and(|state| matches!(state.role, Role::Master { term: t, .. } if t == Term(term)))
-        })
-        .await;
+    let promoted = promote(cluster, target, term, &requires).await;
     note("4 promoted", ms(at));
     let at = now();
     let follows: Vec<_> = [0, 3 - target]
@@ -197,42 +249,23 @@ async fn switchover(
             cluster.operators[slave].send(term, command)
         })
         .into();
-    let mut app = cluster.nodes[target].app().await.unwrap();
-    let sql = format!("INSERT INTO t.r VALUES ({})", 900_000_000 + round);
-    raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut app).await.unwrap();
+    write_first(&cluster.nodes[target], round).await;
     note("5 first write acknowledged", ms(at));
     note("6 whole outage", ms(begun));
     for outcome in fences.into_iter().chain(follows).chain([stopped, promoted]) {
         assert_eq!(outcome.await.unwrap().1, None);
     }
-    for slave in [0, 3 - target] {
-        cluster.operators[slave].until("caught up", is_caught_up).await;
-    }
+    caught_up(cluster, target).await;
     note("7 all slaves caught up", ms(begun));
-    stop.store(true, Ordering::Relaxed);
-    let mut written = Vec::new();
-    for writer in writers {
-        written.extend(writer.await.unwrap());
-    }
     cluster.nodes.swap(0, target);
     cluster.operators.swap(0, target);
-    written
+    writers.finish().await
 }
 
 /// mysqld of node 0 is killed; the better of the others leads and is node 0 afterwards, and the old master follows.
-async fn failover(
-    cluster: &mut Cluster,
-    round: u64,
-    steps: &mut BTreeMap<&'static str, Vec<u64>>,
-) -> Vec<u64> {
+async fn failover(cluster: &mut Cluster, round: u64, steps: &mut Steps) -> Vec<u64> {
     let term = round + 2;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut writers = Vec::new();
-    for lane in 0..4 {
-        let first = 1 + (round * 4 + lane) * 1_000_000;
-        writers.push(load(&cluster.nodes[0], first, Arc::clone(&stop)).await);
-    }
-    sleep(Duration::from_millis(500)).await;
+    let writers = Writers::start(cluster, round).await;
     let mut note = |step, took| steps.entry(step).or_default().push(took);
     let begun = now();
     signal(cluster.nodes[0].mysqld_pid(), "-KILL");
@@ -242,38 +275,18 @@ async fn failover(
         .map(|slave| cluster.operators[slave].send(term, fence(false)))
         .into();
     for slave in [1, 2] {
-        cluster.operators[slave]
-            .until("fenced", |report| report.fenced == Some(Term(term)))
-            .await;
+        fenced(cluster, slave, term).await;
     }
     note("2 slaves fenced", ms(begun));
-    let holds = [1, 2].map(|slave| cluster.operators[slave].state().holds());
-    let target = if holds[0].contains(&holds[1]) { 1 } else { 2 };
-    let requires = holds[target - 1].clone();
-    if !cluster.operators[target].state().executed.contains(&requires) {
-        cluster.operators[target]
-            .done("drain", term, Command::Drain { deadline_ms: 3000 })
-            .await;
-    }
+    let (target, requires) = fuller(cluster);
+    drain(cluster, target, term, &requires).await;
     note("3 drained", ms(begun));
-    let promote = Command::Promote {
-        acks: 1,
-        requires: requires.clone(),
-    };
-    outcomes.push(cluster.operators[target].send(term, promote));
-    cluster.operators[target]
-        .until("leads", |report| {
-            up(report)
-                .is_some_and(|state| matches!(state.role, Role::Master { term: t, .. } if t == Term(term)))
-        })
-        .await;
+    outcomes.push(promote(cluster, target, term, &requires).await);
     note("4 promoted", ms(begun));
     let command = follow(&cluster.nodes[target], &requires);
     outcomes.push(cluster.operators[3 - target].send(term, command));
     let keep = cluster.operators[target].state().executed;
-    let mut app = cluster.nodes[target].app().await.unwrap();
-    let sql = format!("INSERT INTO t.r VALUES ({})", 900_000_000 + round);
-    raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut app).await.unwrap();
+    write_first(&cluster.nodes[target], round).await;
     note("5 first write acknowledged", ms(begun));
     cluster.operators[0]
         .until("held", |report| report.tail == Some(Tail::Held))
@@ -283,19 +296,12 @@ async fn failover(
         .await;
     let command = follow(&cluster.nodes[target], &requires);
     outcomes.push(cluster.operators[0].send(term, command));
-    for slave in [0, 3 - target] {
-        cluster.operators[slave].until("caught up", is_caught_up).await;
-    }
+    caught_up(cluster, target).await;
     note("6 old master follows", ms(begun));
     for outcome in outcomes {
         assert_eq!(outcome.await.unwrap().1, None);
     }
-    stop.store(true, Ordering::Relaxed);
-    let mut written = Vec::new();
-    for writer in writers {
-        written.extend(writer.await.unwrap());
-    }
     cluster.nodes.swap(0, target);
     cluster.operators.swap(0, target);
-    written
+    writers.finish().await
 }
