@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use api::{DistributedDatabase, DistributedDatabaseStatus, names, resource::Phase};
+use api::{
+    DistributedDatabase, DistributedDatabaseStatus, names,
+    resource::{Phase, RequestStatus},
+};
 use failover::Millis;
 use k8s_openapi::api::{
     core::v1::{Pod, Secret, Service},
@@ -230,6 +233,44 @@ impl Database {
                 Seen::Done(status)
             } else {
                 Seen::NotYet(describe(&status))
+            })
+        })
+        .await
+    }
+
+    /// Waits for a term after `term`, be it led already or not.
+    pub async fn wait_term(&self, term: u64, bound: Duration) -> Result<()> {
+        wait::until("new term", bound, async || {
+            let now = self.status().await?.record.term.0;
+            Ok(if now > term {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("term {now}"))
+            })
+        })
+        .await
+    }
+
+    /// Waits until the operator has removed the annotation of a request, as it does of one that it has answered.
+    pub async fn wait_taken(&self, annotation: &str, bound: Duration) -> Result<()> {
+        wait::until("answer to the request", bound, async || {
+            let left = self.get().await?.metadata.annotations.unwrap_or_default();
+            Ok(if left.contains_key(annotation) {
+                Seen::NotYet("the annotation is still there".to_owned())
+            } else {
+                Seen::Done(())
+            })
+        })
+        .await
+    }
+
+    /// Waits for the answer to a request whose message contains these words.
+    pub async fn answer(&self, words: &str, bound: Duration) -> Result<RequestStatus> {
+        wait::until("answer in status.lastRequest", bound, async || {
+            let request = self.status().await?.last_request;
+            Ok(match request {
+                Some(request) if request.message.contains(words) => Seen::Done(request),
+                other => Seen::NotYet(format!("{other:?}")),
             })
         })
         .await

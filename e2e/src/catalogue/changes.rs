@@ -394,15 +394,7 @@ async fn deleted_in_failover(world: &World) -> Result<Finding> {
     let database = own(world, "midway").await?;
     let term = database.status().await?.record.term.0;
     faults::signal_mysqld(&database.master_pod().await?, Signal::SIGKILL)?;
-    until("new term", HEALED, async || {
-        let now = database.status().await?.record.term.0;
-        Ok(if now > term {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("term {now}"))
-        })
-    })
-    .await?;
+    database.wait_term(term, HEALED).await?;
     database.delete().await?;
     nothing_left(world, &database, &[]).await?;
     world.remove_namespace(&database.namespace).await?;

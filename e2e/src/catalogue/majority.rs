@@ -208,15 +208,7 @@ async fn force_with_term(database: &Database, left: &Pod, lost: &[Pod]) -> Resul
     let ask = async |term: u64| -> Result<()> {
         let annotations = json!({"metadata": {"annotations": {FORCE: format!("{node}@{term}")}}});
         database.patch(annotations).await?;
-        until("answer to the request", Duration::from_secs(10), async || {
-            let left = database.get().await?.metadata.annotations.unwrap_or_default();
-            Ok(if left.contains_key(FORCE) {
-                Seen::NotYet("the annotation is still there".to_owned())
-            } else {
-                Seen::Done(())
-            })
-        })
-        .await
+        database.wait_taken(FORCE, Duration::from_secs(10)).await
     };
     if ask(term + 7).await.is_err() {
         database

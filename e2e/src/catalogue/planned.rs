@@ -22,7 +22,6 @@ use crate::{
     sql,
     storm::HEALED,
     tools::kubectl,
-    wait::{Seen, until},
     world::World,
 };
 
@@ -126,18 +125,6 @@ fn leads(end: &End, node: &str) -> Result<()> {
     Ok(())
 }
 
-/// The answer to a request whose message contains these words.
-async fn answer(database: &Database, words: &str) -> Result<bool> {
-    until("answer in status.lastRequest", HEALED, async || {
-        let request = database.status().await?.last_request;
-        Ok(match request {
-            Some(request) if request.message.contains(words) => Seen::Done(request.done),
-            other => Seen::NotYet(format!("{other:?}")),
-        })
-    })
-    .await
-}
-
 async fn to_lagging(world: &World) -> Result<Finding> {
     let database = world.database().await?;
     let ordeal = Ordeal::begin(&database, "lagging").await?;
@@ -151,9 +138,9 @@ async fn to_lagging(world: &World) -> Result<Finding> {
     let at = ordeal.now();
     ordeal.writers().wait_for_more(1500, HEALED).await?;
     ask(world, &database, &slave.name_any()).await?;
-    let done = answer(&database, &slave.name_any()).await;
+    let answer = database.answer(&slave.name_any(), HEALED).await;
     machines::mend_all(&world.target).await?;
-    ensure!(!done?, "a slave far behind was said to lead");
+    ensure!(!answer?.done, "a slave far behind was said to lead");
     let end = ordeal.end(at, HEALED).await?;
     same_master(&database, &master, term).await?;
     let message = database
@@ -178,18 +165,10 @@ async fn to_itself(world: &World) -> Result<Finding> {
     let (master, term) = (database.master_pod().await?, ordeal.term);
     let at = ordeal.now();
     ask(world, &database, &master.name_any()).await?;
-    until("answer to the request", HEALED, async || {
-        let annotations = database.get().await?.metadata.annotations.unwrap_or_default();
-        Ok(if annotations.contains_key(names::ANNOTATION_PROMOTE) {
-            Seen::NotYet("the annotation is still there".to_owned())
-        } else {
-            Seen::Done(())
-        })
-    })
-    .await?;
+    database.wait_taken(names::ANNOTATION_PROMOTE, HEALED).await?;
     ask(world, &database, "nobody-7").await?;
     ensure!(
-        !answer(&database, "nobody-7").await?,
+        !database.answer("nobody-7", HEALED).await?.done,
         "a node that does not exist was said to lead"
     );
     let end = ordeal.end(at, HEALED).await?;
@@ -204,15 +183,7 @@ async fn to_dying(world: &World) -> Result<Finding> {
     let term = ordeal.term;
     let at = ordeal.now();
     ask(world, &database, &heir.name_any()).await?;
-    until("begin of the switchover", HEALED, async || {
-        let now = database.status().await?.record.term.0;
-        Ok(if now > term {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("term {now}"))
-        })
-    })
-    .await?;
+    database.wait_term(term, HEALED).await?;
     faults::signal_mysqld(&heir, Signal::SIGKILL)?;
     Ok(ordeal.end_changed(at, HEALED).await?.finding())
 }

@@ -395,16 +395,7 @@ async fn broken_off(world: &World) -> Result<Finding> {
     let operators = install::operator_pods(&world.client).await?;
     let at = ordeal.now();
     faults::signal_mysqld(&master, Signal::SIGSTOP)?;
-    let term = ordeal.term;
-    until("new term", HEALED, async || {
-        let now = database.status().await?.record.term.0;
-        Ok(if now > term {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("term {now}"))
-        })
-    })
-    .await?;
+    database.wait_term(ordeal.term, HEALED).await?;
     for pod in &operators {
         operator::kill_operator(world, pod).await?;
     }

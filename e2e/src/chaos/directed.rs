@@ -24,7 +24,6 @@ use crate::{
     machines::{self, Ill},
     screen::Screen,
     sql,
-    wait::{self, Seen},
 };
 
 /// Each is tried so often, because each needs a little luck.
@@ -156,15 +155,7 @@ async fn restart_a_fenced_slave(field: &Field<'_>, cast: &Cast) -> Result<()> {
     for other in &others {
         machines::cut_between(field.target, &master, other, false).await?;
     }
-    wait::until("term for a new master", Duration::from_secs(20), async || {
-        let now = field.database.status().await?.record.term.0;
-        Ok(if now > term {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("term {now}"))
-        })
-    })
-    .await?;
+    field.database.wait_term(term, Duration::from_secs(20)).await?;
     sleep(Duration::from_millis(300)).await;
     let restarted = &cast.slaves[1];
     faults::signal_mysqld(restarted, Signal::SIGKILL)?;

@@ -48,19 +48,6 @@ async fn status_where(
     .await
 }
 
-/// The answer that contains `words`.
-async fn answer(database: &Database, words: &str) -> Result<(bool, String)> {
-    let found = |status: &DistributedDatabaseStatus| {
-        let answer = status.last_request.as_ref()?;
-        answer
-            .message
-            .contains(words)
-            .then(|| (answer.done, answer.message.clone()))
-    };
-    let status = status_where(database, words, SOON, |status| found(status).is_some()).await?;
-    found(&status).context("the answer vanished")
-}
-
 /// Master, the slave that is to stay, and the other slaves.
 async fn cast(database: &Database) -> Result<(Pod, Pod, Vec<Pod>)> {
     let master = database.master_pod().await?;
@@ -145,8 +132,8 @@ async fn give_up(database: &Database, old: &str, kept: &str, gone: &str) -> Resu
         Some(&format!("{kept}@{}", term + 7)),
     )
     .await?;
-    let (done, message) = answer(database, "was typed").await?;
-    ensure!(!done && message.contains(&right), "{message}");
+    let answer = database.answer("was typed", SOON).await?;
+    ensure!(!answer.done && answer.message.contains(&right), "{answer:?}");
     ensure!(
         database.status().await?.record.term.0 == term,
         "a wrong term was accepted"
@@ -260,8 +247,8 @@ fn a_paused_database_keeps_its_master_and_says_so() {
                 ensure!(status.safe_to_lose == 0, "{}", status.safe_to_lose);
                 let (master, term) = (master_of(&status).to_owned(), status.record.term.0);
                 annotate(database, names::ANNOTATION_PROMOTE, Some("any")).await?;
-                let (done, message) = answer(database, "paused").await?;
-                ensure!(!done, "{message}");
+                let answer = database.answer("paused", SOON).await?;
+                ensure!(!answer.done, "{}", answer.message);
                 faults::signal_mysqld(&database.master_pod().await?, Signal::SIGKILL)?;
                 database.wait_led(term, SOON).await?;
                 let status = database.status().await?;
@@ -298,8 +285,8 @@ fn a_slave_is_cloned_again_when_asked_and_the_master_never() {
         let database = world.database().await?;
         let master = Node::from(&database.master_pod().await?).name;
         annotate(&database, names::ANNOTATION_RESYNC, Some(&master)).await?;
-        let (done, message) = answer(&database, "is the master").await?;
-        ensure!(!done, "{message}");
+        let answer = database.answer("is the master", SOON).await?;
+        ensure!(!answer.done, "{}", answer.message);
         let slave = Node::from(&database.slave_pod().await?).name;
         let life =
             |status: &DistributedDatabaseStatus| status.record.members.get(&slave.as_str().into()).cloned();

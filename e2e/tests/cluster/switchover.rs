@@ -2,16 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use e2e::{
-    clock::millis,
-    database::{Database, Node},
-    faults,
-    storm::Storm,
-    wait::{Seen, until},
-    world::on_cluster,
-    writer::Habits,
-};
+use anyhow::{Context, ensure};
+use api::names;
+use e2e::{clock::millis, database::Node, faults, storm::Storm, world::on_cluster, writer::Habits};
 
 #[test]
 #[ignore = "needs a cluster: run `cargo xtask test`"]
@@ -61,7 +54,9 @@ fn a_switchover_to_the_master_itself_changes_nothing() {
         let master = Node::from(&database.master_pod().await?);
         let term = database.status().await?.record.term;
         faults::ask_to_promote(&world.client, &database.namespace, &database.name, &master.name).await?;
-        annotation_is_taken(&database).await?;
+        database
+            .wait_taken(names::ANNOTATION_PROMOTE, Duration::from_secs(30))
+            .await?;
         let status = database.wait_healthy(Duration::from_secs(30)).await?;
         ensure!(
             status.record.term == term,
@@ -86,18 +81,7 @@ fn a_switchover_to_a_pod_that_does_not_exist_is_refused_with_its_reason() {
         let database = world.database().await?;
         let before = database.status().await?.record;
         faults::ask_to_promote(&world.client, &database.namespace, &database.name, "nobody-7").await?;
-        let answer = until(
-            "refusal in status.lastRequest",
-            Duration::from_secs(30),
-            async || {
-                let request = database.status().await?.last_request;
-                Ok(match request {
-                    Some(request) if request.message.contains("nobody-7") => Seen::Done(request),
-                    other => Seen::NotYet(format!("{other:?}")),
-                })
-            },
-        )
-        .await?;
+        let answer = database.answer("nobody-7", Duration::from_secs(30)).await?;
         ensure!(!answer.done, "it is called done: {}", answer.message);
         let after = database.status().await?.record;
         ensure!(
@@ -106,18 +90,4 @@ fn a_switchover_to_a_pod_that_does_not_exist_is_refused_with_its_reason() {
         );
         Ok(())
     });
-}
-
-/// The operator removes the annotation of a request that it has answered.
-async fn annotation_is_taken(database: &Database) -> Result<()> {
-    until("answer to the request", Duration::from_secs(30), async || {
-        let annotations = database.get().await?.metadata.annotations.unwrap_or_default();
-        let left = annotations.contains_key(api::names::ANNOTATION_PROMOTE);
-        Ok(if left {
-            Seen::NotYet("the annotation is still there".to_owned())
-        } else {
-            Seen::Done(())
-        })
-    })
-    .await
 }
