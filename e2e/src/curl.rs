@@ -11,12 +11,18 @@ use kube::Api;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::{database::Database, settings};
+use crate::{
+    database::{Database, Node},
+    settings,
+    wait::{Seen, until},
+};
 
 /// Longer than the longest wait that a client may ask for.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// The kubelets bring a changed Secret to the nodes one after the other.
+const KNOWN: Duration = Duration::from_mins(3);
 
-/// A client of one node's port.
+/// A client of one node's port. One whose token is empty sends none.
 #[derive(Debug, Clone)]
 pub struct Curl {
     authority: PathBuf,
@@ -64,7 +70,38 @@ pub async fn make_token(database: &Database, role: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// A client with a new token for a slave's own port, once every node knows the token: any may come to lead.
+pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
+    let token = make_token(database, role).await?;
+    for node in database.pods().await? {
+        let address = node.ip.clone().context("the node has no address")?;
+        let client = Curl::of(database, &token, &node.name, &address).await?;
+        until("answer to the new token", KNOWN, async || {
+            let answer = client.get("/is-master", &[], &[]).await?;
+            Ok(if answer.status == 200 {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{}: {answer:?}", node.name))
+            })
+        })
+        .await?;
+    }
+    let slave = Node::from(&database.slave_pod().await?);
+    let address = slave.ip.clone().context("the slave has no address")?;
+    let client = Curl::of(database, &token, &slave.name, &address).await?;
+    Ok((slave, client))
+}
+
 impl Curl {
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// A client with this token of the node `node` at its pod's address, whose certificate is checked.
     pub async fn of(database: &Database, token: &str, node: &str, address: &str) -> Result<Self> {
         let Database {
@@ -115,8 +152,10 @@ impl Curl {
             option("url", &format!("https://{}:{port}{path}", self.host)),
             option("resolve", &format!("{}:{port}:{}", self.host, self.address)),
             option("cacert", authority),
-            option("header", &format!("Authorization: Bearer {}", self.token)),
         ]);
+        if !self.token.is_empty() {
+            lines.push(option("header", &format!("Authorization: Bearer {}", self.token)));
+        }
         lines.extend(headers.iter().map(|header| option("header", header)));
         let seconds = PATIENCE.as_secs().to_string();
         let mut curl = Command::new("curl")

@@ -96,8 +96,6 @@ pub struct RowFacts {
     pub name: &'static str,
     /// Every case passed.
     pub passed: bool,
-    /// A case could not be tried, because the product lacks what it needs.
-    pub not_built: bool,
     /// The longest outage of its cases; none where no case has one.
     pub outage_ms: Option<u64>,
     /// Its cases.
@@ -116,8 +114,6 @@ pub struct CaseFacts {
     pub expects: &'static str,
     /// It did.
     pub passed: bool,
-    /// It could not be tried.
-    pub not_built: bool,
     /// The longest time that a writer was without an acknowledgement.
     pub outage_ms: Option<u64>,
     /// Why it did not pass; empty where it did.
@@ -132,17 +128,15 @@ impl CaseFacts {
             fault: case.fault,
             expects: case.expects,
             passed: true,
-            not_built: false,
             outage_ms,
             why: String::new(),
         }
     }
 
     /// It did not, or could not be tried.
-    pub fn failed(case: &Case, not_built: bool, why: String) -> Self {
+    pub fn failed(case: &Case, why: String) -> Self {
         Self {
             passed: false,
-            not_built,
             why,
             ..Self::passed(case, None)
         }

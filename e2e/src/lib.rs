@@ -28,6 +28,7 @@ pub mod facts;
 pub mod faults;
 pub mod inside;
 pub mod install;
+pub mod keyed;
 pub mod ledger;
 pub mod machines;
 pub mod ordeal;

@@ -330,6 +330,11 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
             barred.insert(node.clone(), "nobody asked for another master".to_owned());
         }
     }
+    for (node, view) in &observed.nodes {
+        if let Some(why) = view.server().and_then(|server| server.stuck.as_ref()) {
+            barred.insert(node.clone(), cannot_execute(why));
+        }
+    }
     for node in &observed.asked.fence {
         // A master that was to hand over in order may take the lead back.
         if intent.kind != Kind::Switchover || intent.from.as_ref() != Some(node) {
@@ -351,6 +356,11 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
     }
 }
 
+/// Why a stuck server does not lead, after its node's name.
+pub(crate) fn cannot_execute(why: &str) -> String {
+    format!("cannot execute what it received: {why}")
+}
+
 /// Why the candidate can no longer become the master of this term, if it cannot.
 ///
 /// A promotion ends the fence before the node leads, so for a moment it reports neither; only where that lasts was
@@ -369,6 +379,9 @@ fn lost(
     if view.leads_in(term) {
         state.between_since = None;
         return None;
+    }
+    if let Some(why) = view.server().and_then(|server| server.stuck.as_ref()) {
+        return Some(cannot_execute(why));
     }
     match (view.server(), view.live_report()) {
         (Some(_), Some(report)) if report.fenced == Some(term) => {

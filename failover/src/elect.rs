@@ -137,6 +137,7 @@ mod tests {
             received,
             purged: GtidSet::new(),
             open: true,
+            stuck: None,
         }
     }
 

@@ -7,7 +7,7 @@
 use crate::{
     Action, Cause, Decision, Force, Forced, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Policy,
     Record, Report, ServerState, State, Term, Wish,
-    change::PROMOTION_MOMENT,
+    change::{PROMOTION_MOMENT, cannot_execute},
     commanded,
     plan::LastResort,
     quorum::{self, Quorum},
@@ -184,6 +184,10 @@ fn unfit(observed: &Observed, quorum: &Quorum, to: &NodeId, term: Term) -> Optio
     if !quorum.have.contains(to) {
         let why = quorum.missing.get(to).map_or("is no member", String::as_str);
         return Some(format!("{to} cannot lead: it {why}{instead}"));
+    }
+    let server = observed.nodes.get(to).and_then(|view| view.server());
+    if let Some(why) = server.and_then(|server| server.stuck.as_ref()) {
+        return Some(format!("{to} cannot lead: it {}{instead}", cannot_execute(why)));
     }
     if held(observed, to).is_none_or(|set| set.is_empty()) {
         return Some(format!("{to} is empty and never leads{instead}"));

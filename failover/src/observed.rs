@@ -235,6 +235,10 @@ pub struct ServerState {
     pub purged: GtidSet,
     /// Ordinary clients may connect and the server may be read.
     pub open: bool,
+    /// The error for which the server does not execute what it received, where there is such: its data differs from
+    /// its former master's. It holds what it received and can never show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
 }
 
 /// What a MySQL server does.

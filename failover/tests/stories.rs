@@ -102,6 +102,33 @@ fn the_slave_with_the_last_write_wins_and_executes_it_first() {
 }
 
 #[test]
+fn a_node_that_cannot_execute_what_it_received_never_leads_and_another_that_holds_it_does() {
+    let mut world = World::led(3, 5);
+    let last = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    let all = world.server("db-0").executed.union(&last);
+    world.server("db-2").received = last;
+    world.kill("db-0");
+    // The error shows when the drain starts the applier; from then on it is known.
+    world.run(3);
+    world.server("db-2").stuck = Some("error 1032".into());
+    world.run(10);
+    assert_eq!((world.master(), world.report.decision), (None, Decision::Blocked));
+    assert_eq!(
+        world.report.notes,
+        ["db-2 may not lead: cannot execute what it received: error 1032"]
+    );
+    let term = world.observed.record.term;
+    world.run(10);
+    assert_eq!(
+        world.observed.record.term, term,
+        "terms are not used up meanwhile"
+    );
+    world.reboot("db-0", all);
+    world.run(10);
+    assert_eq!(world.master(), Some("db-0".into()));
+}
+
+#[test]
 fn empty_nodes_fail_over_too() {
     let mut world = World::led(3, 0);
     world.kill("db-0");

@@ -295,6 +295,7 @@ fn report(facts: &Facts) -> NodeReport {
                     .map_or_else(GtidSet::new, |channel| channel.received.clone()),
                 purged: status.purged.clone(),
                 open: !status.offline,
+                stuck: stuck(status),
             })),
         },
     }
@@ -303,6 +304,14 @@ fn report(facts: &Facts) -> NodeReport {
 /// A server that takes writes is not fenced, whatever was stored. A clone opens it for its own statement.
 fn contradicts_fence(facts: &Facts) -> bool {
     matches!(&facts.seen, Seen::Up(status) if !status.super_read_only && facts.cloning.is_none())
+}
+
+/// The error that keeps the applier from what was received.
+fn stuck(status: &Status) -> Option<String> {
+    let channel = status.channel.as_ref()?;
+    let behind = !status.executed.contains(&channel.received);
+    let stopped = channel.applier == Service::Off && !channel.applier_error.is_empty();
+    (stopped && behind).then(|| channel.applier_error.clone())
 }
 
 /// What the server does: its own variables say what it can do, the memory in which term it was told to.

@@ -70,9 +70,11 @@ impl World {
             }
             2 if there => {
                 self.on_overwrite(node);
+                let copied = self.machines[donor].disk.divergent;
                 let disk = &mut self.machines[node].disk;
                 disk.relay.clear();
                 disk.binlog.clear();
+                disk.divergent = copied;
                 (disk.channel, disk.received, disk.log, disk.purged) =
                     (None, Bits::default(), Bits::default(), Bits::default());
                 self.machines[node].agent.cloning = Some(Job {

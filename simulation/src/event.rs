@@ -80,6 +80,8 @@ pub enum Event {
     ThawAgent { node: Node },
     /// Somebody writes a transaction of the node's own on a slave.
     Errant { node: Node },
+    /// A row disappears on a slave behind its back, or somebody mends that.
+    Diverge { node: Node },
     /// The node's volume is lost, with everything that runs on it.
     LoseVolume { node: Node },
     /// What `from` sends no longer reaches `to` (nodes, then operators, then the API server).

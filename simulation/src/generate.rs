@@ -152,11 +152,12 @@ impl Generator {
             return None;
         }
         let node = people.random_range(0..NODES.min(world.api.nodes as usize));
-        Some(match people.random_range(0..8) {
+        Some(match people.random_range(0..9) {
             0 | 1 => Event::Resync { node },
             2 | 3 => Event::Fence { node },
             4 => Event::Pause,
             5 => Event::Force { node, typed: term },
+            6 => Event::Diverge { node },
             // Most of the time a database is neither paused nor fenced.
             _ if world.api.asked.paused => Event::Pause,
             _ => (0..NODES)

@@ -11,6 +11,7 @@ use crate::{
     invariant::{Invariant, Violation},
     ledger::index,
     machine::name,
+    statement::Statement,
     world::{NODES, OPERATORS, World},
 };
 
@@ -64,6 +65,10 @@ impl World {
         self.cut = Default::default();
         (self.api.asked.fence, self.api.asked.paused) = (0, false);
         for node in 0..NODES {
+            if self.machines[node].disk.divergent {
+                self.machines[node].disk.divergent = false;
+                self.say(node, Statement::StartApplier);
+            }
             self.apply(Event::Thaw { node });
             self.apply(Event::ThawAgent { node });
         }

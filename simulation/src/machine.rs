@@ -69,6 +69,8 @@ pub struct Disk {
     pub received: Bits,
     /// The source that the channel names.
     pub channel: Option<Node>,
+    /// A row is missing here that the next transaction changes.
+    pub divergent: bool,
 }
 
 impl Disk {
@@ -130,6 +132,8 @@ pub struct Server {
     pub cursor: usize,
     /// The applier runs.
     pub applier: bool,
+    /// The applier stopped at what it cannot execute.
+    pub stuck: bool,
     /// Commits that wait, in order.
     pub waiting: VecDeque<Waiting>,
     /// Stopped in its tracks since.
@@ -285,6 +289,7 @@ impl Machine {
             },
             purged: ledger.gtids(&self.disk.purged),
             open: !server.offline,
+            stuck: server.stuck.then(|| "Error 1032".to_owned()),
         }
     }
 
@@ -325,7 +330,10 @@ impl Machine {
             applier: if server.applier {
                 Applier::Running
             } else {
-                Applier::Stopped { error: String::new() }
+                let error = if server.stuck { "Error 1032" } else { "" };
+                Applier::Stopped {
+                    error: error.to_owned(),
+                }
             },
             caught_up: executed.contains(&followed.until),
         }

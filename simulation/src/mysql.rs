@@ -6,6 +6,7 @@ use crate::{
     event::Node,
     machine::{Server, Waiting},
     mutant::Mutant,
+    statement::Statement,
     world::{NODES, World},
 };
 
@@ -261,11 +262,32 @@ impl World {
         true
     }
 
+    /// A row that later transactions change is removed without a trace, or brought back.
+    pub(crate) fn diverge(&mut self, node: Node) -> bool {
+        let machine = &mut self.machines[node];
+        if machine.awake().is_none_or(|server| !server.read_only) {
+            return false;
+        }
+        machine.disk.divergent = !machine.disk.divergent;
+        if !machine.disk.divergent && machine.server.as_ref().is_some_and(|server| server.stuck) {
+            // Whoever mends it starts the applier.
+            self.say(node, Statement::StartApplier);
+        }
+        true
+    }
+
     /// The applier executes one transaction.
     pub(crate) fn execute(&mut self, node: Node) -> bool {
         let machine = &mut self.machines[node];
         if machine.awake().is_none_or(|server| !server.applier) {
             return false;
+        }
+        if machine.disk.divergent
+            && !machine.disk.relay.is_empty()
+            && let Some(server) = &mut machine.server
+        {
+            (server.applier, server.stuck) = (false, true);
+            return true;
         }
         let Some(txn) = machine.disk.relay.pop_front() else {
             return false;

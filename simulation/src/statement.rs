@@ -65,7 +65,7 @@ impl World {
             Statement::ReadOnlyOff => self.switch(node, |it| it.read_only = false),
             Statement::ReplicaEnabled(on) => self.switch(node, |it| it.replica_on = on),
             Statement::StopApplier => self.switch(node, |it| it.applier = false),
-            Statement::StartApplier => self.switch(node, |it| it.applier = true),
+            Statement::StartApplier => self.switch(node, |it| (it.applier, it.stuck) = (true, false)),
             Statement::KillConnections => self.switch(node, Server::hang_up),
             Statement::KillQueries => {}
         }

@@ -233,6 +233,7 @@ impl World {
             Event::FreezeAgent { node } => self.freeze_agent(node, true),
             Event::ThawAgent { node } => self.freeze_agent(node, false),
             Event::Errant { node } => self.errant(node),
+            Event::Diverge { node } => self.diverge(node),
             Event::LoseVolume { node } => self.lose_volume(node),
             Event::Cut { from, to } => self.set_cut(from, to, true),
             Event::Heal { from, to } => self.set_cut(from, to, false),

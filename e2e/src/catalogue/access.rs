@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Case, Finding, UNHURT, majority::not_built, master::same_master, place};
-use crate::{database::Database, ordeal::Ordeal, sql, storm::HEALED, world::World};
+use super::{Case, Finding, UNHURT, master::same_master, place};
+use crate::{curl, database::Database, ordeal::Ordeal, sql, storm::HEALED, world::World};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -41,7 +41,7 @@ pub const CASES: &[Case] = &[
         fault: "data API calls without token, with a wrong one, with one that lacks the right",
         expects: "401 and 403",
         limit: None,
-        run: |_| not_built("the data API").boxed_local(),
+        run: |world| call_without_right(world).boxed_local(),
     },
     Case {
         row: 33,
@@ -54,6 +54,32 @@ pub const CASES: &[Case] = &[
 ];
 
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Nothing but the liveness of a node is told to whoever has no right to it.
+async fn call_without_right(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let (_, reader) = curl::client(&database, "reader").await?;
+    let drop = [("name", "row_right")];
+    let answers = [
+        ("without a token", reader.with_token(""), 401),
+        (
+            "with a token that nobody made",
+            reader.with_token("ddb_stranger"),
+            401,
+        ),
+        ("with a token that may only read", reader.clone(), 403),
+    ];
+    for (who, client, status) in answers {
+        let answer = client.get("/dropdb", &drop, &[]).await?;
+        let of_kind = answer
+            .header("content-type")
+            .is_some_and(|it| it.starts_with("application/problem+json"));
+        ensure!(answer.status == status && of_kind, "{who}: {answer:?}");
+    }
+    let ping = reader.with_token("").get("/ping", &[], &[]).await?;
+    ensure!(ping.status == 200, "a ping needs no token: {ping:?}");
+    Ok(Finding::default())
+}
 
 /// Certificates and keys as PEM.
 struct Identity {

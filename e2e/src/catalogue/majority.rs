@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Case, Finding, NotBuilt,
+    Case, Finding,
     place::{self, Together},
 };
 use crate::{
@@ -23,7 +23,6 @@ use crate::{
     ordeal::Ordeal,
     sql,
     storm::HEALED,
-    tools::kubectl,
     wait::{Seen, until},
     watcher::Watcher,
     world::World,
@@ -95,10 +94,6 @@ pub const CASES: &[Case] = &[
         run: |world| slaves_back(world).boxed_local(),
     },
 ];
-
-pub async fn not_built(what: &'static str) -> Result<Finding> {
-    Err(NotBuilt(what).into())
-}
 
 async fn cut(world: &World, pods: &[Pod]) -> Result<()> {
     for pod in pods {
@@ -210,12 +205,7 @@ async fn force_with_term(database: &Database, left: &Pod, lost: &[Pod]) -> Resul
         database.patch(annotations).await?;
         database.wait_taken(FORCE, Duration::from_secs(10)).await
     };
-    if ask(term + 7).await.is_err() {
-        database
-            .patch(json!({"metadata": {"annotations": {FORCE: null}}}))
-            .await?;
-        return Err(NotBuilt("forced promotion").into());
-    }
+    ask(term + 7).await?;
     told?;
     let record = database.status().await?.record;
     ensure!(
@@ -233,18 +223,6 @@ async fn available(world: &World) -> Result<Finding> {
     let (database, slaves) = slaves_apart(world).await?;
     let durability = |word: &str| json!({"spec": {"durability": word}});
     database.patch(durability("Available")).await?;
-    let words = [
-        "get",
-        "ddb",
-        &database.name,
-        "--namespace",
-        &database.namespace,
-        "--output",
-    ];
-    let words: Vec<&str> = words.into_iter().chain(["jsonpath={.spec.durability}"]).collect();
-    if kubectl(world.target.context.as_deref(), &words).await? != "Available" {
-        return Err(NotBuilt("spec.durability: Available").into());
-    }
     database.wait_healthy(HEALED).await?;
     let ordeal = Ordeal::begin(&database, "available").await?;
     let (master, term) = (database.master_pod().await?, ordeal.term);

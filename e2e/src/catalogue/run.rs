@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 use anyhow::{Result, ensure};
 use futures::FutureExt;
 
-use super::{Case, Finding, NotBuilt, cases, operator, rows};
+use super::{Case, Finding, cases, operator, rows};
 use crate::{
     clock::{Clock, millis},
     facts::{CaseFacts, FaultsFacts, RowFacts},
@@ -83,19 +83,15 @@ async fn one(world: &World, case: &Case, screen: &Screen) -> CaseFacts {
             );
             CaseFacts::passed(case, outage)
         }
-        Err(error) if error.is::<NotBuilt>() => {
-            screen.verdict(&case.key(), false, &error.to_string());
-            CaseFacts::failed(case, true, error.to_string())
-        }
         Err(error) => {
             screen.verdict(&case.key(), false, &format!("{error:#}; took {took}"));
             world
                 .clean_after_failure(&format!("row {} {}", case.key(), case.fault))
                 .await;
-            CaseFacts::failed(case, false, format!("{error:#}"))
+            CaseFacts::failed(case, format!("{error:#}"))
         }
     };
-    if !facts.passed && !facts.not_built {
+    if !facts.passed {
         restore(world, screen).await;
     }
     facts
@@ -121,7 +117,6 @@ fn sum(row: u8, cases: Vec<CaseFacts>) -> RowFacts {
         row,
         name: rows::name(row),
         passed: cases.iter().all(|case| case.passed),
-        not_built: cases.iter().any(|case| case.not_built),
         outage_ms: cases.iter().filter_map(|case| case.outage_ms).max(),
         cases,
     }
@@ -135,13 +130,10 @@ fn table(screen: &Screen, facts: &FaultsFacts) {
         let outage = row
             .outage_ms
             .map_or("-".to_owned(), |outage| format!("{outage} ms"));
-        let (tone, word) = match (row.passed, row.not_built) {
-            (true, _) => (Tone::Good, "passed".to_owned()),
-            (false, true) if row.cases.iter().all(|case| case.passed || case.not_built) => (
-                Tone::Bad,
-                format!("not built: {}", parts(row, |case| case.not_built)),
-            ),
-            (false, _) => (Tone::Bad, format!("FAILED: {}", parts(row, |case| !case.passed))),
+        let (tone, word) = if row.passed {
+            (Tone::Good, "passed".to_owned())
+        } else {
+            (Tone::Bad, format!("FAILED: {}", failed(row)))
         };
         let word = screen.paint(tone, word.trim_end());
         screen.line(&format!(
@@ -153,7 +145,10 @@ fn table(screen: &Screen, facts: &FaultsFacts) {
     screen.line(&format!("\n  {passed} of {} rows passed", facts.rows.len()));
 }
 
-fn parts(row: &RowFacts, which: impl Fn(&CaseFacts) -> bool) -> String {
-    let parts = row.cases.iter().filter(|case| which(case));
-    parts.map(|case| case.case.clone()).collect::<Vec<_>>().join(", ")
+fn failed(row: &RowFacts) -> String {
+    let failed = row.cases.iter().filter(|case| !case.passed);
+    failed
+        .map(|case| case.case.clone())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -64,6 +64,7 @@ fn empty_report(at: usize) -> NodeReport {
         received: GtidSet::new(),
         purged: GtidSet::new(),
         open: false,
+        stuck: None,
     };
     NodeReport {
         volume: format!("volume-{at}").into(),

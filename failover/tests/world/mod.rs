@@ -67,6 +67,7 @@ fn fresh(index: u32) -> NodeView {
                 received: GtidSet::new(),
                 purged: GtidSet::new(),
                 open: false,
+                stuck: None,
             })),
         }),
     }
@@ -178,6 +179,7 @@ impl World {
             received: GtidSet::new(),
             purged: GtidSet::new(),
             open: false,
+            stuck: None,
         }));
     }
 
@@ -281,7 +283,9 @@ impl World {
             Action::Fence { node, term, .. } => self.fence(node.as_str(), term),
             Action::Drain { node, .. } => {
                 let state = self.server(node.as_str());
-                state.executed = state.holds();
+                if state.stuck.is_none() {
+                    state.executed = state.holds();
+                }
             }
             Action::Promote {
                 node,

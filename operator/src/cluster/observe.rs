@@ -234,6 +234,7 @@ mod tests {
                 received: failover::GtidSet::new(),
                 purged: failover::GtidSet::new(),
                 open: true,
+                stuck: None,
             };
             Box::new(NodeReport {
                 volume: "v".into(),

@@ -84,6 +84,7 @@ mod tests {
             received: GtidSet::new(),
             purged: GtidSet::new(),
             open: true,
+            stuck: None,
         }));
         NodeView {
             pod: Pod::Present {

@@ -349,6 +349,9 @@ fn message_of(view: &NodeView, record: &Record, name: &NodeId, trouble: Option<&
         }
         Server::Up(state) => state,
     };
+    if let Some(error) = &state.stuck {
+        return format!("does not execute what it receives: {error}");
+    }
     match &state.role {
         Role::Master { waiting, .. } if *waiting > 0 && !state.open => "closed to clients".to_owned(),
         Role::Master { term, .. } if *term != record.term || record.master.as_ref() != Some(name) => {

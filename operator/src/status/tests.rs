@@ -18,6 +18,7 @@ fn view(role: Role) -> NodeView {
         received: GtidSet::new(),
         purged: GtidSet::new(),
         open: true,
+        stuck: None,
     };
     NodeView {
         pod: Pod::Present {
