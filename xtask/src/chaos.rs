@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return e2e::run(&arguments.place, &words);
     }
     words.push("--broken".to_owned());
-    e2e::run_with(&arguments.place, Programs::Broken, &words)
+    e2e::run_with(&arguments.place, Programs::Broken, None, &words)
 }
 
 fn check(file: &PathBuf, output: Output) -> Result<()> {

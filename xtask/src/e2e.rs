@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -18,6 +18,9 @@ use crate::{
     process::command,
     progress::Step,
 };
+
+/// Names the plugin of kubectl to the tests that run it.
+pub const PLUGIN: &str = "DDB_E2E_PLUGIN";
 
 /// Where to work.
 #[derive(Args)]
@@ -80,11 +83,16 @@ fn local_with(programs: Programs) -> Result<(Cluster, Images)> {
 
 /// Runs the program `e2e` with these words, in the cluster's network where the cluster is the local one.
 pub fn run(place: &Place, words: &[String]) -> Result<()> {
-    run_with(place, Programs::Built, words)
+    run_with(place, Programs::Built, None, words)
 }
 
-/// The same with these programs of the product, on the local cluster.
-pub fn run_with(place: &Place, programs: Programs, words: &[String]) -> Result<()> {
+/// Builds the plugin of kubectl; gives its path.
+pub fn plugin() -> Result<PathBuf> {
+    build(&["build", "--package", "cli"], "kubectl-ddb")
+}
+
+/// The same with these programs of the product, on the local cluster, and with this plugin of kubectl.
+pub fn run_with(place: &Place, programs: Programs, plugin: Option<&Path>, words: &[String]) -> Result<()> {
     let program = build(&["build", "--package", "e2e", "--bin", "e2e"], "e2e")?;
     let program = program
         .to_str()
@@ -97,6 +105,9 @@ pub fn run_with(place: &Place, programs: Programs, words: &[String]) -> Result<(
         Some(context) => (command([program]), place.named_images()?, Some(context)),
     };
     command.args(["--images", &images]);
+    if let Some(plugin) = plugin {
+        command.env(PLUGIN, plugin);
+    }
     match context {
         Some(context) => command.args(["--context", context]),
         None => command.args(["--local", &std::process::id().to_string()]),

@@ -3,7 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::e2e::{self, Output, Place};
+use crate::{
+    e2e::{self, Output, Place},
+    images::Programs,
+};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -27,5 +30,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !only.is_empty() {
         words.push(format!("--only={}", only.join(",")));
     }
-    e2e::run(place, &words)
+    e2e::run_with(place, Programs::Built, Some(&e2e::plugin()?), &words)
 }

@@ -151,8 +151,7 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
     let mut program = None;
     report.stage("end-to-end tests compile", "cargo test -p e2e --no-run", || {
         let words = ["test", "--package", "e2e", "--test", E2E_TESTS, "--no-run"];
-        let plugin = e2e::build(&["build", "--package", "cli"], "kubectl-ddb")?;
-        program = Some((e2e::build(&words, E2E_TESTS)?, plugin));
+        program = Some((e2e::build(&words, E2E_TESTS)?, e2e::plugin()?));
         Ok(())
     });
     let Some((program, plugin)) = program else { return };
@@ -183,7 +182,7 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
         let mut command = cluster.inside(program);
         command
             .env("DDB_E2E_IMAGES", &images)
-            .env("DDB_E2E_PLUGIN", &plugin)
+            .env(e2e::PLUGIN, &plugin)
             .env("DDB_E2E_LOCAL", std::process::id().to_string())
             // The error tells its whole chain; the stack below it is the test runner.
             .env("RUST_BACKTRACE", "0")
