@@ -63,7 +63,12 @@ impl DistributedDatabaseSpec {
                             rows,
                             statement_seconds,
                             requests,
+                            queue,
+                            token_requests_per_second,
+                            token_requests,
                         },
+                    cors_origins,
+                    service_accounts,
                 },
             // What is only handed on to the pods is checked by the API server when they are made.
             affinity: _,
@@ -115,6 +120,27 @@ impl DistributedDatabaseSpec {
             (1..=1024).contains(requests),
             "spec.api.limits.requests: must be from 1 to 1024",
         );
+        check(
+            (0..=65_536).contains(queue),
+            "spec.api.limits.queue: must be from 0 to 65536",
+        );
+        check(
+            (0..=1_000_000).contains(token_requests_per_second),
+            "spec.api.limits.tokenRequestsPerSecond: must be from 0, which is any number, to 1000000",
+        );
+        check(
+            (1..=65_536).contains(token_requests),
+            "spec.api.limits.tokenRequests: must be from 1 to 65536",
+        );
+        check(
+            cors_origins.iter().all(|origin| is_origin(origin)),
+            "spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a \
+             path and without *",
+        );
+        check(
+            service_accounts.iter().all(|account| !account.name.is_empty()),
+            "spec.api.serviceAccounts.name: must name a service account",
+        );
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
         problems.extend(resource_problems(
@@ -123,6 +149,13 @@ impl DistributedDatabaseSpec {
         ));
         problems
     }
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']))
 }
 
 fn name_problems(name: &str) -> Vec<String> {
@@ -214,7 +247,7 @@ mod tests {
     #[test]
     fn each_mistake_is_named_with_its_field() {
         type Change = fn(&mut DistributedDatabaseSpec);
-        let cases: [(&str, Change, &str); 12] = [
+        let cases: [(&str, Change, &str); 14] = [
             ("shop", |spec| spec.nodes = 0, "spec.nodes"),
             ("shop", |spec| spec.nodes = 10, "spec.nodes"),
             (
@@ -254,6 +287,16 @@ mod tests {
                 "spec.mysql.resources.requests.memory",
             ),
             ("shop", |spec| spec.api.limits.rows = 0, "spec.api.limits.rows"),
+            (
+                "shop",
+                |spec| spec.api.cors_origins = vec!["https://*.example.com".to_owned()],
+                "spec.api.corsOrigins",
+            ),
+            (
+                "shop",
+                |spec| spec.api.limits.token_requests = 0,
+                "spec.api.limits.tokenRequests",
+            ),
             ("shop-master", |_| (), "metadata.name"),
             ("1shop", |_| (), "metadata.name"),
             (
