@@ -47,6 +47,7 @@ async fn the_data_api_does_what_its_contract_says() {
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
     v1::exports(&cluster).await;
+    v1::representations(&cluster).await;
     v1::transactions(&cluster).await;
     steering::processes(&cluster).await;
     steering::diagnosis(&cluster).await;
