@@ -54,22 +54,7 @@ impl DistributedDatabaseSpec {
             agent: AgentSpec {
                 resources: agent_resources,
             },
-            api:
-                ApiSpec {
-                    enabled: _,
-                    limits:
-                        ApiLimits {
-                            body_mebibytes,
-                            rows,
-                            statement_seconds,
-                            requests,
-                            queue,
-                            token_requests_per_second,
-                            token_requests,
-                        },
-                    cors_origins,
-                    service_accounts,
-                },
+            api,
             // What is only handed on to the pods is checked by the API server when they are made.
             affinity: _,
             node_selector: _,
@@ -104,43 +89,7 @@ impl DistributedDatabaseSpec {
             (500..=60_000).contains(switchover_deadline_milliseconds),
             "spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000",
         );
-        check(
-            (1..=64).contains(body_mebibytes),
-            "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
-        );
-        check(
-            (1..=100_000).contains(rows),
-            "spec.api.limits.rows: must be from 1 to 100000",
-        );
-        check(
-            (1..=3600).contains(statement_seconds),
-            "spec.api.limits.statementSeconds: must be from 1 to 3600",
-        );
-        check(
-            (1..=1024).contains(requests),
-            "spec.api.limits.requests: must be from 1 to 1024",
-        );
-        check(
-            (0..=65_536).contains(queue),
-            "spec.api.limits.queue: must be from 0 to 65536",
-        );
-        check(
-            (0..=1_000_000).contains(token_requests_per_second),
-            "spec.api.limits.tokenRequestsPerSecond: must be from 0, which is any number, to 1000000",
-        );
-        check(
-            (1..=65_536).contains(token_requests),
-            "spec.api.limits.tokenRequests: must be from 1 to 65536",
-        );
-        check(
-            cors_origins.iter().all(|origin| is_origin(origin)),
-            "spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a \
-             path and without *",
-        );
-        check(
-            service_accounts.iter().all(|account| !account.name.is_empty()),
-            "spec.api.serviceAccounts.name: must name a service account",
-        );
+        problems.extend(api_problems(api));
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
         problems.extend(resource_problems(
@@ -149,6 +98,68 @@ impl DistributedDatabaseSpec {
         ));
         problems
     }
+}
+
+fn api_problems(api: &ApiSpec) -> Vec<String> {
+    let ApiSpec {
+        enabled: _,
+        limits:
+            ApiLimits {
+                body_mebibytes,
+                rows,
+                statement_seconds,
+                requests,
+                queue,
+                token_requests_per_second,
+                token_requests,
+            },
+        cors_origins,
+        service_accounts,
+    } = api;
+    let mut problems = Vec::new();
+    let mut check = |holds: bool, message: &str| {
+        if !holds {
+            problems.push(message.to_owned());
+        }
+    };
+    check(
+        (1..=64).contains(body_mebibytes),
+        "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
+    );
+    check(
+        (1..=100_000).contains(rows),
+        "spec.api.limits.rows: must be from 1 to 100000",
+    );
+    check(
+        (1..=3600).contains(statement_seconds),
+        "spec.api.limits.statementSeconds: must be from 1 to 3600",
+    );
+    check(
+        (1..=1024).contains(requests),
+        "spec.api.limits.requests: must be from 1 to 1024",
+    );
+    check(
+        (0..=65_536).contains(queue),
+        "spec.api.limits.queue: must be from 0 to 65536",
+    );
+    check(
+        (0..=1_000_000).contains(token_requests_per_second),
+        "spec.api.limits.tokenRequestsPerSecond: must be from 0, which is any number, to 1000000",
+    );
+    check(
+        (1..=65_536).contains(token_requests),
+        "spec.api.limits.tokenRequests: must be from 1 to 65536",
+    );
+    check(
+        cors_origins.iter().all(|origin| is_origin(origin)),
+        "spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a \
+         path and without *",
+    );
+    check(
+        service_accounts.iter().all(|account| !account.name.is_empty()),
+        "spec.api.serviceAccounts.name: must name a service account",
+    );
+    problems
 }
 
 fn is_origin(text: &str) -> bool {

@@ -77,7 +77,7 @@ pub enum ToNode {
     /// Nothing that safety rests on follows from it. Sent only to a node whose reports say that it takes it.
     Picture {
         /// What it sees.
-        picture: Picture,
+        picture: Box<Picture>,
     },
     /// The answer to [`ToOperator::Ask`], from the operator that leads.
     Answer {

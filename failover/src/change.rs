@@ -547,7 +547,7 @@ fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &No
         kept: state
             .candidate
             .as_ref()
-            .map(|(_, requires)| Box::new(requires.clone()))
+            .map(|(_, requires)| requires.clone())
             .unwrap_or_default(),
     };
     let loss = change.may_be_lost.clone();

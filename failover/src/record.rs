@@ -134,7 +134,7 @@ pub struct Change {
     /// What was kept: the new master had executed all of this before it was promoted, and after the fence nothing beyond
     /// it could be acknowledged any more.
     #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
-    pub kept: Box<GtidSet>,
+    pub kept: GtidSet,
 }
 
 impl Intent {

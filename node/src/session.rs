@@ -168,7 +168,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                         let at = clock::uptime().saturating_sub(age_ms);
                         agent.board.hear(Said { word: Some(Word { at, names }), peers });
                     }
-                    ToNode::Picture { picture } => agent.picture(picture),
+                    ToNode::Picture { picture } => agent.picture(*picture),
                     ToNode::Answer { id, answer } => agent.asks.answered(id, answer),
                     ToNode::Hello { .. } => {}
                 }

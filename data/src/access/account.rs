@@ -34,6 +34,13 @@ const LONGEST_ID: usize = 64;
 
 type Known = BTreeMap<[u8; 32], (Instant, Option<Arc<Caller>>)>;
 
+/// What is remembered of one token.
+enum Remembered {
+    Somebody(Arc<Caller>),
+    Nobody,
+    Nothing,
+}
+
 /// What is remembered.
 #[derive(Debug)]
 pub struct Accounts {
@@ -66,17 +73,23 @@ impl Accounts {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self, hash: &[u8; 32]) -> Option<Option<Arc<Caller>>> {
-        let known = self.lock();
-        let (since, caller) = known.get(hash)?;
-        (clock::since(*since) < kept(caller.is_some())).then(|| caller.clone())
+    fn remembered(&self, hash: &[u8; 32]) -> Remembered {
+        match self.lock().get(hash) {
+            Some((since, caller)) if clock::since(*since) < kept(caller.is_some()) => match caller {
+                Some(caller) => Remembered::Somebody(Arc::clone(caller)),
+                None => Remembered::Nobody,
+            },
+            _ => Remembered::Nothing,
+        }
     }
 
     /// Whom the token stands for; `None` for nobody.
     pub async fn judge(&self, host: &dyn Host, token: &str) -> Result<Option<Arc<Caller>>, Problem> {
         let hash = hash(token);
-        if let Some(caller) = self.remembered(&hash) {
-            return Ok(caller);
+        match self.remembered(&hash) {
+            Remembered::Somebody(caller) => return Ok(Some(caller)),
+            Remembered::Nobody => return Ok(None),
+            Remembered::Nothing => {}
         }
         let busy = || {
             Problem::new(
@@ -89,8 +102,10 @@ impl Accounts {
             .map_err(|_| busy())?
             .map_err(|_| busy())?;
         // Others with the same token may have waited for the same answer.
-        if let Some(caller) = self.remembered(&hash) {
-            return Ok(caller);
+        match self.remembered(&hash) {
+            Remembered::Somebody(caller) => return Ok(Some(caller)),
+            Remembered::Nobody => return Ok(None),
+            Remembered::Nothing => {}
         }
         let reviewed = host.review(token.to_owned()).await?;
         let caller = reviewed.map(|reviewed| Arc::new(caller(reviewed)));

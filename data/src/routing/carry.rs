@@ -139,9 +139,10 @@ async fn arrive(
     let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "the connection is not known"))?;
     let caller = admit::caller(engine, &parts.headers).await?;
     let forwarded = admit::forwarded_by(&parts.headers, peer)?.is_some();
-    let pass = match forwarded {
-        true => None,
-        false => Some(engine.quotas.enter(&caller.id)?),
+    let pass = if forwarded {
+        None
+    } else {
+        Some(engine.quotas.enter(&caller.id)?)
     };
     let preferences = admit::preferences(&parts.headers)?;
     let freshness = freshness::of(&parts.headers)?;

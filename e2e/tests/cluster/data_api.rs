@@ -217,9 +217,8 @@ fn a_service_account_is_let_in_with_a_token_for_the_database_and_no_other_token(
                 },
                 ..TokenRequest::default()
             };
-            let body = serde_json::to_vec(&request)?;
             let made: TokenRequest = accounts
-                .create_subresource("token", "e2e-web", &PostParams::default(), body)
+                .create_subresource("token", "e2e-web", &PostParams::default(), &request)
                 .await?;
             Ok(made.status.context("no token")?.token)
         };

@@ -447,7 +447,7 @@ pub async fn events(cluster: &Cluster) {
                 steps: steps(&["drained", "fenced", "promoted", "recorded", "routed"]),
                 total: 14,
                 may_be_lost: None,
-                kept: Box::new(kept.clone()),
+                kept: kept.clone(),
             },
         }],
         last_request: Some(PicturedRequest {

@@ -129,7 +129,7 @@ impl Events {
             if let Some(event) = self.take() {
                 return event;
             }
-            let mut part = [0; 16 << 10];
+            let mut part = vec![0; 16 << 10];
             let count = timeout(patience, self.stream.read(&mut part))
                 .await
                 .expect("an event in time")

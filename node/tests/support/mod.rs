@@ -511,6 +511,7 @@ impl Operator {
 
     /// Tells the node what the database looks like.
     pub fn show(&self, picture: api::wire::Picture) {
+        let picture = Box::new(picture);
         self.out.send(ToNode::Picture { picture }).unwrap();
     }
 

@@ -150,7 +150,7 @@ pub async fn serve(
                 next_id += 1;
             }
             Ok(()) = pictures.changed(), if shows => {
-                let picture = Picture::clone(&pictures.borrow_and_update());
+                let picture = Box::new(Picture::clone(&pictures.borrow_and_update()));
                 if let Err(error) = send(&mut writer, &ToNode::Picture { picture }).await {
                     return error;
                 }

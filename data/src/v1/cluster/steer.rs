@@ -46,7 +46,7 @@ pub struct Resync {
 
 /// It will be judged and, where it is safe, carried out.
 #[derive(Serialize, ToSchema)]
-struct Accepted {
+struct Asked {
     /// Always true.
     accepted: bool,
     /// The term in which it was asked.
@@ -60,7 +60,7 @@ struct Accepted {
 /// The reply is 202 as soon as the operator has written the wish down; what comes of it, done or refused with the
 /// reason, is told by /v1/cluster/events.
 #[utoipa::path(post, path = "/v1/cluster/switchover", tag = "cluster", request_body = Switchover,
-    responses((status = 202, body = inline(Accepted)), Problems))]
+    responses((status = 202, body = inline(Asked)), Problems))]
 pub async fn switchover(
     State(engine): State<Arc<Engine>>,
     call: Call,
@@ -83,7 +83,7 @@ pub async fn switchover(
 ///
 /// Its data is thrown away, so it is refused for the master and where it could be the last copy of anything.
 #[utoipa::path(post, path = "/v1/cluster/nodes/{node}/resync", tag = "cluster", params(("node" = String, Path)),
-    request_body = Resync, responses((status = 202, body = inline(Accepted)), Problems))]
+    request_body = Resync, responses((status = 202, body = inline(Asked)), Problems))]
 pub async fn resync(
     State(engine): State<Arc<Engine>>,
     call: Call,
@@ -100,7 +100,7 @@ pub async fn resync(
 async fn hand_on(engine: &Engine, wish: Wish, expected_term: Option<u64>) -> Result<Reply, Problem> {
     let term = engine.view.borrow().term;
     engine.host.wish(wish, expected_term).await?;
-    let accepted = Accepted {
+    let accepted = Asked {
         accepted: true,
         term,
         watch: WATCH,

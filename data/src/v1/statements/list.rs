@@ -27,7 +27,7 @@ pub struct Filter {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Statements {
+struct Found {
     /// The node whose statements these are; each counts what it carried out since its server began.
     node: String,
     /// The server collects them.
@@ -43,7 +43,7 @@ struct Statements {
 ///
 /// All clients' statements count, not only those of this API. Values are not shown: `?` stands for each.
 #[utoipa::path(get, path = "/v1/statements", tag = "cluster", params(Filter),
-    responses((status = 200, body = inline(Statements)), Problems))]
+    responses((status = 200, body = inline(Found)), Problems))]
 pub async fn list(
     State(engine): State<Arc<Engine>>,
     call: Call,
@@ -61,7 +61,7 @@ pub async fn list(
         };
         reached && (filter.database.is_none() || filter.database.as_deref() == database)
     });
-    Reply::ok(&Statements {
+    Reply::ok(&Found {
         node: engine.node.clone(),
         collected,
         mend: (!collected).then_some(
