@@ -136,32 +136,29 @@ async fn origins(node: &Node) {
 }
 
 async fn rate(node: &Node) {
-    let (mut good, mut refused) = (0, 0);
+    let (mut good, mut refused) = (0_u32, 0_u32);
     let begun = now();
     for _ in 0..60 {
         let answer = get(node, READER, "/is-master", &[]).await;
-        match answer.status {
-            200 => {
-                good += 1;
-                assert_eq!(answer.header("ratelimit-policy"), Some("\"rate\";q=20;w=1"));
-                assert_eq!(answer.header("retry-after"), None);
-            }
-            _ => {
-                refused += 1;
-                let problem = answer.must(429);
-                assert_eq!(problem["type"], "urn:ddb:problem:too-many-requests");
-                assert_eq!(
-                    (&problem["retryable"], &problem["outcome"]),
-                    (&json!(true), &json!("not-applied"))
-                );
-                assert_eq!(answer.header("retry-after"), Some("1"));
-                assert!(answer.header("ratelimit").unwrap().starts_with("\"rate\";r=0;t="));
-            }
+        if answer.status == 200 {
+            good += 1;
+            assert_eq!(answer.header("ratelimit-policy"), Some("\"rate\";q=20;w=1"));
+            assert_eq!(answer.header("retry-after"), None);
+        } else {
+            refused += 1;
+            let problem = answer.must(429);
+            assert_eq!(problem["type"], "urn:ddb:problem:too-many-requests");
+            assert_eq!(
+                (&problem["retryable"], &problem["outcome"]),
+                (&json!(true), &json!("not-applied"))
+            );
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            assert!(answer.header("ratelimit").unwrap().starts_with("\"rate\";r=0;t="));
         }
     }
     let most = 20 + begun.elapsed().as_millis() / 50 + 1;
     assert!(
-        refused > 0 && good >= 20 && u128::from(good as u32) <= most,
+        refused > 0 && good >= 20 && u128::from(good) <= most,
         "{good} of {most}"
     );
     get(node, ADMIN, "/is-master", &[]).await.must(200);

@@ -1,6 +1,6 @@
 //! What people watch and steer: connections, the connection check, how old data is, forms of statements.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use api::{
     resource::{ApiRole, NodeRole, Phase},
@@ -237,7 +237,7 @@ pub async fn statements(cluster: &mut Cluster) {
         ("performance_schema_instrument", "'statement/%=ON'"),
     ] {
         assert!(mend.contains(&format!("{name}: \"{value}\"")), "{mend}");
-        text.push_str(&format!("{name}={value}\n"));
+        let _ = writeln!(text, "{name}={value}");
     }
     std::fs::write(&config, text).unwrap();
     signal(node.mysqld_pid(), "-KILL");

@@ -419,8 +419,8 @@ pub async fn representations(cluster: &Cluster) {
         change(node, "PATCH", &many, json!({"n":0})).await.must(200),
         json!({"rows":2,"representation":[{"id":1,"a":"x","n":0,"twice":0},{"id":2,"a":"w","n":0,"twice":0}]})
     );
-    let none = change(node, "PATCH", &many, json!({"n":0})).await.must(200);
-    assert_eq!(none, json!({"rows":0,"representation":[]}));
+    let nothing = change(node, "PATCH", &many, json!({"n":0})).await.must(200);
+    assert_eq!(nothing, json!({"rows":0,"representation":[]}));
     change(
         node,
         "PATCH",
