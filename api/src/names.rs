@@ -122,6 +122,11 @@ pub fn api_accounts_secret(name: &str) -> String {
     format!("{name}-api-accounts")
 }
 
+/// The audience that a service account's token must be made for, so that it opens this database and nothing else.
+pub fn api_audience(name: &str, namespace: &str) -> String {
+    format!("{name}.{namespace}.{GROUP}")
+}
+
 /// DNS name that the nodes' certificate is valid for, as the operator expects it of node `node`.
 pub fn node_host(name: &str, namespace: &str, node: &str) -> String {
     format!("{node}.{}.{namespace}.svc", nodes_service(name))

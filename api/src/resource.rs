@@ -208,6 +208,49 @@ pub struct ApiSpec {
     /// What one request may take.
     #[serde(default)]
     pub limits: ApiLimits,
+    /// Origins whose scripts a browser lets in, such as `https://console.example.com`. Without any, none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(origin, origin.matches('^https?://[^/?#@*]+$'))")
+        .message("spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a path and without *"))]
+    #[schemars(extend("maxItems" = 32))]
+    pub cors_origins: Vec<String>,
+    /// Kubernetes service accounts that are let in with a token for the audience
+    /// `<name>.<namespace>.ddb-operator.io`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 64))]
+    pub service_accounts: Vec<ApiServiceAccount>,
+}
+
+/// A Kubernetes service account and what it may do.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServiceAccount {
+    /// Its namespace; the database's own where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 63))]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[x_kube(validation = Rule::new("self.size() > 0")
+        .message("spec.api.serviceAccounts.name: must name a service account"))]
+    #[schemars(extend("maxLength" = 253))]
+    pub name: String,
+    /// What it may do.
+    pub role: ApiRole,
+    /// The only databases that it reaches; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub databases: Option<Vec<String>>,
+}
+
+/// What somebody may do through the data API. Each role may do all that the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ApiRole {
+    /// Reads rows and definitions.
+    Reader,
+    /// Changes rows, makes databases and tables.
+    Writer,
+    /// Drops databases and tables, reads audit records, directs the cluster.
+    Admin,
 }
 
 /// What one request to the data API may take.
@@ -234,6 +277,21 @@ pub struct ApiLimits {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1024")
         .message("spec.api.limits.requests: must be from 1 to 1024"))]
     pub requests: i32,
+    /// Requests that wait on a node for their turn; further ones are answered 503 at once.
+    #[serde(default = "default_queue")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 65536")
+        .message("spec.api.limits.queue: must be from 0 to 65536"))]
+    pub queue: i32,
+    /// Requests a second that one token may send to a node; 0 for any number.
+    #[serde(default = "default_token_rate")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 1000000")
+        .message("spec.api.limits.tokenRequestsPerSecond: must be from 0, which is any number, to 1000000"))]
+    pub token_requests_per_second: i32,
+    /// Requests that one token may have under way on a node.
+    #[serde(default = "default_token_requests")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65536")
+        .message("spec.api.limits.tokenRequests: must be from 1 to 65536"))]
+    pub token_requests: i32,
 }
 
 /// What the operator knows and did.
@@ -422,6 +480,15 @@ fn default_statement_seconds() -> i32 {
 fn default_requests() -> i32 {
     128
 }
+fn default_queue() -> i32 {
+    1024
+}
+fn default_token_rate() -> i32 {
+    10_000
+}
+fn default_token_requests() -> i32 {
+    1024
+}
 
 fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
@@ -445,6 +512,8 @@ impl Default for ApiSpec {
         Self {
             enabled: true,
             limits: ApiLimits::default(),
+            cors_origins: Vec::new(),
+            service_accounts: Vec::new(),
         }
     }
 }
@@ -456,6 +525,9 @@ impl Default for ApiLimits {
             rows: default_rows(),
             statement_seconds: default_statement_seconds(),
             requests: default_requests(),
+            queue: default_queue(),
+            token_requests_per_second: default_token_rate(),
+            token_requests: default_token_requests(),
         }
     }
 }

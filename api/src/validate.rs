@@ -54,17 +54,7 @@ impl DistributedDatabaseSpec {
             agent: AgentSpec {
                 resources: agent_resources,
             },
-            api:
-                ApiSpec {
-                    enabled: _,
-                    limits:
-                        ApiLimits {
-                            body_mebibytes,
-                            rows,
-                            statement_seconds,
-                            requests,
-                        },
-                },
+            api,
             // What is only handed on to the pods is checked by the API server when they are made.
             affinity: _,
             node_selector: _,
@@ -99,22 +89,7 @@ impl DistributedDatabaseSpec {
             (500..=60_000).contains(switchover_deadline_milliseconds),
             "spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000",
         );
-        check(
-            (1..=64).contains(body_mebibytes),
-            "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
-        );
-        check(
-            (1..=100_000).contains(rows),
-            "spec.api.limits.rows: must be from 1 to 100000",
-        );
-        check(
-            (1..=3600).contains(statement_seconds),
-            "spec.api.limits.statementSeconds: must be from 1 to 3600",
-        );
-        check(
-            (1..=1024).contains(requests),
-            "spec.api.limits.requests: must be from 1 to 1024",
-        );
+        problems.extend(api_problems(api));
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
         problems.extend(resource_problems(
@@ -123,6 +98,75 @@ impl DistributedDatabaseSpec {
         ));
         problems
     }
+}
+
+fn api_problems(api: &ApiSpec) -> Vec<String> {
+    let ApiSpec {
+        enabled: _,
+        limits:
+            ApiLimits {
+                body_mebibytes,
+                rows,
+                statement_seconds,
+                requests,
+                queue,
+                token_requests_per_second,
+                token_requests,
+            },
+        cors_origins,
+        service_accounts,
+    } = api;
+    let mut problems = Vec::new();
+    let mut check = |holds: bool, message: &str| {
+        if !holds {
+            problems.push(message.to_owned());
+        }
+    };
+    check(
+        (1..=64).contains(body_mebibytes),
+        "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
+    );
+    check(
+        (1..=100_000).contains(rows),
+        "spec.api.limits.rows: must be from 1 to 100000",
+    );
+    check(
+        (1..=3600).contains(statement_seconds),
+        "spec.api.limits.statementSeconds: must be from 1 to 3600",
+    );
+    check(
+        (1..=1024).contains(requests),
+        "spec.api.limits.requests: must be from 1 to 1024",
+    );
+    check(
+        (0..=65_536).contains(queue),
+        "spec.api.limits.queue: must be from 0 to 65536",
+    );
+    check(
+        (0..=1_000_000).contains(token_requests_per_second),
+        "spec.api.limits.tokenRequestsPerSecond: must be from 0, which is any number, to 1000000",
+    );
+    check(
+        (1..=65_536).contains(token_requests),
+        "spec.api.limits.tokenRequests: must be from 1 to 65536",
+    );
+    check(
+        cors_origins.iter().all(|origin| is_origin(origin)),
+        "spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a \
+         path and without *",
+    );
+    check(
+        service_accounts.iter().all(|account| !account.name.is_empty()),
+        "spec.api.serviceAccounts.name: must name a service account",
+    );
+    problems
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', '*']))
 }
 
 fn name_problems(name: &str) -> Vec<String> {
@@ -214,7 +258,7 @@ mod tests {
     #[test]
     fn each_mistake_is_named_with_its_field() {
         type Change = fn(&mut DistributedDatabaseSpec);
-        let cases: [(&str, Change, &str); 12] = [
+        let cases: [(&str, Change, &str); 14] = [
             ("shop", |spec| spec.nodes = 0, "spec.nodes"),
             ("shop", |spec| spec.nodes = 10, "spec.nodes"),
             (
@@ -254,6 +298,16 @@ mod tests {
                 "spec.mysql.resources.requests.memory",
             ),
             ("shop", |spec| spec.api.limits.rows = 0, "spec.api.limits.rows"),
+            (
+                "shop",
+                |spec| spec.api.cors_origins = vec!["https://*.example.com".to_owned()],
+                "spec.api.corsOrigins",
+            ),
+            (
+                "shop",
+                |spec| spec.api.limits.token_requests = 0,
+                "spec.api.limits.tokenRequests",
+            ),
             ("shop-master", |_| (), "metadata.name"),
             ("1shop", |_| (), "metadata.name"),
             (

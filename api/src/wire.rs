@@ -6,10 +6,12 @@
 //! that [`Command::Fence`] overtakes and cancels whatever is still running. A node accepts several sessions at a
 //! time (the standby operator keeps one warm); the term alone decides whom it obeys.
 
-use failover::{GtidSet, Millis, NodeId, NodeReport, Term};
+use std::collections::BTreeMap;
+
+use failover::{Change, GtidSet, Intent, Millis, NodeId, NodeReport, Term};
 use serde::{Deserialize, Serialize};
 
-use crate::resource::{NodeRole, Phase};
+use crate::resource::{ApiRole, NodeRole, Phase};
 
 /// The TCP port of the node agent's session listener.
 pub const SESSION_PORT: u16 = 8440;
@@ -46,6 +48,9 @@ pub enum ToNode {
         cluster: String,
         /// The interval of the node's heartbeats in milliseconds.
         heartbeat_ms: Millis,
+        /// The operator understands [`ToOperator::Ask`]. One that does not would close the session at it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        takes_asks: bool,
     },
     /// Said again and again, by the operator that holds the lease only, to every node that leads: the node's guard
     /// lives on it.
@@ -72,7 +77,14 @@ pub enum ToNode {
     /// Nothing that safety rests on follows from it. Sent only to a node whose reports say that it takes it.
     Picture {
         /// What it sees.
-        picture: Picture,
+        picture: Box<Picture>,
+    },
+    /// The answer to [`ToOperator::Ask`], from the operator that leads.
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// The answer.
+        answer: Answer,
     },
 }
 
@@ -88,6 +100,58 @@ pub struct Picture {
     pub phase: Phase,
     /// Every node.
     pub nodes: Vec<PicturedNode>,
+    /// The change of master under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<PicturedChange>,
+    /// The last changes of master, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PicturedFailover>,
+    /// What came of the last wish of a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_request: Option<PicturedRequest>,
+}
+
+/// A change of master under way in a [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PicturedChange {
+    /// Its term.
+    pub term: Term,
+    /// What was begun.
+    pub intent: Intent,
+    /// Milliseconds from the first evidence to the end of each step that is complete.
+    pub steps: BTreeMap<String, Millis>,
+    /// The node that was chosen to lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<NodeId>,
+    /// All that it must have executed before it leads.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub kept: GtidSet,
+    /// What is waited for, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+}
+
+/// A complete change of master in a [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PicturedFailover {
+    /// When it was complete, as RFC 3339.
+    pub at: String,
+    /// What was done.
+    pub change: Change,
+}
+
+/// What came of a wish in a [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PicturedRequest {
+    /// When it was answered, as RFC 3339.
+    pub at: String,
+    /// It was carried out.
+    pub done: bool,
+    /// What happened, in a sentence.
+    pub message: String,
 }
 
 /// One node in a [`Picture`].
@@ -104,6 +168,81 @@ pub struct PicturedNode {
     pub ready: bool,
     /// How many of the master's transactions it has not executed.
     pub behind: Option<i64>,
+}
+
+/// What a node asks the operator on behalf of somebody whom its data API let in, or is to let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "question")]
+pub enum Question {
+    /// A wish, to be treated as the annotation of the same meaning.
+    Wish {
+        /// What is wished.
+        wish: Wish,
+        /// The term in which it was made; in another one it is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        term: Option<Term>,
+    },
+    /// Whom a token of a Kubernetes service account stands for, and what the resource lets it do.
+    Review {
+        /// The token.
+        token: Credential,
+    },
+}
+
+/// What can be wished through a node: what the annotations of the same names ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "wish")]
+pub enum Wish {
+    /// Another master.
+    Switchover {
+        /// The node; `None` for any other.
+        to: Option<NodeId>,
+    },
+    /// A slave copied anew.
+    Resync {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// A secret that no log shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Credential(pub String);
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Credential")
+    }
+}
+
+/// What the operator answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "answer")]
+pub enum Answer {
+    /// The wish stands as an annotation of the resource; what comes of it is in the picture.
+    Accepted,
+    /// The wish contradicts what is there.
+    Refused {
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// The API server did not answer; the same may succeed later.
+    NotNow {
+        /// Why, in a sentence.
+        message: String,
+    },
+    /// The token stands for a service account that the resource names.
+    Account {
+        /// `namespace/name`.
+        account: String,
+        /// What it may do.
+        role: ApiRole,
+        /// The only databases that it reaches; `None` for all.
+        databases: Option<Vec<String>>,
+    },
+    /// The token is not valid for this database, or the resource does not name its account.
+    Nobody,
 }
 
 /// What a node can be told to do. Each command is idempotent.
@@ -178,6 +317,13 @@ pub enum ToOperator {
         /// How it ended: `null`, or why it was not carried out.
         refusal: Option<Refusal>,
     },
+    /// A question. Sent only to an operator whose hello says that it takes it; only one that leads answers.
+    Ask {
+        /// Chosen by the node, repeated in the answer.
+        id: u64,
+        /// The question.
+        question: Question,
+    },
 }
 
 /// Why a command was not carried out.
@@ -230,6 +376,28 @@ mod tests {
         assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), old);
         let line = serde_json::to_string(&new).unwrap();
         assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), new);
+    }
+
+    #[test]
+    fn a_hello_of_an_operator_that_takes_no_questions_is_read_as_such() {
+        let old = r#"{"type":"hello","node":"db-0","cluster":"uid","heartbeatMs":100}"#;
+        let read: ToNode = serde_json::from_str(old).unwrap();
+        assert!(matches!(
+            read,
+            ToNode::Hello {
+                takes_asks: false,
+                ..
+            }
+        ));
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+    }
+
+    #[test]
+    fn a_credential_is_in_no_log() {
+        let question = Question::Review {
+            token: Credential("secret".to_owned()),
+        };
+        assert!(!format!("{question:?}").contains("secret"));
     }
 
     #[test]

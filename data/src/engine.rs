@@ -5,18 +5,20 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    access::Tokens,
+    access::{Accounts, Tokens},
+    age::Age,
     audit::Audit,
     call::Call,
+    host::Host,
     keys::{self, Claim},
     metrics::Metrics,
     mysql::{Done, Pools, Rows, Transaction},
     problem::Problem,
     reply::{Reply, WRITE_TOKEN},
-    routing::Peers,
+    routing::{Peers, Quotas},
     settings::Limits,
     sql::Sql,
-    view::View,
+    view::{View, Way},
 };
 
 /// The parts.
@@ -30,18 +32,30 @@ pub struct Engine {
     pub pools: Arc<Pools>,
     /// Who may ask.
     pub tokens: Arc<Tokens>,
+    /// The same of tokens that the operator knows about.
+    pub accounts: Accounts,
     /// What was done.
     pub audit: Audit,
     /// How much at most.
     pub limits: Limits,
     /// The other nodes.
     pub peers: Peers,
+    /// What the agent does for the API.
+    pub host: Arc<dyn Host>,
+    /// How old this node's data is at most.
+    pub age: Age,
+    /// How much each token asks.
+    pub quotas: Arc<Quotas>,
     /// One place for each request that is carried out.
     pub running: Semaphore,
     /// One place for each request that waits for its turn.
     pub queued: Semaphore,
     /// One place for each table that is streamed.
     pub streams: Arc<Semaphore>,
+    /// One place for each who watches events.
+    pub watchers: Arc<Semaphore>,
+    /// Says that the API ends.
+    pub stop: watch::Sender<bool>,
     /// Definitions of tables, for a short while.
     pub tables: crate::table::Cache,
     /// How much was done.
@@ -143,6 +157,17 @@ impl Engine {
         }
         let committed = transaction.commit().await?;
         Ok(self.with_token(reply, &committed.set))
+    }
+
+    /// The way to another node.
+    pub fn way(&self, node: &str) -> Result<Way, Problem> {
+        let view = self.view.borrow();
+        let mut ways = view.ways.iter().chain(&view.master);
+        ways.find(|way| way.node == node).cloned().ok_or_else(|| {
+            Problem::not_found(format!(
+                "there is no way to a node {node}; /v1/cluster names all of them"
+            ))
+        })
     }
 
     /// How many rows a page has where a request asks for `limit`.

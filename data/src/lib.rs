@@ -14,14 +14,17 @@
 //! - `view` is what the node says of itself. The API decides nothing about roles.
 
 pub mod access;
+mod age;
 mod audit;
 mod call;
 mod classic;
 mod clock;
 pub mod engine;
 pub mod fragment;
+pub mod host;
 mod input;
 pub mod keys;
+mod manners;
 mod metrics;
 mod mysql;
 mod open;
@@ -44,6 +47,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use host::Host;
 pub use metrics::Metrics;
 pub use settings::{Limits, Settings};
 use tokio::{
@@ -71,21 +75,28 @@ impl Serving {
 pub async fn listen(
     settings: Settings,
     view: watch::Receiver<View>,
+    host: Arc<dyn Host>,
     metrics: Metrics,
 ) -> io::Result<Serving> {
     let listener = TcpListener::bind(settings.listen).await?;
-    let tls = settings.tls.clone();
-    let engine = engine(settings, view, metrics);
+    let (tls, origins) = (settings.tls.clone(), settings.origins.clone());
+    let engine = engine(settings, view, host, metrics);
     tokio::spawn(Arc::clone(&engine.tokens).follow());
     let (router, _) = router::build(&engine);
-    let (stop, stopped) = watch::channel(false);
+    let router = manners::layered(router, &origins);
+    let (stop, stopped) = (engine.stop.clone(), engine.stop.subscribe());
     Ok(Serving {
         task: tokio::spawn(server::serve(listener, tls, router, stopped)),
         stop,
     })
 }
 
-fn engine(settings: Settings, view: watch::Receiver<View>, metrics: Metrics) -> Arc<engine::Engine> {
+fn engine(
+    settings: Settings,
+    view: watch::Receiver<View>,
+    host: Arc<dyn Host>,
+    metrics: Metrics,
+) -> Arc<engine::Engine> {
     let Settings {
         node,
         listen: _,
@@ -95,6 +106,7 @@ fn engine(settings: Settings, view: watch::Receiver<View>, metrics: Metrics) -> 
         mysql_socket,
         audit,
         limits,
+        origins: _,
     } = settings;
     Arc::new(engine::Engine {
         node,
@@ -106,12 +118,18 @@ fn engine(settings: Settings, view: watch::Receiver<View>, metrics: Metrics) -> 
             statement: limits.statement,
         })),
         tokens: Arc::new(access::Tokens::open(tokens)),
+        accounts: access::Accounts::default(),
         audit: audit::Audit::open(audit),
+        quotas: Arc::new(routing::Quotas::new(limits.token_rate, limits.token_requests)),
         running: Semaphore::new(limits.requests),
+        watchers: Arc::new(Semaphore::new(limits.watchers)),
+        stop: watch::Sender::new(false),
         streams: Arc::new(Semaphore::new(limits.streams)),
         queued: Semaphore::new(limits.queue),
         limits,
         peers: routing::Peers::new(tls),
+        host,
+        age: age::Age::default(),
         tables: table::Cache::default(),
         metrics,
         document: OnceLock::new(),

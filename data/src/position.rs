@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    access::Role,
     call::Call,
     engine::Engine,
+    mysql::{Rows, Transaction},
     problem::{Kind, Problem},
     sql::{Sql, Value},
     view::NodeRole,
@@ -34,11 +36,26 @@ pub struct Position {
     pub set: GtidSet,
 }
 
+fn executed() -> Sql {
+    Sql::new("SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')")
+}
+
 impl Engine {
     /// What this node has executed.
     pub async fn position(&self, call: &Call) -> Result<Position, Problem> {
-        let sql = Sql::new("SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')");
-        let rows = self.rows(call, sql, 1).await?;
+        let rows = self.rows(call, executed(), 1).await?;
+        self.read_position(&rows)
+    }
+
+    /// The same for the node itself.
+    pub async fn own_position(&self) -> Result<Position, Problem> {
+        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let rows = transaction.quiet_rows(executed()).await;
+        transaction.rollback().await;
+        self.read_position(&rows?)
+    }
+
+    fn read_position(&self, rows: &Rows) -> Result<Position, Problem> {
         let text = rows.texts().into_iter().next().unwrap_or_default();
         let set = text.parse().map_err(|_| {
             tracing::error!(text, "the server's set cannot be read");

@@ -12,6 +12,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::routing::Standing;
+
 /// Says to a node that forwarded a request that the cause is a change of master or a restart: `yes` where it is
 /// certain that nothing was changed, `unknown` where only the request's key can tell.
 pub const AGAIN: HeaderName = HeaderName::from_static("ddb-again");
@@ -57,6 +59,8 @@ pub enum Kind {
     BadValue,
     /// A change would reach more rows than it may.
     TooManyRows,
+    /// The token asks more than it may.
+    TooManyRequests,
     /// Too many requests at a time.
     Busy,
     /// There is no master, or not in time.
@@ -132,6 +136,11 @@ impl Kind {
                 "MySQL refuses a value",
             ),
             Self::TooManyRows => (StatusCode::CONFLICT, "too-many-rows", "More rows than allowed"),
+            Self::TooManyRequests => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "The token asks more than it may",
+            ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "busy",
@@ -216,6 +225,9 @@ pub struct Body {
     /// The term that the node knows of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
+    /// Where the token stands that asked more than it may.
+    #[serde(skip)]
+    pub quota: Option<Standing>,
     #[serde(skip)]
     kind: Kind,
     #[serde(skip)]
@@ -233,11 +245,15 @@ impl Problem {
             detail: detail.into(),
             code: None,
             sql_state: None,
-            retryable: matches!(kind, Kind::Busy | Kind::NoMaster | Kind::NotServing),
+            retryable: matches!(
+                kind,
+                Kind::TooManyRequests | Kind::Busy | Kind::NoMaster | Kind::NotServing
+            ),
             outcome: Outcome::NotApplied,
             position: None,
             phase: None,
             term: None,
+            quota: None,
             kind,
             again: false,
         }))
@@ -335,8 +351,15 @@ impl IntoResponse for Problem {
                 HeaderValue::from_static(if certain { "yes" } else { "unknown" }),
             );
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE && self.retryable {
+        let later = matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        );
+        if later && self.retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(standing) = self.quota {
+            standing.say(headers);
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

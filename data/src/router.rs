@@ -52,6 +52,7 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
     };
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(open::routes())
+        .merge(v1::between_nodes())
         .merge(placed(classic::here(), Place::Here))
         .merge(placed(classic::reads(), Place::Any))
         .merge(placed(classic::changes(), Place::Master))
@@ -60,6 +61,8 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
             Place::ByBody(classic::rpc::only_reads),
         ))
         .merge(placed(v1::here(), Place::Here))
+        .merge(placed(v1::watched(), Place::Watch))
+        .merge(placed(v1::steered(), Place::Steer))
         .merge(placed(v1::reads(), Place::Any))
         .merge(placed(v1::changes(), Place::Master))
         .merge(placed(
@@ -119,7 +122,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{Limits, Metrics, Settings, view::View};
+    use crate::{Limits, Metrics, Settings, host::tests::NoHost, view::View};
 
     fn document() -> String {
         let nowhere = std::env::temp_dir().join("ddb-no-such-directory");
@@ -132,9 +135,10 @@ mod tests {
             mysql_socket: nowhere.clone(),
             audit: nowhere,
             limits: Limits::default(),
+            origins: Vec::new(),
         };
         let (_, view) = tokio::sync::watch::channel(View::default());
-        let engine = crate::engine(settings, view, Metrics::default());
+        let engine = crate::engine(settings, view, Arc::new(NoHost), Metrics::default());
         let (_router, _document) = build(&engine);
         engine.document.get().cloned().unwrap_or_default()
     }

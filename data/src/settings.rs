@@ -17,8 +17,14 @@ pub struct Limits {
     pub requests: usize,
     /// Requests that wait for their turn.
     pub queue: usize,
+    /// Requests a second of one token; 0 for any number.
+    pub token_rate: u32,
+    /// Requests of one token at a time.
+    pub token_requests: u32,
     /// Tables that are streamed at a time.
     pub streams: usize,
+    /// Clients that watch events at a time.
+    pub watchers: usize,
     /// Connections to MySQL for each role.
     pub connections: u32,
 }
@@ -32,7 +38,10 @@ impl Default for Limits {
             statement: Duration::from_secs(30),
             requests: 128,
             queue: 1024,
+            token_rate: 10_000,
+            token_requests: 1024,
             streams: 8,
+            watchers: 256,
             connections: 32,
         }
     }
@@ -57,4 +66,6 @@ pub struct Settings {
     pub audit: PathBuf,
     /// How much at most.
     pub limits: Limits,
+    /// The origins whose scripts a browser lets in.
+    pub origins: Vec<String>,
 }

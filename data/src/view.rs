@@ -1,5 +1,7 @@
 //! What the node tells the API about itself and about the database. The API decides nothing about roles.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -62,6 +64,48 @@ pub struct NodeFacts {
     pub lag: Option<u64>,
 }
 
+/// A change of master: what was begun and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failover {
+    /// The term it is made in, which names it.
+    pub term: u64,
+    /// When it was complete, as RFC 3339; null while it is under way.
+    pub at: Option<String>,
+    /// `Bootstrap`, `Failover`, `Switchover` or `Forced`.
+    pub kind: String,
+    /// Why, in a few words.
+    pub cause: String,
+    /// The master before.
+    pub from: Option<String>,
+    /// The new master, once it is chosen.
+    pub to: Option<String>,
+    /// Milliseconds from the first evidence to the end of each step: `recorded`, `fenced`, `drained`, `promoted`,
+    /// `routed`.
+    pub steps: BTreeMap<String, u64>,
+    /// Milliseconds from the first evidence to the end; null while it is under way.
+    pub total: Option<u64>,
+    /// The proof of what was kept: the new master had executed this set before it was promoted, and after the fence
+    /// nothing beyond it could be acknowledged. Empty where it is not known.
+    pub kept: String,
+    /// After a promotion by force: what may be lost.
+    pub may_be_lost: Option<String>,
+    /// What is waited for, while it is under way.
+    pub waiting_for: Vec<String>,
+}
+
+/// What came of the last wish of a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// When it was answered, as RFC 3339.
+    pub at: String,
+    /// It was carried out.
+    pub done: bool,
+    /// What happened.
+    pub message: String,
+}
+
 /// The node and its place in the database, as of now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
@@ -75,8 +119,25 @@ pub struct View {
     pub master: Option<Way>,
     /// What is the matter where the node does not serve, in a word.
     pub phase: &'static str,
+    /// The ways to the other nodes that are known.
+    pub ways: Arc<[Way]>,
     /// Every node, as the operator sees it; empty as long as it has said nothing.
-    pub nodes: std::sync::Arc<[NodeFacts]>,
+    pub nodes: Arc<[NodeFacts]>,
+    /// The database as a whole.
+    pub whole: Arc<Whole>,
+}
+
+/// The database as a whole, as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Whole {
+    /// Its state in one word; `None` as long as the operator has said nothing.
+    pub state: Option<String>,
+    /// The change of master under way.
+    pub change: Option<Failover>,
+    /// The last changes of master, newest first.
+    pub failovers: Vec<Failover>,
+    /// What came of the last wish of a person.
+    pub request: Option<Request>,
 }
 
 impl View {

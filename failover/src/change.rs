@@ -544,6 +544,11 @@ fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &No
             .collect(),
         total: now.saturating_sub(begun),
         may_be_lost: force::loss(observed, intent, master),
+        kept: state
+            .candidate
+            .as_ref()
+            .map(|(_, requires)| requires.clone())
+            .unwrap_or_default(),
     };
     let loss = change.may_be_lost.clone();
     let record = Record {

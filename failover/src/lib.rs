@@ -49,7 +49,7 @@ pub use observed::{
 };
 pub use plan::{Action, Decision, LastResort, Plan, Report, Wish};
 pub use record::{Cause, Change, Forced, Intent, Kind, Record};
-pub use step::{State, step};
+pub use step::{Progress, State, step};
 
 /// What the user decided about failing over.
 #[derive(Debug, Clone, PartialEq, Eq)]

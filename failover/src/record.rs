@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Millis, NodeId, Term, VolumeId};
+use crate::{GtidSet, Millis, NodeId, Term, VolumeId};
 
 /// The durable truth about a database's leadership.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -131,6 +131,10 @@ pub struct Change {
     /// After a forced promotion: what it may have given up, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_be_lost: Option<String>,
+    /// What was kept: the new master had executed all of this before it was promoted, and after the fence nothing beyond
+    /// it could be acknowledged any more.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub kept: GtidSet,
 }
 
 impl Intent {

@@ -54,7 +54,28 @@ pub struct State {
     pub(crate) lacking_since: Option<Millis>,
 }
 
+/// How far a change of master has come, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Milliseconds from the first evidence to the end of each step that is complete.
+    pub steps: BTreeMap<String, Millis>,
+    /// The node that was chosen to lead, with all that it must have executed before it does.
+    pub candidate: Option<(NodeId, GtidSet)>,
+}
+
 impl State {
+    /// How far the change that the record speaks of has come.
+    pub fn progress(&self) -> Progress {
+        let begun = self.begun.unwrap_or_default();
+        let steps = self.marks.iter();
+        Progress {
+            steps: steps
+                .map(|(step, at)| ((*step).to_owned(), at.saturating_sub(begun)))
+                .collect(),
+            candidate: self.candidate.clone(),
+        }
+    }
+
     /// Forgets all that belonged to the change of another term.
     pub(crate) fn enter(&mut self, term: Term, begun: Millis) {
         *self = Self {

@@ -10,6 +10,8 @@ use tokio::{
 };
 
 use crate::{
+    asks::Asks,
+    beats::Beats,
     board::Board,
     caretaker, data_api, executor, guard, http,
     mysql::{Mysql, status::Status},
@@ -44,6 +46,10 @@ pub struct Agent {
     pub files: Arc<Mutex<()>>,
     /// The database as an operator sees it; decides nothing.
     pub picture: watch::Sender<Arc<Picture>>,
+    /// Heartbeat rows that somebody waits for.
+    pub beats: Beats,
+    /// What is asked of the operator.
+    pub asks: Asks,
     /// What the data API counts.
     pub api_metrics: data::Metrics,
     /// Held by whoever settles the application's account.
@@ -93,6 +99,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         probe: asker,
         files: Arc::default(),
         picture: watch::Sender::new(Arc::default()),
+        beats: Beats::new(&settings.mysql_socket),
+        asks: Asks::default(),
         api_metrics: data::Metrics::default(),
         accounts: Mutex::default(),
         settings,

@@ -1,19 +1,19 @@
 //! The data API inside the agent: tells it what the node knows of itself and of the master, and nothing else.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use api::wire::{API_PORT, PicturedNode};
+use api::wire::{API_PORT, Picture, PicturedChange, PicturedFailover, PicturedNode};
 use data::{
     Limits, Serving,
-    view::{NodeFacts, NodeRole, View, Way},
+    view::{Failover, NodeFacts, NodeRole, Request, View, Way, Whole},
 };
-use failover::{NodeReport, Role, Server};
+use failover::{Intent, NodeReport, Role, Server, Term};
 use tokio::{
     sync::{Mutex, broadcast::error::RecvError, watch},
     time::timeout,
 };
 
-use crate::agent::Agent;
+use crate::{agent::Agent, api_host::ApiHost};
 
 /// How long requests that run may take to finish when the agent ends.
 const FINISH: Duration = Duration::from_secs(3);
@@ -31,7 +31,8 @@ impl Api {
         let settings = settings(agent);
         let known = Arc::clone(agent);
         tokio::spawn(async move { follow(&known, sender).await });
-        let serving = data::listen(settings, views, agent.api_metrics.clone()).await?;
+        let host = Arc::new(ApiHost(Arc::clone(agent)));
+        let serving = data::listen(settings, views, host, agent.api_metrics.clone()).await?;
         Ok(Self(Some(Mutex::new(serving))))
     }
 
@@ -72,8 +73,18 @@ fn settings(agent: &Agent) -> data::Settings {
             most_rows: settings.api_rows,
             statement: Duration::from_secs(settings.api_statement_seconds.max(1)),
             requests: settings.api_requests,
+            queue: settings.api_queue,
+            token_rate: settings.api_token_rate,
+            token_requests: settings.api_token_requests,
             ..Limits::default()
         },
+        origins: settings
+            .api_cors_origins
+            .split(',')
+            .map(str::trim)
+            .filter(|origin| !origin.is_empty())
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -137,8 +148,78 @@ fn view(agent: &Agent, report: &NodeReport) -> View {
         term: report.term.0,
         master,
         phase: phase(report),
+        whole: Arc::new(whole(&picture)),
+        ways: ways(agent, &picture.nodes),
         nodes: picture.nodes.iter().map(facts).collect(),
     }
+}
+
+fn whole(picture: &Picture) -> Whole {
+    Whole {
+        state: (!picture.nodes.is_empty()).then(|| format!("{:?}", picture.phase)),
+        change: picture.change.as_ref().map(under_way),
+        failovers: picture.changes.iter().map(complete).collect(),
+        request: picture.last_request.as_ref().map(|request| Request {
+            at: request.at.clone(),
+            done: request.done,
+            message: request.message.clone(),
+        }),
+    }
+}
+
+fn under_way(change: &PicturedChange) -> Failover {
+    let PicturedChange {
+        term,
+        intent,
+        steps,
+        candidate,
+        kept,
+        waiting_for,
+    } = change;
+    Failover {
+        to: candidate.as_ref().map(ToString::to_string),
+        steps: steps.clone(),
+        kept: kept.to_string(),
+        waiting_for: waiting_for.clone(),
+        ..begun(*term, intent)
+    }
+}
+
+fn complete(failover: &PicturedFailover) -> Failover {
+    let PicturedFailover { at, change } = failover;
+    Failover {
+        at: Some(at.clone()),
+        to: Some(change.master.to_string()),
+        steps: change.steps.clone(),
+        total: Some(change.total),
+        kept: change.kept.to_string(),
+        may_be_lost: change.may_be_lost.clone(),
+        ..begun(change.term, &change.intent)
+    }
+}
+
+fn begun(term: Term, intent: &Intent) -> Failover {
+    Failover {
+        term: term.0,
+        at: None,
+        kind: format!("{:?}", intent.kind),
+        cause: intent.cause.sentence().to_owned(),
+        from: intent.from.as_ref().map(ToString::to_string),
+        to: None,
+        steps: BTreeMap::new(),
+        total: None,
+        kept: String::new(),
+        may_be_lost: None,
+        waiting_for: Vec::new(),
+    }
+}
+
+/// The ways to the other nodes.
+fn ways(agent: &Agent, nodes: &[PicturedNode]) -> Arc<[Way]> {
+    let others = nodes.iter().filter(|node| node.name != agent.settings.node);
+    others
+        .filter_map(|node| Some(way(agent, node.name.as_str(), node.address.as_ref()?)))
+        .collect()
 }
 
 fn way(agent: &Agent, node: &str, address: &str) -> Way {

@@ -13,12 +13,16 @@
 
 pub mod account;
 pub mod agent;
+pub mod api_host;
+pub mod asks;
+pub mod beats;
 pub mod binlog;
 pub mod board;
 pub mod caretaker;
 pub mod clock;
 pub mod commands;
 pub mod data_api;
+pub mod diagnose;
 pub mod executor;
 pub mod guard;
 pub mod http;

@@ -106,24 +106,27 @@ async fn session(
         .await
         .map_err(|_| SessionError::Slow)?;
     let Some(first) = first else { return Ok(()) };
-    let heartbeat = match serde_json::from_str(&first?)? {
+    let (heartbeat, takes_asks) = match serde_json::from_str(&first?)? {
         ToNode::Hello {
             node,
             cluster,
             heartbeat_ms,
+            takes_asks,
         } => {
             if node != agent.settings.node || cluster != agent.settings.cluster {
                 return Err(SessionError::Elsewhere(node.to_string(), cluster));
             }
-            Duration::from_millis(heartbeat_ms.clamp(10, 10_000))
+            (Duration::from_millis(heartbeat_ms.clamp(10, 10_000)), takes_asks)
         }
-        ToNode::Command { .. } | ToNode::Leads { .. } | ToNode::Picture { .. } => {
+        ToNode::Command { .. } | ToNode::Leads { .. } | ToNode::Picture { .. } | ToNode::Answer { .. } => {
             return Err(SessionError::Elsewhere("?".to_owned(), "?".to_owned()));
         }
     };
     info!(%peer, "session open");
     let _present = agent.board.presence();
-    converse(agent, orders, &mut lines, heartbeat).await
+    let (asks, questions) = mpsc::channel(64);
+    let _asked = takes_asks.then(|| agent.asks.join(asks));
+    converse(agent, orders, &mut lines, heartbeat, questions).await
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
@@ -131,6 +134,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     orders: &mpsc::Sender<Order>,
     lines: &mut Framed<S, LinesCodec>,
     heartbeat: Duration,
+    mut questions: mpsc::Receiver<ToOperator>,
 ) -> Result<(), SessionError> {
     let mut changes = agent.board.watch();
     let (answers, mut outcomes) = mpsc::channel(256);
@@ -152,6 +156,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 send_report(lines, &agent.board.report()).await?;
                 send(lines, &outcome).await?;
             }
+            Some(question) = questions.recv() => send(lines, &question).await?,
             line = lines.next() => {
                 let Some(line) = line else { return Ok(()) };
                 match serde_json::from_str(&line?)? {
@@ -163,7 +168,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                         let at = clock::uptime().saturating_sub(age_ms);
                         agent.board.hear(Said { word: Some(Word { at, names }), peers });
                     }
-                    ToNode::Picture { picture } => agent.picture(picture),
+                    ToNode::Picture { picture } => agent.picture(*picture),
+                    ToNode::Answer { id, answer } => agent.asks.answered(id, answer),
                     ToNode::Hello { .. } => {}
                 }
             }

@@ -65,6 +65,18 @@ pub struct Settings {
     /// Requests that are carried out at a time.
     #[arg(long, env = "DDB_API_REQUESTS", default_value_t = 128)]
     pub api_requests: usize,
+    /// Requests that wait for their turn.
+    #[arg(long, env = "DDB_API_QUEUE", default_value_t = 1024)]
+    pub api_queue: usize,
+    /// Requests a second of one token; 0 for any number.
+    #[arg(long, env = "DDB_API_TOKEN_RATE", default_value_t = 10_000)]
+    pub api_token_rate: u32,
+    /// Requests of one token at a time.
+    #[arg(long, env = "DDB_API_TOKEN_REQUESTS", default_value_t = 1024)]
+    pub api_token_requests: u32,
+    /// Origins whose scripts a browser lets in, with commas between them.
+    #[arg(long, env = "DDB_API_CORS_ORIGINS", default_value = "")]
+    pub api_cors_origins: String,
     /// One file for each token.
     #[arg(long, hide = true, env = "DDB_TOKENS_DIR", default_value = api::names::TOKENS_DIR)]
     pub tokens_dir: PathBuf,

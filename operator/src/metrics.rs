@@ -368,6 +368,7 @@ mod tests {
             steps: steps.map(|(step, at)| (step.to_owned(), at)).into(),
             total: 130,
             may_be_lost: None,
+            kept: failover::GtidSet::default(),
         }
     }
 

@@ -76,6 +76,7 @@ fn change(term: u64, cause: Cause, kind: Kind, age: i64) -> FailoverStatus {
             steps: steps.map(|(step, at)| (step.to_owned(), at)).into(),
             total: 95,
             may_be_lost: None,
+            kept: failover::GtidSet::default(),
         },
     }
 }

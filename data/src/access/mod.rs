@@ -1,7 +1,9 @@
 //! Who asks, and what they may do.
 
+mod account;
 mod role;
 mod token;
 
+pub use account::{Accounts, is_signed};
 pub use role::Role;
 pub use token::{Caller, Tokens, Verdict, hash};

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::{
-    access::{Caller, Verdict},
+    access::{Caller, Verdict, is_signed},
     call::{Call, Peer, fingerprint},
     clock,
     engine::Engine,
@@ -55,7 +55,7 @@ pub fn id(headers: &HeaderMap) -> String {
 }
 
 /// Who asks.
-pub fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+pub async fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
     let unauthorized = |detail: &str| Problem::new(Kind::Unauthorized, detail);
     let shown = headers
         .get(header::AUTHORIZATION)
@@ -72,6 +72,16 @@ pub fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Probl
         Verdict::Expired => Err(unauthorized(
             "the token has expired; make a new one with `kubectl ddb token create`",
         )),
+        Verdict::Unknown if is_signed(token) => {
+            let caller = engine.accounts.judge(&*engine.host, token).await?;
+            caller.ok_or_else(|| {
+                unauthorized(
+                    "the token stands for nobody here: it must be made for this database's audience \
+                     (kubectl create token ACCOUNT --audience NAME.NAMESPACE.ddb-operator.io), and \
+                     spec.api.serviceAccounts must name its account",
+                )
+            })
+        }
         Verdict::Unknown => Err(unauthorized(
             "the token is not known; a new one is known to every node after about a minute",
         )),

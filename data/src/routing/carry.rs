@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     admit::{self, FORWARDED_FOR, Preferences, REQUEST_ID},
     freshness::{self, Freshness},
+    quota::Pass,
 };
 use crate::{
     audit::Came,
@@ -41,6 +42,10 @@ const TURN: Duration = Duration::from_secs(5);
 pub enum Place {
     /// On the node that was asked, whatever its role.
     Here,
+    /// There too, and without waiting for a turn: what people look at while requests pile up.
+    Watch,
+    /// The same for what people steer by; it is recorded.
+    Steer,
     /// On any node that serves.
     Any,
     /// On the master.
@@ -60,6 +65,8 @@ struct Journey {
     freshness: Freshness,
     begun: Instant,
     writes: bool,
+    /// What another node forwards was counted there.
+    pass: Option<Pass>,
 }
 
 /// Lets the request in, carries it out where it belongs, and records it.
@@ -82,11 +89,14 @@ pub async fn carry(
             let call = journey.call.clone();
             role = call.caller().role.name();
             let writes = journey.writes;
-            let (response, here) = journey.travel(place, next).await;
+            let (mut response, here) = journey.travel(place, next).await;
             let refused = matches!(response.status().as_u16(), 401 | 403);
             if here && (writes || refused) {
                 let came = Came::to(&response);
                 engine.record(&call, &what, &came, begun).await;
+            }
+            if let Some(standing) = journey.pass.as_ref().and_then(Pass::standing) {
+                standing.say(response.headers_mut());
             }
             response
         }
@@ -127,16 +137,21 @@ async fn arrive(
 ) -> Result<Journey, Problem> {
     let peer = parts.extensions.get::<Peer>().copied();
     let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "the connection is not known"))?;
-    let caller = admit::caller(engine, &parts.headers)?;
+    let caller = admit::caller(engine, &parts.headers).await?;
     let forwarded = admit::forwarded_by(&parts.headers, peer)?.is_some();
+    let pass = if forwarded {
+        None
+    } else {
+        Some(engine.quotas.enter(&caller.id)?)
+    };
     let preferences = admit::preferences(&parts.headers)?;
     let freshness = freshness::of(&parts.headers)?;
     let body = admit::body(engine, body).await?;
     let call = admit::call(id.to_owned(), &parts, caller, peer, &body)?;
     let writes = match place {
-        Place::Master => true,
+        Place::Master | Place::Steer => true,
         Place::ByBody(reads) => !reads(&body),
-        Place::Here | Place::Any => false,
+        Place::Here | Place::Watch | Place::Any => false,
     };
     Ok(Journey {
         engine: Arc::clone(engine),
@@ -149,6 +164,7 @@ async fn arrive(
         freshness,
         begun,
         writes,
+        pass,
     })
 }
 
@@ -163,6 +179,9 @@ enum Attempt {
 impl Journey {
     async fn travel(&mut self, place: Place, next: Next) -> (Response, bool) {
         let engine = Arc::clone(&self.engine);
+        if matches!(place, Place::Watch | Place::Steer) {
+            return (self.here(next).await, true);
+        }
         let Ok(_place) = self.turn(&engine).await else {
             let problem = Problem::new(
                 Kind::Busy,
@@ -219,7 +238,12 @@ impl Journey {
         if local {
             return Some(
                 match freshness::reach(&self.engine, &self.call, &self.freshness, view).await {
-                    Ok(true) => self.judge(self.here(next.clone()).await, true),
+                    Ok(true) => {
+                        // As of now: how long the reading takes is not the data's age.
+                        let age = self.freshness.age(&self.engine);
+                        let response = self.here(next.clone()).await;
+                        self.judge(aged(response, age), true)
+                    }
                     Ok(false) => match &view.master {
                         Some(way) if !self.forwarded => self.there(way).await,
                         _ => self.judge(freshness::lost(view).into_response(), true),
@@ -318,4 +342,15 @@ impl Journey {
         }
         response
     }
+}
+
+/// Says how old the data was at most when it was read, where the request set a bound.
+fn aged(mut response: Response, age: Option<Duration>) -> Response {
+    if let Some(age) = age {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        response
+            .headers_mut()
+            .insert("data-age", HeaderValue::from(millis));
+    }
+    response
 }

@@ -1,9 +1,12 @@
 //! How new what is read must be: `After: <token>` and `Consistency`.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::http::HeaderMap;
 use failover::GtidSet;
 
 use crate::{
+    age,
     call::Call,
     engine::Engine,
     problem::{Kind, Problem},
@@ -18,6 +21,8 @@ const BUDGET: &str = "0.2";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Freshness {
     leader: bool,
+    /// How old the data may be.
+    bound: Option<Duration>,
     after: Option<String>,
 }
 
@@ -25,6 +30,12 @@ impl Freshness {
     /// Only the master's answer counts.
     pub fn wants_master(&self) -> bool {
         self.leader
+    }
+
+    /// The age that the reply names, where the request set a bound.
+    pub fn age(&self, engine: &Engine) -> Option<Duration> {
+        self.bound?;
+        engine.age.at_most(engine.view.borrow().term)
     }
 }
 
@@ -35,11 +46,19 @@ pub fn of(headers: &HeaderMap) -> Result<Freshness, Problem> {
         match level.to_str().unwrap_or_default().trim() {
             "any" | "session" => {}
             "leader" | "strong" => freshness.leader = true,
-            other => {
-                return Err(Problem::bad_request(format!(
-                    "Consistency: `{other}` is not known; it is any, session, leader or strong"
-                )));
-            }
+            other => match other.strip_prefix("bounded=").map(bound) {
+                Some(Some(bound)) => freshness.bound = Some(bound),
+                Some(None) => {
+                    return Err(Problem::bad_request(
+                        "Consistency: bounded is a time from 1 ms to 1 h, such as bounded=250ms or bounded=2s",
+                    ));
+                }
+                None => {
+                    return Err(Problem::bad_request(format!(
+                        "Consistency: `{other}` is not known; it is any, session, leader, strong or bounded=250ms"
+                    )));
+                }
+            },
         }
     }
     if let Some(token) = headers.get("after") {
@@ -57,13 +76,30 @@ pub fn of(headers: &HeaderMap) -> Result<Freshness, Problem> {
     Ok(freshness)
 }
 
+/// `250ms`, `2s`.
+fn bound(text: &str) -> Option<Duration> {
+    let (digits, unit) = match text.strip_suffix("ms") {
+        Some(digits) => (digits, 1),
+        None => (text.strip_suffix('s')?, 1000),
+    };
+    let bound = Duration::from_millis(digits.parse::<u64>().ok()?.checked_mul(unit)?);
+    (Duration::from_millis(1)..=Duration::from_hours(1))
+        .contains(&bound)
+        .then_some(bound)
+}
+
 /// True once this node has all that the request demands; false where it would have to wait too long.
 pub async fn reach(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     call: &Call,
     freshness: &Freshness,
     view: &View,
 ) -> Result<bool, Problem> {
+    if let Some(bound) = freshness.bound
+        && !age::within(engine, view, bound).await?
+    {
+        return Ok(false);
+    }
     let Some(set) = &freshness.after else {
         return Ok(true);
     };
@@ -91,4 +127,33 @@ pub fn lost(view: &View) -> Problem {
     );
     problem.term = Some(view.term);
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_bound_is_a_time_with_its_unit() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("consistency", HeaderValue::from_static(text));
+            of(&headers).map(|freshness| freshness.bound)
+        };
+        assert_eq!(read("bounded=250ms"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(read("bounded=2s"), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(read("any"), Ok(None));
+        for wrong in [
+            "bounded",
+            "bounded=",
+            "bounded=250",
+            "bounded=0ms",
+            "bounded=-1s",
+            "bounded=2h",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -3,7 +3,11 @@
 mod admit;
 mod carry;
 mod freshness;
+mod others;
 mod peers;
+mod quota;
 
+pub use admit::{KEY, REQUEST_ID};
 pub use carry::{Place, carry};
 pub use peers::Peers;
+pub use quota::{Quotas, Standing};

@@ -128,7 +128,8 @@ impl Peers {
         Ok(sender)
     }
 
-    async fn connect(&self, way: &Way) -> Option<Sender> {
+    /// A connection of its own, which nobody keeps.
+    pub(super) async fn connect(&self, way: &Way) -> Option<Sender> {
         let debug = |what: &str, error: &dyn std::fmt::Display| {
             tracing::debug!(node = way.node, what, %error, "the master's node is not reached");
         };
@@ -169,7 +170,8 @@ impl Peers {
     }
 }
 
-fn uri(way: &Way, asked: &Uri) -> Result<Uri, Problem> {
+/// Where a path is on another node.
+pub(super) fn uri(way: &Way, asked: &Uri) -> Result<Uri, Problem> {
     let path = asked.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder()
         .scheme("https")

@@ -3,9 +3,12 @@
 mod audit;
 mod cluster;
 mod databases;
+mod diagnose;
 mod export;
+mod processes;
 mod rows;
 pub mod sql;
+mod statements;
 mod tables;
 mod transactions;
 
@@ -19,9 +22,33 @@ use crate::engine::Engine;
 pub fn here() -> OpenApiRouter<Arc<Engine>> {
     OpenApiRouter::new()
         .routes(routes!(cluster::position::position))
+        .routes(routes!(audit::list::list))
+        .routes(routes!(statements::list::list))
+}
+
+/// Answered by the node that was asked, even while requests pile up.
+pub fn watched() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new()
         .routes(routes!(cluster::read::read))
         .routes(routes!(cluster::node::node))
-        .routes(routes!(audit::list::list))
+        .routes(routes!(cluster::failovers::list))
+        .routes(routes!(cluster::failovers::read))
+        .routes(routes!(cluster::events::events))
+        .routes(routes!(processes::list::list))
+        .routes(routes!(diagnose::check::check))
+}
+
+/// Carried out by the node that was asked, even while requests pile up.
+pub fn steered() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new()
+        .routes(routes!(cluster::steer::switchover))
+        .routes(routes!(cluster::steer::resync))
+        .routes(routes!(processes::remove::remove))
+}
+
+/// What nodes ask each other, without a token.
+pub fn between_nodes() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new().routes(routes!(cluster::beat::beat))
 }
 
 /// Answered by any node that serves.

@@ -196,6 +196,7 @@ async fn knock(world: &World) -> Result<Finding> {
     .await?;
     let lines = [
         ToNode::Hello {
+            takes_asks: false,
             node: NodeId::from(master.name_any()),
             cluster: database.get().await?.uid().unwrap_or_default(),
             heartbeat_ms: 100,

@@ -4,12 +4,22 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::names;
 use e2e::{
     curl::{self, Curl},
     database::{Database, Node},
     faults, keyed,
+    wait::{Seen, until},
     world::{World, on_cluster},
 };
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::ServiceAccount,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Api, api::PostParams};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -108,5 +118,134 @@ fn writes_with_curl_through_a_slave_outlast_a_killed_master_and_each_row_is_ther
         eprintln!("    {}", written.sentence());
         database.wait_healthy(HEALED).await?;
         written.are_everywhere(&database, "e2e_kill", HEALED).await
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: run `cargo xtask test`"]
+fn a_switchover_is_asked_for_with_curl_and_its_account_is_read_with_curl() {
+    on_cluster(async |world| {
+        let (database, slave, client) = client(world, "admin").await?;
+        let term = database.status().await?.record.term.0;
+        let stale = json!({"target": slave.name, "expectedTerm": term + 7});
+        let refused = client
+            .post("/v1/cluster/switchover", &stale, &[])
+            .await?
+            .must(409)?;
+        ensure!(refused["detail"].to_string().contains("term"), "{refused}");
+        let wish = json!({"target": slave.name, "expectedTerm": term});
+        let accepted = client.post("/v1/cluster/switchover", &wish, &[]).await?;
+        ensure!(
+            accepted.header("location") == Some("/v1/cluster/events"),
+            "{accepted:?}"
+        );
+        accepted.must(202)?;
+        database.wait_healed(term, HEALED).await?;
+        let path = "/v1/cluster/failovers";
+        let failover = until("tell of the switchover", HEALED, async || {
+            let all = client.get(path, &[], &[]).await?.must(200)?;
+            let newest = all["failovers"][0].clone();
+            let complete = newest["at"].is_string() && newest["term"].as_u64() > Some(term);
+            Ok(if complete {
+                Seen::Done(newest)
+            } else {
+                Seen::NotYet(all.to_string())
+            })
+        })
+        .await?;
+        eprintln!("    {failover}");
+        ensure!(
+            failover["kind"] == "Switchover" && failover["to"] == slave.name.as_str(),
+            "{failover}"
+        );
+        let kept = failover["kept"].as_str().unwrap_or_default();
+        ensure!(!kept.is_empty(), "there is no proof of what was kept: {failover}");
+        for step in ["recorded", "fenced", "drained", "promoted", "routed"] {
+            ensure!(failover["steps"][step].is_u64(), "{step}: {failover}");
+        }
+        // What the engine refuses is told in the same place as what it did.
+        let own = json!({"target": slave.name});
+        client
+            .post("/v1/cluster/switchover", &own, &[])
+            .await?
+            .must(202)?;
+        until("tell of the second wish", HEALED, async || {
+            let cluster = client.get("/v1/cluster", &[], &[]).await?.must(200)?;
+            let told = cluster["lastRequest"]["message"].to_string();
+            Ok(if told.contains(&slave.name) {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(told)
+            })
+        })
+        .await?;
+        let diagnosis = client.get("/v1/diagnose", &[], &[]).await?.must(200)?;
+        ensure!(diagnosis["ok"] == true, "{diagnosis}");
+        let processes = client.get("/v1/processes", &[], &[]).await?.must(200)?;
+        let nodes = processes["nodes"].as_array().cloned().unwrap_or_default();
+        ensure!(
+            nodes.len() == 3 && nodes.iter().all(|node| node["processes"].is_array()),
+            "{processes}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: run `cargo xtask test`"]
+fn a_service_account_is_let_in_with_a_token_for_the_database_and_no_other_token() {
+    on_cluster(async |world| {
+        let (database, _, client) = client(world, "reader").await?;
+        let Database { namespace, name, .. } = &database;
+        let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), namespace);
+        let account = ServiceAccount {
+            metadata: ObjectMeta {
+                name: Some("e2e-web".to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..ServiceAccount::default()
+        };
+        match accounts.create(&PostParams::default(), &account).await {
+            Err(kube::Error::Api(refused)) if refused.code == 409 => {}
+            made => _ = made?,
+        }
+        let token = async |audience: &str| -> Result<String> {
+            let request = TokenRequest {
+                spec: TokenRequestSpec {
+                    audiences: vec![audience.to_owned()],
+                    ..TokenRequestSpec::default()
+                },
+                ..TokenRequest::default()
+            };
+            let made: TokenRequest = accounts
+                .create_subresource("token", "e2e-web", &PostParams::default(), &request)
+                .await?;
+            Ok(made.status.context("no token")?.token)
+        };
+        let audience = names::api_audience(name, namespace);
+        let right = token(&audience).await?;
+        let wrong = token(&names::api_audience("another", namespace)).await?;
+        let (right, wrong) = (client.with_token(&right), client.with_token(&wrong));
+        right.get("/databases", &[], &[]).await?.must(401)?;
+        let role = |role: serde_json::Value| json!({"spec": {"api": {"serviceAccounts": role}}});
+        database
+            .patch(role(json!([{"name": "e2e-web", "role": "reader"}])))
+            .await?;
+        until("let the service account in", HEALED, async || {
+            let answer = right.get("/databases", &[], &[]).await?;
+            Ok(if answer.status == 200 {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{answer:?}"))
+            })
+        })
+        .await?;
+        right
+            .get("/createdb", &[("name", "e2e_account")], &[])
+            .await?
+            .must(403)?;
+        wrong.get("/databases", &[], &[]).await?.must(401)?;
+        database.patch(role(json!([]))).await?;
+        Ok(())
     });
 }

@@ -6,6 +6,7 @@
 //! late statement cannot take effect behind the back of the next one.
 
 pub mod account;
+pub mod clients;
 pub mod clone;
 pub mod guard;
 pub mod replica;

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod input;
+mod manners;
+mod steering;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;
@@ -45,12 +47,22 @@ async fn the_data_api_does_what_its_contract_says() {
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
     v1::exports(&cluster).await;
+    v1::representations(&cluster).await;
     v1::transactions(&cluster).await;
+    steering::processes(&cluster).await;
+    steering::diagnosis(&cluster).await;
+    steering::bounded_reads(&cluster).await;
+    steering::wishes(&cluster).await;
+    steering::service_accounts(&cluster).await;
+    steering::events(&cluster).await;
+    steering::statements(&mut cluster).await;
+    manners::compression(&cluster.nodes[1]).await;
     audit(&cluster);
     counted(&cluster).await;
     takeover::plant_old_keys(&cluster.nodes[0]).await;
     let master = takeover::change_of_master(&mut cluster).await;
     takeover::old_keys_are_forgotten(&cluster.nodes[master]).await;
+    manners::limits_and_origins(&mut cluster.nodes[3 - master]).await;
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }

@@ -33,6 +33,7 @@ fn picture(term: u64, master: &Node) -> Picture {
             ready: true,
             behind: Some(0),
         }],
+        ..Picture::default()
     }
 }
 

@@ -355,3 +355,86 @@ pub async fn transactions(cluster: &Cluster) {
     .await
     .must(200);
 }
+
+/// `return=representation`: the rows of a change as they are after it.
+pub async fn representations(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    let shown = "CREATE TABLE shelf.shown (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(20) UNIQUE, \
+        n INT NOT NULL DEFAULT 7, twice INT GENERATED ALWAYS AS (n * 2) STORED)";
+    let mut app = cluster.nodes[0].app().await.unwrap();
+    raw_sql(shown).execute(&mut app).await.unwrap();
+    let path = "/v1/databases/shelf/tables/shown/rows";
+    let with = format!("{path}?return=representation");
+    let two = json!([{"a":"x"},{"a":"y","n":1}]);
+    assert_eq!(
+        change(node, "POST", &with, two.clone()).await.must(201),
+        json!({"rows":2,"representation":[{"id":1,"a":"x","n":7,"twice":14},{"id":2,"a":"y","n":1,"twice":2}]})
+    );
+    // All or none, here too.
+    change(node, "POST", &with, json!([{"a":"z"},{"a":"x"}]))
+        .await
+        .must(409);
+    assert_eq!(
+        get(node, path).await.must(200)["rows"].as_array().unwrap().len(),
+        2
+    );
+    change(
+        node,
+        "POST",
+        &format!("{with}&onConflict=merge"),
+        json!({"a":"x","n":3}),
+    )
+    .await
+    .must(400);
+    let merged = json!({"id":1,"a":"x","n":3});
+    let merged = change(node, "POST", &format!("{with}&onConflict=merge"), merged)
+        .await
+        .must(201);
+    assert_eq!(
+        merged["representation"],
+        json!([{"id":1,"a":"x","n":3,"twice":6}])
+    );
+    let one = format!("{path}/2?return=representation");
+    let changed = change(node, "PATCH", &one, json!({"n":5})).await;
+    assert_eq!(
+        changed.must(200),
+        json!({"rows":1,"representation":[{"id":2,"a":"y","n":5,"twice":10}]})
+    );
+    let row = get(node, &format!("{path}/2")).await;
+    assert_eq!(changed.header("etag"), row.header("etag"));
+    change(node, "PATCH", &one, json!({"id":9})).await.must(400);
+    change(
+        node,
+        "PATCH",
+        &format!("{path}/99?return=representation"),
+        json!({"n":5}),
+    )
+    .await
+    .must(404);
+    let put = change(node, "PUT", &one, json!({"a":"w"})).await.must(200);
+    assert_eq!(put["representation"], json!([{"id":2,"a":"w","n":7,"twice":14}]));
+    // The filter reaches none of them any more, and they are shown all the same.
+    let many = format!("{with}&n=gte.3");
+    assert_eq!(
+        change(node, "PATCH", &many, json!({"n":0})).await.must(200),
+        json!({"rows":2,"representation":[{"id":1,"a":"x","n":0,"twice":0},{"id":2,"a":"w","n":0,"twice":0}]})
+    );
+    let nothing = change(node, "PATCH", &many, json!({"n":0})).await.must(200);
+    assert_eq!(nothing, json!({"rows":0,"representation":[]}));
+    change(
+        node,
+        "PATCH",
+        &format!("{path}?return=all&n=gte.3"),
+        json!({"n":0}),
+    )
+    .await
+    .must(400);
+    let keyed = [("Idempotency-Key", "shown")];
+    for _ in 0..2 {
+        let again = ask(node, "POST", WRITER, &with, &json!({"a":"once"}), &keyed)
+            .await
+            .must(201);
+        assert_eq!(again["representation"][0]["a"], "once");
+    }
+    println!("changes show their rows");
+}

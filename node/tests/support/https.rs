@@ -115,6 +115,66 @@ impl Node {
     }
 }
 
+/// Server-sent events as they come.
+pub struct Events {
+    stream: tokio_rustls::client::TlsStream<TcpStream>,
+    text: String,
+}
+
+impl Events {
+    /// The next event: its name and its data.
+    pub async fn next(&mut self) -> (String, Value) {
+        let patience = Duration::from_secs(10);
+        loop {
+            if let Some(event) = self.take() {
+                return event;
+            }
+            let mut part = vec![0; 16 << 10];
+            let count = timeout(patience, self.stream.read(&mut part))
+                .await
+                .expect("an event in time")
+                .unwrap();
+            assert!(count > 0, "the stream ended: {}", self.text);
+            self.text.push_str(&String::from_utf8_lossy(&part[..count]));
+        }
+    }
+
+    /// The next event of a name; others are passed over.
+    pub async fn of(&mut self, name: &str) -> Value {
+        loop {
+            let (found, data) = self.next().await;
+            if found == name {
+                return data;
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<(String, Value)> {
+        let begin = self.text.find("event: ")?;
+        let end = begin + self.text[begin..].find("\n\n")?;
+        let event = self.text[begin..end].to_owned();
+        self.text = self.text.split_off(end + 2);
+        let mut lines = event.lines();
+        let name = lines.next()?.strip_prefix("event: ")?.to_owned();
+        let data = lines.next()?.strip_prefix("data: ")?;
+        Some((name, serde_json::from_str(data).unwrap()))
+    }
+}
+
+impl Node {
+    /// Follows server-sent events.
+    pub async fn follow_events(&self, path: &str, token: &str) -> Events {
+        let mut stream = open(&self.tls, self.api_port()).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: node.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Events {
+            stream,
+            text: String::new(),
+        }
+    }
+}
+
 fn escaped(path: &str) -> String {
     path.chars()
         .flat_map(|letter| {
@@ -133,6 +193,14 @@ fn escaped(path: &str) -> String {
         .collect()
 }
 
+async fn open(tls: &Path, port: u16) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let config = super::trusting(tls).with_no_client_auth();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from("node.test").unwrap(), stream)
+        .await
+}
+
 async fn exchange(
     tls: &Path,
     port: u16,
@@ -141,11 +209,7 @@ async fn exchange(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<Answer> {
-    let config = super::trusting(tls).with_no_client_auth();
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from("node.test").unwrap(), stream)
-        .await?;
+    let mut stream = open(tls, port).await?;
     let mut request = format!(
         "{method} {} HTTP/1.1\r\nHost: node.test\r\nConnection: close\r\n",
         escaped(path)

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::wire::{Command, Refusal, ToNode, ToOperator};
+use api::wire::{Answer, Command, Question, Refusal, ToNode, ToOperator};
 use failover::{NodeReport, Role, Server, ServerState, Term};
 use futures::{SinkExt as _, StreamExt as _};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -77,7 +77,8 @@ pub fn certificates(directory: &Path) {
         ("stranger", "somebody"),
     ] {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["node.test".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new(vec!["node.test".to_owned(), "localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -109,6 +110,8 @@ pub struct Node {
     pub probe_port: u16,
     pub api: Vec<(String, u16)>,
     pub tls: PathBuf,
+    /// Further arguments of the agent from its next start on.
+    pub agent_arguments: Vec<String>,
     mysqld: PathBuf,
     supervisor_program: PathBuf,
     pub supervisor: Child,
@@ -148,7 +151,7 @@ impl Node {
         fs::write(directory.join("my.cnf"), config).unwrap();
         let supervisor = run_supervisor(&directory, mysqld, supervisor_program);
         let (session_port, probe_port) = (free_port(), free_port());
-        let agent = run_agent(&directory, name, tls, session_port, probe_port, api);
+        let agent = run_agent(&directory, name, tls, session_port, probe_port, api, &[]);
         Self {
             api: api.to_vec(),
             name: name.to_owned(),
@@ -157,6 +160,7 @@ impl Node {
             session_port,
             probe_port,
             tls: tls.to_owned(),
+            agent_arguments: Vec::new(),
             mysqld: mysqld.to_owned(),
             supervisor_program: supervisor_program.to_owned(),
             supervisor,
@@ -180,6 +184,7 @@ impl Node {
             self.session_port,
             self.probe_port,
             &self.api,
+            &self.agent_arguments,
         );
     }
 
@@ -301,6 +306,7 @@ fn run_agent(
     session: u16,
     probe: u16,
     api: &[(String, u16)],
+    more: &[String],
 ) -> Child {
     let (_, own) = api.iter().find(|(node, _)| node == name).unwrap();
     let log = fs::File::options()
@@ -349,6 +355,7 @@ fn run_agent(
             api.iter()
                 .map(|(node, port)| format!("--api-named={node}=127.0.0.1:{port}")),
         )
+        .args(more)
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
@@ -356,6 +363,9 @@ fn run_agent(
 }
 
 type Waiters = Arc<Mutex<BTreeMap<u64, oneshot::Sender<(u64, Option<Refusal>)>>>>;
+
+type Answering = Box<dyn Fn(&Question) -> Option<Answer> + Send>;
+type Answers = Arc<Mutex<Option<Answering>>>;
 
 /// An operator's session with one node.
 pub struct Operator {
@@ -365,6 +375,10 @@ pub struct Operator {
     next: u64,
     /// What a leading operator says again and again; `None` for one that does not lead.
     pub word: Arc<Mutex<Option<ToNode>>>,
+    /// What the node asked.
+    pub questions: Arc<Mutex<Vec<Question>>>,
+    /// How it is answered; one that does not lead answers nothing.
+    pub answers: Answers,
 }
 
 /// The word of an operator that leads and names nobody, which is enough to keep a master open.
@@ -410,6 +424,7 @@ impl Operator {
             node: node.name.as_str().into(),
             cluster: "test".to_owned(),
             heartbeat_ms: 100,
+            takes_asks: true,
         };
         lines
             .send(serde_json::to_string(&hello).unwrap())
@@ -425,6 +440,8 @@ impl Operator {
         let (seen, waiting) = (Arc::clone(&reports), Arc::clone(&waiters));
         let word = Arc::new(Mutex::new(Some(word(None, Vec::new()))));
         let says = Arc::clone(&word);
+        let (questions, answers) = (Arc::new(Mutex::new(Vec::new())), Answers::default());
+        let (asked, answering) = (Arc::clone(&questions), Arc::clone(&answers));
         tokio::spawn(async move {
             let mut again = tokio::time::interval(Duration::from_millis(200));
             loop {
@@ -445,6 +462,14 @@ impl Operator {
                                     let _ = waiter.send((took_ms, refusal));
                                 }
                             }
+                            ToOperator::Ask { id, question } => {
+                                let answer = answering.lock().unwrap().as_ref().and_then(|answer| answer(&question));
+                                asked.lock().unwrap().push(question);
+                                if let Some(answer) = answer {
+                                    let answer = ToNode::Answer { id, answer };
+                                    lines.send(serde_json::to_string(&answer).unwrap()).await.unwrap();
+                                }
+                            }
                         },
                         _ => return,
                     },
@@ -461,6 +486,8 @@ impl Operator {
             out,
             next: 0,
             word,
+            questions,
+            answers,
         })
     }
 
@@ -484,6 +511,7 @@ impl Operator {
 
     /// Tells the node what the database looks like.
     pub fn show(&self, picture: api::wire::Picture) {
+        let picture = Box::new(picture);
         self.out.send(ToNode::Picture { picture }).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! The failover side: one task per database, fed by sessions, pods and the reconcile side, around the pure crate
 //! `failover`. This file is the register of the tasks.
 
+mod asked;
 mod observe;
 mod perform;
 mod publish;

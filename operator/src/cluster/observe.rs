@@ -61,6 +61,8 @@ impl Line {
                 }
             }
             Happened::Unreachable { why } => self.trouble = Some(why),
+            // The task answers it; it says nothing of the node.
+            Happened::Asked { .. } => return false,
         }
         true
     }

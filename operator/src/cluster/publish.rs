@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use api::wire::{Picture, PicturedNode};
+use api::wire::{Picture, PicturedChange, PicturedFailover, PicturedNode, PicturedRequest};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
-use failover::{Action, Change, Decision, Kind, Millis, NodeId, Observed, Policy, Record, Report, Wish};
+use failover::{
+    Action, Change, Decision, Intent, Kind, Millis, NodeId, Observed, Policy, Progress, Record, Report, Term,
+    Wish,
+};
 
 use super::task::Task;
 use crate::clock;
@@ -95,9 +98,23 @@ impl Task {
             term, master, intent, ..
         } = &observed.record;
         let master = master.clone().filter(|_| intent.is_none());
+        let change = intent
+            .as_ref()
+            .map(|intent| self.pictured_change(*term, intent, report));
+        let answered = |status: &DistributedDatabaseStatus| {
+            status.last_request.as_ref().map(|request| PicturedRequest {
+                at: request.at.0.to_string(),
+                done: request.done,
+                message: request.message.clone(),
+            })
+        };
+        let last_request = object.status.as_ref().and_then(answered);
         let same = {
             let told = self.pictures.borrow();
-            told.term == *term && told.master == master
+            told.term == *term
+                && told.master == master
+                && told.change == change
+                && told.last_request == last_request
         };
         if same && now < self.pictured_at + PICTURE_EVERY {
             return;
@@ -119,12 +136,35 @@ impl Task {
                     behind: node.behind,
                 })
                 .collect(),
+            change,
+            changes: status
+                .last_failovers
+                .into_iter()
+                .map(|failover| PicturedFailover {
+                    at: failover.at.0.to_string(),
+                    change: failover.change,
+                })
+                .collect(),
+            last_request,
         });
         self.pictures.send_if_modified(|told| {
             let changed = *told != picture;
             *told = picture;
             changed
         });
+    }
+
+    fn pictured_change(&self, term: Term, intent: &Intent, report: &Report) -> PicturedChange {
+        let Progress { steps, candidate } = self.state.progress();
+        let (candidate, kept) = candidate.unzip();
+        PicturedChange {
+            term,
+            intent: intent.clone(),
+            steps,
+            candidate,
+            kept: kept.unwrap_or_default(),
+            waiting_for: report.waiting_for.clone(),
+        }
     }
 
     /// Writes the status when it is due: soon where something material changed, seldom for the rest.
@@ -318,6 +358,7 @@ fn changed_event(change: &Change) -> Told {
         steps: _,
         total,
         may_be_lost,
+        kept: _,
     } = change;
     let from = intent
         .from

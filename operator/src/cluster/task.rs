@@ -191,7 +191,11 @@ impl Task {
                         Happened::Broke { why, .. } => tracing::info!(%node, why, "a session broke"),
                         Happened::Unreachable { why } => tracing::info!(%node, why, "no session can be made"),
                         Happened::Opened { .. } => tracing::info!(%node, "a session opened"),
-                        Happened::Reported { .. } => {}
+                        Happened::Reported { .. } | Happened::Asked { .. } => {}
+                    }
+                    if let Happened::Asked { id, question } = happened {
+                        self.asked(&node, id, question);
+                        return false;
                     }
                     return line.take(happened);
                 }

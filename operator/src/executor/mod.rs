@@ -8,7 +8,9 @@ pub mod commands;
 pub mod labels;
 pub mod record;
 pub mod request;
+pub mod review;
 pub mod service;
+pub mod wish;
 
 use std::collections::HashMap;
 use std::sync::Arc;

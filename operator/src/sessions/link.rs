@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api::wire::{MAX_LINE, Picture, ToNode, ToOperator};
-use failover::NodeReport;
 use futures::StreamExt;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -15,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::{Ended, Order, Outgoing, Target};
+use super::{Ended, Order, Outgoing, Said, Target};
 
 const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
@@ -92,7 +91,7 @@ pub async fn serve(
     stream: TlsStream<TcpStream>,
     target: &Target,
     mut outbox: mpsc::Receiver<Outgoing>,
-    mut report: impl FnMut(Box<NodeReport>),
+    mut tell: impl FnMut(Said),
 ) -> Error {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut lines: FramedRead<ReadHalf<_>, _> =
@@ -101,6 +100,7 @@ pub async fn serve(
         node: target.node.clone(),
         cluster: target.cluster.clone(),
         heartbeat_ms: target.heartbeat,
+        takes_asks: true,
     };
     if let Err(error) = send(&mut writer, &hello).await {
         return error;
@@ -122,7 +122,7 @@ pub async fn serve(
                 Ok(ToOperator::Report { report: news, takes_pictures }) => {
                     shows = takes_pictures;
                     deadline = tokio::time::Instant::now() + idle;
-                    report(news);
+                    tell(Said::Report(news));
                 }
                 Ok(ToOperator::Outcome { id, took_ms, refusal }) => {
                     if let Some(reply) = pending.remove(&id) {
@@ -130,6 +130,7 @@ pub async fn serve(
                         let _ = reply.send(Ended { took_ms, refusal });
                     }
                 }
+                Ok(ToOperator::Ask { id, question }) => tell(Said::Question { id, question }),
                 Err(error) => return error,
             },
             order = outbox.recv() => {
@@ -149,7 +150,7 @@ pub async fn serve(
                 next_id += 1;
             }
             Ok(()) = pictures.changed(), if shows => {
-                let picture = Picture::clone(&pictures.borrow_and_update());
+                let picture = Box::new(Picture::clone(&pictures.borrow_and_update()));
                 if let Err(error) = send(&mut writer, &ToNode::Picture { picture }).await {
                     return error;
                 }

@@ -8,7 +8,7 @@ mod link;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::wire::{Command, Picture, Refusal, ToNode};
+use api::wire::{Command, Picture, Question, Refusal, ToNode};
 use failover::{Millis, NodeId, NodeReport, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -85,6 +85,13 @@ pub enum Happened {
         /// When it arrived.
         heard: Millis,
     },
+    /// The node asks something on behalf of somebody at its data API.
+    Asked {
+        /// The question's number, which the answer repeats.
+        id: u64,
+        /// The question.
+        question: Question,
+    },
     /// The link broke.
     Broke {
         /// When.
@@ -97,6 +104,12 @@ pub enum Happened {
         /// Why, in a sentence.
         why: String,
     },
+}
+
+/// What a node says by itself.
+enum Said {
+    Report(Box<NodeReport>),
+    Question { id: u64, question: Question },
 }
 
 /// A running session; dropping it ends the session.
@@ -143,11 +156,14 @@ async fn keep<F: Fn(Happened) + Send + Sync>(target: Target, metrics: Arc<Metric
                 let (orders, outbox) = mpsc::channel(OUTBOX);
                 tell(Happened::Opened { orders });
                 let mut heard_anything = false;
-                let ended = link::serve(stream, &target, outbox, |report| {
+                let ended = link::serve(stream, &target, outbox, |said| {
                     heard_anything = true;
-                    tell(Happened::Reported {
-                        report,
-                        heard: clock::now(),
+                    tell(match said {
+                        Said::Report(report) => Happened::Reported {
+                            report,
+                            heard: clock::now(),
+                        },
+                        Said::Question { id, question } => Happened::Asked { id, question },
                     });
                 })
                 .await;

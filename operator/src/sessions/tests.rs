@@ -243,9 +243,19 @@ async fn a_node_that_takes_pictures_is_told_the_newest_and_every_change() {
     let (mut lines, mut writer) = stage.accept().await;
     let _orders = stage.opened().await;
     say(&mut writer, &report_of(true)).await;
-    assert_eq!(heard(&mut lines).await, ToNode::Picture { picture: picture(1) });
+    assert_eq!(
+        heard(&mut lines).await,
+        ToNode::Picture {
+            picture: Box::new(picture(1))
+        }
+    );
     stage.pictures.send_replace(Arc::new(picture(2)));
-    assert_eq!(heard(&mut lines).await, ToNode::Picture { picture: picture(2) });
+    assert_eq!(
+        heard(&mut lines).await,
+        ToNode::Picture {
+            picture: Box::new(picture(2))
+        }
+    );
 }
 
 #[tokio::test]

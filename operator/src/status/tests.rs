@@ -146,6 +146,7 @@ fn a_completed_failover_stands_first_in_the_list() {
         steps: BTreeMap::from([("recorded".to_owned(), 4), ("promoted".to_owned(), 60)]),
         total: 90,
         may_be_lost: None,
+        kept: failover::GtidSet::default(),
     };
     let status = status(&database(3), &Report::of(Decision::Steady), Some(change));
     insta::assert_yaml_snapshot!(status.last_failovers);

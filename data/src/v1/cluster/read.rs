@@ -10,12 +10,13 @@ use crate::{
     engine::Engine,
     problem::{Problem, Problems},
     reply::Reply,
-    view::{NodeFacts, NodeRole},
+    view::{Failover, NodeFacts, NodeRole, Request},
 };
 
 /// The database as the node that was asked knows it.
-#[derive(Serialize, ToSchema)]
-struct Cluster {
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
     /// The node that answers.
     node: String,
     /// The highest term that it knows of.
@@ -24,24 +25,40 @@ struct Cluster {
     master: Option<String>,
     /// What the node that answers does, in a word.
     phase: &'static str,
+    /// The state of the database in one word, as the operator sees it; null as long as it has said nothing.
+    database: Option<String>,
     /// Every node.
-    nodes: Vec<NodeFacts>,
+    pub nodes: Vec<NodeFacts>,
+    /// The change of master under way.
+    change: Option<Failover>,
+    /// What came of the last wish of a person: a switchover, or a new copy of a node.
+    last_request: Option<Request>,
+}
+
+impl Cluster {
+    /// As of now.
+    pub fn of(engine: &Engine) -> Self {
+        let nodes = engine.nodes();
+        let view = engine.view.borrow().clone();
+        let master = match view.role {
+            Some(NodeRole::Master) if view.serving => Some(engine.node.clone()),
+            _ => view.master.map(|way| way.node),
+        };
+        Self {
+            node: engine.node.clone(),
+            term: view.term,
+            master,
+            phase: view.phase,
+            database: view.whole.state.clone(),
+            nodes,
+            change: view.whole.change.clone(),
+            last_request: view.whole.request.clone(),
+        }
+    }
 }
 
 /// Term, master, and every node
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster", responses((status = 200, body = Cluster), Problems))]
 pub async fn read(State(engine): State<Arc<Engine>>) -> Result<Reply, Problem> {
-    let nodes = engine.nodes();
-    let view = engine.view.borrow().clone();
-    let master = match view.role {
-        Some(NodeRole::Master) if view.serving => Some(engine.node.clone()),
-        _ => view.master.map(|way| way.node),
-    };
-    Reply::ok(&Cluster {
-        node: engine.node.clone(),
-        term: view.term,
-        master,
-        phase: view.phase,
-        nodes,
-    })
+    Reply::ok(&Cluster::of(&engine))
 }

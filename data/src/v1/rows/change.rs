@@ -7,11 +7,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::key::{self, Target};
+use super::{
+    key::{self, Target},
+    representation::{Options, Return, keeps_key},
+};
 use crate::{
     call::Call,
     engine::Engine,
-    input::{Json, Path},
+    input::{Json, Path, Query},
     mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
@@ -37,18 +40,26 @@ impl Affected {
 }
 
 /// Changes columns of one row
+///
+/// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)), request_body = Object,
-    responses((status = 200, body = Affected), Problems))]
+    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
+    request_body = Object, responses((status = 200, body = Affected), Problems))]
 pub async fn change(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table, key)): Path<(Name, Name, String)>,
+    Query(options): Query<Options>,
     headers: HeaderMap,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
     let row = Target::of(&engine, &call, &database, &table, &key).await?;
-    let assignments = rows::assignments(&row.facts, &rows::object("body", &body)?)?;
+    let object = rows::object("body", &body)?;
+    let assignments = rows::assignments(&row.facts, &object)?;
     let sql = rows::update(&database, &table, &assignments, &row.condition);
+    if options.r#return == Return::Representation {
+        keeps_key(&row.facts, &object)?;
+        return row.change_and_show(&headers, sql).await;
+    }
     row.change(&headers, sql, Affected::of_one).await
 }

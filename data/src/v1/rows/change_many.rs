@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde_json::value::RawValue;
 
-use super::{change::Affected, remove_many::Bounds};
+use super::{change::Affected, remove_many::Bounds, representation};
 use crate::{
     call::Call,
     engine::Engine,
@@ -19,9 +19,10 @@ use crate::{
 /// Changes columns of all rows that a filter reaches
 ///
 /// An empty filter is refused unless `all=true`; more rows than `maxAffected` (1000) are left as they are.
+/// With `return=representation` the reply has the rows in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     params(("db" = String, Path), ("table" = String, Path), ("all" = Option<bool>, Query),
-        ("maxAffected" = Option<u64>, Query)), request_body = Object,
+        ("maxAffected" = Option<u64>, Query), ("return" = Option<String>, Query)), request_body = Object,
     responses((status = 200, body = Affected), Problems))]
 pub async fn change_many(
     State(engine): State<Arc<Engine>>,
@@ -32,8 +33,22 @@ pub async fn change_many(
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
     let bounds = Bounds::of(&facts, &pairs)?;
-    let assignments = rows::assignments(&facts, &rows::object("body", &body)?)?;
+    let object = rows::object("body", &body)?;
+    let assignments = rows::assignments(&facts, &object)?;
     let sql = rows::update(&database, &table, &assignments, &bounds.condition);
+    match pairs.get("return") {
+        None | Some("minimal") => {}
+        Some("representation") => {
+            representation::keeps_key(&facts, &object)?;
+            let place = (&database, &table);
+            return representation::change_many(&engine, &call, place, &facts, &bounds, sql).await;
+        }
+        Some(other) => {
+            return Err(Problem::bad_request(format!(
+                "return: `{other}` is not known; it is minimal or representation"
+            )));
+        }
+    }
     engine
         .change(&call, async |transaction| {
             bounds.run(&call, transaction, sql).await

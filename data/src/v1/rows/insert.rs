@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::representation;
 use crate::{
     call::Call,
     engine::Engine,
@@ -40,6 +41,8 @@ pub enum Return {
     /// And the first key that MySQL made.
     #[default]
     Keys,
+    /// The rows as they are then, with all that MySQL made.
+    Representation,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -66,6 +69,8 @@ pub struct Inserted {
 }
 
 /// Inserts one row or several
+///
+/// With `return=representation` the reply has the rows in the list `representation`, with all that MySQL made.
 #[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     params(("db" = String, Path), ("table" = String, Path), Options), request_body = Object,
     responses((status = 201, body = Inserted), Problems))]
@@ -78,19 +83,27 @@ pub async fn insert(
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
     let rows = rows::objects("body", &body)?;
-    let columns = rows::columns(&rows);
-    let sql = rows::insert_columns(&database, &table, &facts, &columns, &rows)?;
-    let sql = match (options.on_conflict, columns.first()) {
-        (OnConflict::Error, _) | (_, None) => sql,
-        (OnConflict::Ignore, Some(column)) => {
-            // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
-            sql.text(" ON DUPLICATE KEY UPDATE ")
-                .name(column)
-                .text(" = ")
-                .table(&table, column)
-        }
-        (OnConflict::Merge, Some(_)) => merged(sql, &columns),
+    let statement = |rows: &[rows::Object]| {
+        let columns = rows::columns(rows);
+        let sql = rows::insert_columns(&database, &table, &facts, &columns, rows)?;
+        Ok(match (options.on_conflict, columns.first()) {
+            (OnConflict::Error, _) | (_, None) => sql,
+            (OnConflict::Ignore, Some(column)) => {
+                // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
+                sql.text(" ON DUPLICATE KEY UPDATE ")
+                    .name(column)
+                    .text(" = ")
+                    .table(&table, column)
+            }
+            (OnConflict::Merge, Some(_)) => merged(sql, &columns),
+        })
     };
+    if options.r#return == Return::Representation {
+        let place = (&database, &table);
+        let overwrites = options.on_conflict != OnConflict::Error;
+        return representation::insert(&engine, &call, place, &facts, &rows, statement, overwrites).await;
+    }
+    let sql = statement(&rows)?;
     let reply = |done: Done| {
         Reply::created(&Inserted {
             rows: done.rows,

@@ -48,10 +48,10 @@ pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
 
 /// One row that is to be changed.
 pub struct Target<'a> {
-    engine: &'a Engine,
-    call: &'a Call,
-    database: &'a Name,
-    table: &'a Name,
+    pub(super) engine: &'a Engine,
+    pub(super) call: &'a Call,
+    pub(super) database: &'a Name,
+    pub(super) table: &'a Name,
     /// Its table.
     pub facts: Arc<TableFacts>,
     /// What names it.
@@ -110,7 +110,7 @@ pub fn etag(rows: &Rows) -> String {
 }
 
 /// Refuses where the row is not the one that `If-Match` names. The row stays locked until the transaction ends.
-async fn check(
+pub(super) async fn check(
     transaction: &mut Transaction,
     headers: &HeaderMap,
     database: &Name,

@@ -10,3 +10,4 @@ pub mod put;
 pub mod read;
 pub mod remove;
 pub mod remove_many;
+mod representation;

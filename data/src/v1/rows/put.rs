@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 use super::{
     insert::{Inserted, merged},
     key::Target,
+    representation::{Options, Return},
 };
 use crate::{
     call::Call,
     engine::Engine,
-    input::{Json, Path},
+    input::{Json, Path, Query},
     mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
@@ -21,13 +22,16 @@ use crate::{
 };
 
 /// Puts a row at its key: inserts it, or gives all its columns the new values
+///
+/// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(put, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)), request_body = Object,
-    responses((status = 200, body = Inserted), Problems))]
+    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
+    request_body = Object, responses((status = 200, body = Inserted), Problems))]
 pub async fn put(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table, key)): Path<(Name, Name, String)>,
+    Query(options): Query<Options>,
     headers: HeaderMap,
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
@@ -71,6 +75,9 @@ pub async fn put(
         rows::insert_columns(&database, &table, facts, &columns, &[row])?,
         &columns,
     );
+    if options.r#return == Return::Representation {
+        return target.change_and_show(&headers, sql).await;
+    }
     let reply = |done: Done| {
         Reply::ok(&Inserted {
             rows: done.rows,

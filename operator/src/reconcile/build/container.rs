@@ -116,7 +116,13 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
                 rows,
                 statement_seconds,
                 requests,
+                queue,
+                token_requests_per_second,
+                token_requests,
             },
+        cors_origins,
+        // The operator asks for whom a token stands.
+        service_accounts: _,
     } = &database.api;
     let body = i64::from(*body_mebibytes) << 20;
     vec![
@@ -138,6 +144,10 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         value("DDB_API_ROWS", &rows.to_string()),
         value("DDB_API_STATEMENT_SECONDS", &statement_seconds.to_string()),
         value("DDB_API_REQUESTS", &requests.to_string()),
+        value("DDB_API_QUEUE", &queue.to_string()),
+        value("DDB_API_TOKEN_RATE", &token_requests_per_second.to_string()),
+        value("DDB_API_TOKEN_REQUESTS", &token_requests.to_string()),
+        value("DDB_API_CORS_ORIGINS", &cors_origins.join(",")),
     ]
 }
 

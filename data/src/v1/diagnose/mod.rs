@@ -1,0 +1,3 @@
+//! The connection check.
+
+pub mod check;

@@ -1,0 +1,4 @@
+//! Connections to MySQL.
+
+pub mod list;
+pub mod remove;

@@ -1,0 +1,3 @@
+//! Forms of statements.
+
+pub mod list;
