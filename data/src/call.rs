@@ -37,6 +37,9 @@ pub struct Note {
     pub statement: String,
 }
 
+/// A hash of what makes a request another one.
+pub type Fingerprint = [u8; 32];
+
 /// A request that was let in.
 #[derive(Debug, Clone)]
 pub struct Call(Arc<Inner>);
@@ -49,7 +52,7 @@ struct Inner {
     /// Shown again where another node is asked on the caller's behalf.
     authorization: HeaderValue,
     key: Option<String>,
-    fingerprint: [u8; 32],
+    fingerprint: Fingerprint,
     note: Mutex<Note>,
 }
 
@@ -61,7 +64,7 @@ impl Call {
         from: String,
         mut authorization: HeaderValue,
         key: Option<String>,
-        fingerprint: [u8; 32],
+        fingerprint: Fingerprint,
     ) -> Self {
         // No log shows it.
         authorization.set_sensitive(true);
@@ -101,8 +104,8 @@ impl Call {
         self.0.key.as_deref()
     }
 
-    /// What makes the request another one.
-    pub fn fingerprint(&self) -> &[u8; 32] {
+    /// What makes the request another one; of no meaning without a key.
+    pub fn fingerprint(&self) -> &Fingerprint {
         &self.0.fingerprint
     }
 
@@ -156,7 +159,7 @@ impl Call {
 }
 
 /// What makes a request another one: method, path, query and body.
-pub fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
+pub fn fingerprint(method: &str, path: &str, body: &[u8]) -> Fingerprint {
     let mut hash = Sha256::new();
     for part in [method.as_bytes(), path.as_bytes(), body] {
         hash.update((part.len() as u64).to_le_bytes());

@@ -1,6 +1,9 @@
 //! What every route works with: the one way to read and the one way to change.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    iter,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -113,8 +116,18 @@ impl Engine {
         sql: Sql,
         reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
     ) -> Result<Reply, Problem> {
+        self.change_in_parts(call, iter::once(Ok(sql)), reply).await
+    }
+
+    /// The same with statements that are made one after the other: all of them or none.
+    pub async fn change_in_parts(
+        &self,
+        call: &Call,
+        parts: impl Iterator<Item = Result<Sql, Problem>> + Send,
+        reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
+    ) -> Result<Reply, Problem> {
         let work = async |transaction: &mut Transaction| {
-            let done = transaction.run(sql).await?;
+            let done = transaction.run_all(parts).await?;
             call.note().rows = Some(done.rows);
             reply(done)
         };
@@ -184,11 +197,8 @@ impl Engine {
 
     /// The rows of one query.
     pub async fn rows(&self, call: &Call, sql: Sql, limit: usize) -> Result<Rows, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, call.caller().role, false).await?;
-        let rows = transaction.rows(sql, limit).await;
-        call.note().statement = transaction.statements();
-        transaction.rollback().await;
-        rows
+        sql.as_text().clone_into(&mut call.note().statement);
+        Transaction::read(&self.pools, call.caller().role, sql, limit).await
     }
 
     fn with_token(&self, reply: Reply, set: &str) -> Reply {

@@ -82,6 +82,7 @@ pub async fn listen(
     let (tls, origins) = (settings.tls.clone(), settings.origins.clone());
     let engine = engine(settings, view, host, metrics);
     tokio::spawn(Arc::clone(&engine.tokens).follow());
+    tokio::spawn(mysql::sweep(Arc::clone(&engine.pools)));
     let (router, _) = router::build(&engine);
     let router = manners::layered(router, &origins);
     let (stop, stopped) = (engine.stop.clone(), engine.stop.subscribe());

@@ -11,6 +11,9 @@ use crate::{
     table::{ColumnFacts, TableFacts},
 };
 
+/// Values of one statement for many rows at most.
+const VALUES: usize = 4000;
+
 /// An object of columns with their values.
 pub type Object = BTreeMap<Name, Box<RawValue>>;
 
@@ -25,10 +28,18 @@ pub fn object(field: &str, raw: &RawValue) -> Result<Object, Problem> {
 
 /// Reads one object or an array of them.
 pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
+    list(field, raw)?
+        .into_iter()
+        .map(|row| object(field, row))
+        .collect()
+}
+
+/// The rows of one object or an array of them, not looked into yet.
+pub fn list<'r>(field: &str, raw: &'r RawValue) -> Result<Vec<&'r RawValue>, Problem> {
     if !raw.get().trim_start().starts_with('[') {
-        return Ok(vec![object(field, raw)?]);
+        return Ok(vec![raw]);
     }
-    let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
+    let all: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|error| {
         Problem::bad_request(format!(
             "{field}: must be an array of objects of columns with values: {error}"
         ))
@@ -39,6 +50,24 @@ pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
         )));
     }
     Ok(all)
+}
+
+/// Statements for many rows, each for a part of them: MySQL takes 65535 values with a statement, and rows that are
+/// looked into need many times the memory of their text.
+pub fn in_parts<'r>(
+    field: &'r str,
+    facts: &TableFacts,
+    rows: &'r [&'r RawValue],
+    statement: impl Fn(&[Object]) -> Result<Sql, Problem> + Send + 'r,
+) -> impl Iterator<Item = Result<Sql, Problem>> + Send + 'r {
+    let rows_each = (VALUES / facts.columns.len().max(1)).max(1);
+    rows.chunks(rows_each).map(move |part| {
+        let part: Vec<Object> = part
+            .iter()
+            .map(|row| object(field, row))
+            .collect::<Result<_, _>>()?;
+        statement(&part)
+    })
 }
 
 /// The value that is bound for a column.

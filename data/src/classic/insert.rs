@@ -1,6 +1,6 @@
 //! `POST /insert`
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use axum::extract::State;
 use serde::Serialize;
@@ -50,15 +50,23 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
         data,
     } = body;
     call.reach_table(&dbname, &table)?;
-    let sql = match (values, data) {
-        (Some(values), None) => Sql::new("INSERT INTO ")
-            .table(&dbname, &table)
-            .text(" VALUES (")
-            .list(", ", &fragment::values(&values)?, Sql::part)
-            .text(")"),
+    let facts;
+    let rows;
+    let parts: Box<dyn Iterator<Item = Result<Sql, Problem>> + Send> = match (&values, &data) {
+        (Some(values), None) => {
+            let sql = Sql::new("INSERT INTO ")
+                .table(&dbname, &table)
+                .text(" VALUES (")
+                .list(", ", &fragment::values(values)?, Sql::part)
+                .text(")");
+            Box::new(iter::once(Ok(sql)))
+        }
         (None, Some(data)) => {
-            let facts = engine.table(call, &dbname, &table).await?;
-            rows::insert(&dbname, &table, &facts, &rows::objects("data", &data)?)?
+            facts = engine.table(call, &dbname, &table).await?;
+            rows = rows::list("data", data)?;
+            Box::new(rows::in_parts("data", &facts, &rows, |rows| {
+                rows::insert(&dbname, &table, &facts, rows)
+            }))
         }
         _ => return Err(Problem::bad_request("give either `values` or `data`")),
     };
@@ -69,5 +77,5 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
             id: done.made_key(),
         })
     };
-    engine.change_rows(call, sql, reply).await
+    engine.change_in_parts(call, parts, reply).await
 }

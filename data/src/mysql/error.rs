@@ -28,17 +28,13 @@ pub fn problem(error: &sqlx::Error) -> Problem {
         .and_then(|database| database.try_downcast_ref::<MySqlDatabaseError>());
     let Some(refused) = refused else {
         return match error {
-            sqlx::Error::PoolTimedOut => Problem::new(
-                Kind::Busy,
-                "every connection to MySQL is in use; try again, or send fewer requests at a time",
-            ),
             sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
                 tracing::error!(%error, "a value could not be read");
                 Problem::new(Kind::Internal, "the node could not read MySQL's answer")
             }
             _ => {
                 tracing::debug!(%error, "no connection to MySQL");
-                Problem::new(Kind::NotServing, "the node's MySQL server does not answer").again()
+                no_answer()
             }
         };
     };
@@ -73,6 +69,11 @@ pub fn problem(error: &sqlx::Error) -> Problem {
         }
         _ => of(Kind::BadRequest, detail),
     }
+}
+
+/// The server is not there, or hangs; nothing was changed.
+pub fn no_answer() -> Problem {
+    Problem::new(Kind::NotServing, "the node's MySQL server does not answer").again()
 }
 
 /// A broken connection after `COMMIT` was sent. An answer of the server is a refusal, and the change is undone.

@@ -12,6 +12,6 @@ mod stream;
 mod transaction;
 
 pub use cell::Cell;
-pub use pools::{Pools, Settings};
+pub use pools::{Pools, Settings, sweep};
 pub use rows::{Column, Rows};
 pub use transaction::{Done, Transaction};

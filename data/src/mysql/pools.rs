@@ -1,21 +1,27 @@
-//! The pools: one for each role, made when first used.
+//! The pools: one for each role. The driver's own pool is not used because it knows neither what the server calls a
+//! connection, which is needed to stop a statement, nor how a connection was prepared; both would be asked for anew
+//! with every request, and that would take longer than the request.
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, MySql, MySqlPool, Row as _,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
-    pool::PoolConnection,
+    AssertSqlSafe, ConnectOptions as _, Row as _,
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
     raw_sql,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
 
 use super::error;
 use crate::{
     access::Role,
+    clock,
     problem::{Kind, Problem},
 };
 
@@ -23,6 +29,10 @@ use crate::{
 const ACQUIRE: Duration = Duration::from_secs(2);
 /// An unused connection is closed after this time.
 const IDLE: Duration = Duration::from_mins(1);
+/// How often unused connections are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Statements that a connection keeps prepared.
+const PREPARED: usize = 50;
 
 /// How MySQL is reached.
 #[derive(Debug, Clone)]
@@ -37,19 +47,73 @@ pub struct Settings {
     pub statement: Duration,
 }
 
+/// What a connection is prepared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Every statement is a transaction that can only read.
+    Read,
+    /// The first statement begins a transaction, which ends with `COMMIT` or `ROLLBACK`.
+    Change,
+}
+
 /// All connections to the node's MySQL server.
 #[derive(Debug)]
 pub struct Pools {
     settings: Settings,
-    open: Mutex<[Option<MySqlPool>; 3]>,
+    roles: [Pool; 3],
+}
+
+#[derive(Debug)]
+struct Pool {
+    places: Arc<Semaphore>,
+    /// The one that was used last is the last one.
+    idle: Mutex<Vec<(Instant, Open)>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: MySqlConnection,
+    thread: u64,
+    purpose: Purpose,
+}
+
+/// A connection in use. Dropping it closes it, and the server undoes what is not committed; only one that is as it
+/// was is given back.
+#[derive(Debug)]
+pub struct Held {
+    open: Open,
+    role: Role,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// The driver's connection.
+    pub fn connection(&mut self) -> &mut MySqlConnection {
+        &mut self.open.connection
+    }
+
+    /// What it is prepared for.
+    pub fn purpose(&self) -> Purpose {
+        self.open.purpose
+    }
+
+    /// What the server calls it.
+    pub fn thread(&self) -> u64 {
+        self.open.thread
+    }
 }
 
 impl Pools {
     /// Connects to nothing yet.
     pub fn new(settings: Settings) -> Self {
+        let places = usize::try_from(settings.connections).unwrap_or(1);
+        let pool = || Pool {
+            places: Arc::new(Semaphore::new(places)),
+            idle: Mutex::default(),
+        };
         Self {
+            roles: [pool(), pool(), pool()],
             settings,
-            open: Mutex::default(),
         }
     }
 
@@ -58,38 +122,71 @@ impl Pools {
         self.settings.statement
     }
 
-    /// A connection of a role's account.
-    pub async fn acquire(&self, role: Role) -> Result<PoolConnection<MySql>, Problem> {
-        let pool = self.pool(role)?;
-        match pool.acquire().await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
-                if error::code(&error) == Some(error::ACCESS_DENIED) {
-                    // The password may have changed: read it anew next time.
-                    self.forget(role);
-                }
-                Err(error::problem(&error))
-            }
+    /// A connection of a role's account, in no transaction.
+    pub async fn acquire(&self, role: Role, purpose: Purpose) -> Result<Held, Problem> {
+        let pool = &self.roles[role.index()];
+        let place = match Arc::clone(&pool.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => timeout(ACQUIRE, Arc::clone(&pool.places).acquire_owned())
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .ok_or_else(busy)?,
+        };
+        let mut open = match pool.take(purpose) {
+            Some(open) => open,
+            None => timeout(ACQUIRE, Box::pin(self.connect(role)))
+                .await
+                .map_err(|_| error::no_answer())??,
+        };
+        if open.purpose != purpose {
+            let attempt = timeout(ACQUIRE, Box::pin(self.prepare(&mut open.connection, purpose))).await;
+            attempt
+                .map_err(|_| error::no_answer())?
+                .map_err(|error| error::problem(&error))?;
+            open.purpose = purpose;
+        }
+        Ok(Held {
+            open,
+            role,
+            _place: place,
+        })
+    }
+
+    /// Takes a connection back that is in no transaction.
+    pub fn give_back(&self, held: Held) {
+        let Held { open, role, _place } = held;
+        self.roles[role.index()].idle().push((clock::now(), open));
+    }
+
+    /// One connection of a role broke: the others lead to the same server, and are closed as far as nobody uses them.
+    pub fn distrust(&self, role: Role) {
+        self.roles[role.index()].idle().clear();
+    }
+
+    /// Closes what was not used for long.
+    fn sweep(&self) {
+        let now = clock::now();
+        for pool in &self.roles {
+            pool.idle()
+                .retain(|(since, _)| now.saturating_duration_since(*since) < IDLE);
         }
     }
 
     /// Ends a statement of a connection that is not waited for any more.
     pub async fn kill(&self, role: Role, thread: u64) {
-        let Ok(mut connection) = self.acquire(role).await else {
+        let Ok(mut held) = self.acquire(role, Purpose::Read).await else {
             return;
         };
+        let sql = AssertSqlSafe(format!("KILL {thread}"));
+        let killed = raw_sql(sql).execute(held.connection()).await;
         // An unknown thread has ended already, which is what is wanted.
-        let _ = raw_sql(AssertSqlSafe(format!("KILL {thread}")))
-            .execute(&mut *connection)
-            .await;
+        if killed.is_ok() || killed.is_err_and(|error| error.as_database_error().is_some()) {
+            self.give_back(held);
+        }
     }
 
-    fn pool(&self, role: Role) -> Result<MySqlPool, Problem> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = &mut open[role.index()];
-        if let Some(pool) = place {
-            return Ok(pool.clone());
-        }
+    async fn connect(&self, role: Role) -> Result<Open, Problem> {
         let file = self.settings.accounts.join(role.name());
         let password = std::fs::read_to_string(file).map_err(|error| {
             tracing::warn!(%error, role = role.name(), "the password of a role's account cannot be read");
@@ -99,49 +196,90 @@ impl Pools {
             )
             .again()
         })?;
-        let made = self.make(role, password.trim());
-        *place = Some(made.clone());
-        Ok(made)
-    }
-
-    fn forget(&self, role: Role) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open[role.index()] = None;
-    }
-
-    fn make(&self, role: Role, password: &str) -> MySqlPool {
         let options = MySqlConnectOptions::new()
             .socket(&self.settings.socket)
             .username(role.account())
-            .password(password)
-            // The driver sends a password over TLS only, even though the socket never leaves the pod.
-            .ssl_mode(MySqlSslMode::Required)
+            .password(password.trim())
+            .statement_cache_capacity(PREPARED)
             .disable_statement_logging();
-        let limit = self.settings.statement;
-        MySqlPoolOptions::new()
-            .max_connections(self.settings.connections)
-            .min_connections(0)
-            .acquire_timeout(ACQUIRE)
-            .idle_timeout(IDLE)
-            // A statement on a dead connection fails before anything is changed, and is tried again.
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    // The mode decides how text is read, so it is ours and not the server's.
-                    let sql = format!(
-                        "SET SESSION sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,\
-                         NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
-                         SESSION max_execution_time = {}, SESSION lock_wait_timeout = {seconds}, \
-                         SESSION innodb_lock_wait_timeout = {seconds}",
-                        limit.as_millis(),
-                        seconds = limit.as_secs().max(1),
-                    );
-                    raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .connect_lazy_with(options)
+        let mut connection = match options.clone().ssl_mode(MySqlSslMode::Disabled).connect().await {
+            Ok(connection) => connection,
+            Err(error) if error::code(&error) != Some(error::ACCESS_DENIED) => {
+                return Err(error::problem(&error));
+            }
+            // A server that has not seen the account since it began wants the password itself, which the driver
+            // sends over TLS only, even though the socket never leaves the pod. From then on a proof is enough.
+            Err(_) => {
+                let secured = options.clone().ssl_mode(MySqlSslMode::Required).connect().await;
+                drop(secured.map_err(|error| error::problem(&error))?);
+                let again = options.ssl_mode(MySqlSslMode::Disabled).connect().await;
+                again.map_err(|error| error::problem(&error))?
+            }
+        };
+        let thread = async {
+            self.prepare(&mut connection, Purpose::Read).await?;
+            let row = raw_sql("SELECT CAST(CONNECTION_ID() AS CHAR)")
+                .fetch_one(&mut connection)
+                .await?;
+            first_text(&row)
+        };
+        let thread = thread.await.map_err(|error| error::problem(&error))?;
+        Ok(Open {
+            connection,
+            thread: thread.parse().unwrap_or(0),
+            purpose: Purpose::Read,
+        })
     }
+
+    async fn prepare(&self, connection: &mut MySqlConnection, purpose: Purpose) -> Result<(), sqlx::Error> {
+        let (automatic, only) = match purpose {
+            Purpose::Read => (1, "ONLY"),
+            Purpose::Change => (0, "WRITE"),
+        };
+        let limit = self.settings.statement;
+        // The mode decides how text is read, so it is ours and not the server's.
+        let sql = format!(
+            "SET SESSION sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
+             ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', autocommit = {automatic}, \
+             SESSION max_execution_time = {}, SESSION lock_wait_timeout = {seconds}, \
+             SESSION innodb_lock_wait_timeout = {seconds}; SET SESSION TRANSACTION READ {only}",
+            limit.as_millis(),
+            seconds = limit.as_secs().max(1),
+        );
+        raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl Pool {
+    /// Rather one that is prepared for the purpose, and rather one that was used lately.
+    fn take(&self, purpose: Purpose) -> Option<Open> {
+        let mut idle = self.idle();
+        let at = idle
+            .iter()
+            .rposition(|(_, open)| open.purpose == purpose)
+            .or_else(|| idle.len().checked_sub(1))?;
+        Some(idle.remove(at).1)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Open)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes unused connections for ever.
+pub async fn sweep(pools: Arc<Pools>) {
+    loop {
+        sleep(SWEEP).await;
+        pools.sweep();
+    }
+}
+
+fn busy() -> Problem {
+    Problem::new(
+        Kind::Busy,
+        "every connection to MySQL is in use; try again, or send fewer requests at a time",
+    )
 }
 
 /// The first column of the first row, as text.

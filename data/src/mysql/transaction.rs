@@ -1,14 +1,18 @@
 //! A transaction of one request, with a deadline after which the server really stops.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::TryStreamExt as _;
-use sqlx::{
-    AssertSqlSafe, Either, MySql, mysql::MySqlArguments, pool::PoolConnection, query::Query, raw_sql,
-};
-use tokio::time::timeout;
+use sqlx::{AssertSqlSafe, Connection as _, Either, MySql, mysql::MySqlArguments, query::Query, raw_sql};
+use tokio::{runtime::Handle, time::timeout};
 
-use super::{Pools, Rows, error, pools::first_text};
+use super::{
+    Pools, Rows, error,
+    pools::{Held, Purpose, first_text},
+};
 use crate::{
     access::Role,
     clock,
@@ -18,6 +22,12 @@ use crate::{
 
 /// A result of more bytes than this is refused.
 const LARGEST_RESULT: usize = 32 << 20;
+/// The server's own word that a query took too long is waited for so much longer.
+const GRACE: Duration = Duration::from_millis(500);
+/// A statement of more bytes is kept prepared no longer than its transaction.
+const LONG: usize = 2048;
+/// Of a statement no more bytes are noted, and no more statements of one transaction.
+const NOTED: (usize, usize) = (2048, 20);
 
 /// What a statement did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,56 +52,98 @@ pub struct Committed {
     pub set: String,
 }
 
-/// An open transaction. Dropping it closes its connection, and the server rolls back.
+/// A transaction. Dropping it closes its connection, and the server rolls back.
 pub struct Transaction {
-    connection: Option<PoolConnection<MySql>>,
-    thread: u64,
+    connection: Option<Held>,
     role: Role,
     pools: Arc<Pools>,
     deadline: Instant,
     statements: Vec<String>,
+    /// Its connection keeps long statements prepared.
+    is_stuffed: bool,
+    /// Its connection is for nothing else.
+    is_last: bool,
+    /// The server works for it.
+    is_busy: bool,
 }
 
 impl Transaction {
-    /// Begins with a role's account; `kind` is `READ WRITE` or `READ ONLY`.
+    /// With a role's account, to change something or only to read. The server begins it with the first statement; where
+    /// it only reads, every statement is a transaction of its own.
     pub async fn begin(pools: &Arc<Pools>, role: Role, write: bool) -> Result<Self, Problem> {
-        let sql = if write {
-            "START TRANSACTION READ WRITE; SELECT CAST(CONNECTION_ID() AS CHAR)"
-        } else {
-            "START TRANSACTION READ ONLY; SELECT CAST(CONNECTION_ID() AS CHAR)"
-        };
-        Self::open(pools, role, sql).await
+        let purpose = if write { Purpose::Change } else { Purpose::Read };
+        Self::with(pools, role, purpose, pools.limit()).await
+    }
+
+    /// The rows of one query, which is a transaction that can only read; `limit` at most.
+    pub async fn read(pools: &Arc<Pools>, role: Role, sql: Sql, limit: usize) -> Result<Rows, Problem> {
+        // The server itself stops a query at the limit; what it says then is waited for.
+        let mut this = Self::with(pools, role, Purpose::Read, pools.limit() + GRACE).await?;
+        let rows = this.found(sql, limit).await;
+        if let Some(connection) = this.connection.take() {
+            pools.give_back(connection);
+        }
+        rows
     }
 
     /// Begins to read the state of this moment, without a deadline for the whole. Its connection is for nothing else.
     pub async fn snapshot(pools: &Arc<Pools>, role: Role) -> Result<Self, Problem> {
-        let sql = "SET SESSION max_execution_time = 0; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
-                   SELECT CAST(CONNECTION_ID() AS CHAR)";
-        Self::open(pools, role, sql).await
+        let mut this = Self::with(pools, role, Purpose::Read, pools.limit()).await?;
+        this.is_last = true;
+        let sql = "SET SESSION max_execution_time = 0; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+        this.bounded(async |connection| raw_sql(sql).execute(connection).await)
+            .await?;
+        Ok(this)
     }
 
-    async fn open(pools: &Arc<Pools>, role: Role, sql: &'static str) -> Result<Self, Problem> {
-        let connection = pools.acquire(role).await?;
-        let mut this = Self {
-            connection: Some(connection),
-            thread: 0,
+    async fn with(
+        pools: &Arc<Pools>,
+        role: Role,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Result<Self, Problem> {
+        let deadline = clock::now() + limit;
+        Ok(Self {
+            connection: Some(pools.acquire(role, purpose).await?),
             role,
             pools: Arc::clone(pools),
-            deadline: clock::now() + pools.limit(),
+            deadline,
             statements: Vec::new(),
-        };
-        let row = this
-            .bounded(async |connection| raw_sql(sql).fetch_one(connection).await)
-            .await?;
-        let thread = first_text(&row).map_err(|error| error::problem(&error))?;
-        this.thread = thread.parse().unwrap_or(0);
-        Ok(this)
+            is_stuffed: false,
+            is_last: false,
+            is_busy: false,
+        })
     }
 
     /// Carries out a statement.
     pub async fn run(&mut self, sql: Sql) -> Result<Done, Problem> {
+        self.noted(sql.as_text());
+        self.quietly(sql).await
+    }
+
+    /// Carries out statements that are made one after the other; says how many rows they reached together, and the
+    /// first key that the server made.
+    pub async fn run_all(
+        &mut self,
+        all: impl Iterator<Item = Result<Sql, Problem>> + Send,
+    ) -> Result<Done, Problem> {
+        let mut together = Done { rows: 0, key: 0 };
+        for sql in all {
+            let done = self.run(sql?).await?;
+            together.rows += done.rows;
+            if together.key == 0 {
+                together.key = done.key;
+            }
+        }
+        Ok(together)
+    }
+
+    /// Carries out a statement of the agent's own, which no record shows.
+    pub async fn quietly(&mut self, sql: Sql) -> Result<Done, Problem> {
         let (text, values) = sql.into_parts();
-        self.statements.push(text.clone());
+        if text.len() > LONG {
+            self.is_stuffed = true;
+        }
         let query = bind(text, values);
         let done = self
             .bounded(async |connection| query.execute(connection).await)
@@ -102,25 +154,16 @@ impl Transaction {
         })
     }
 
-    /// Carries out a statement of the agent's own, which no record shows.
-    pub async fn quietly(&mut self, sql: Sql) -> Result<Done, Problem> {
-        let done = self.run(sql).await;
-        self.statements.pop();
-        done
-    }
-
     /// The one row of a query of the agent's own.
     pub async fn quiet_rows(&mut self, sql: Sql) -> Result<Rows, Problem> {
-        let rows = self.rows(sql, 1).await;
-        self.statements.pop();
-        rows
+        self.found(sql, 1).await
     }
 
     /// Carries out a statement that MySQL commits by itself (`CREATE`, `DROP`, `ALTER`). A connection that breaks
     /// leaves the outcome unknown.
     pub async fn define(&mut self, sql: Sql) -> Result<(), Problem> {
+        self.noted(sql.as_text());
         let (text, _) = sql.into_parts();
-        self.statements.push(text.clone());
         let outcome = self
             .bounded(async |connection| raw_sql(AssertSqlSafe(text)).execute(connection).await)
             .await;
@@ -139,8 +182,12 @@ impl Transaction {
 
     /// The rows of a query, `limit` at most; whether there were more is said in the result.
     pub async fn rows(&mut self, sql: Sql, limit: usize) -> Result<Rows, Problem> {
+        self.noted(sql.as_text());
+        self.found(sql, limit).await
+    }
+
+    async fn found(&mut self, sql: Sql, limit: usize) -> Result<Rows, Problem> {
         let (text, values) = sql.into_parts();
-        self.statements.push(text.clone());
         let query = bind(text, values);
         let rows = self
             .bounded(async |connection| {
@@ -182,7 +229,7 @@ impl Transaction {
         let mut applied = false;
         let attempt = async {
             let mut results = raw_sql("COMMIT; SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')")
-                .fetch_many(&mut *connection);
+                .fetch_many(connection.connection());
             let mut set = String::new();
             while let Some(result) = results.try_next().await? {
                 match result {
@@ -194,39 +241,58 @@ impl Transaction {
         };
         let ended = timeout(clock::left(self.deadline), attempt).await;
         match ended {
-            Ok(Ok(set)) => Ok(Committed { set }),
-            // Committed; only what else there was to say is missing.
-            _ if applied => {
-                drop(connection.detach());
-                Ok(Committed { set: String::new() })
+            Ok(Ok(set)) => {
+                self.give_back(connection).await;
+                Ok(Committed { set })
             }
+            // Committed; only what else there was to say is missing.
+            _ if applied => Ok(Committed { set: String::new() }),
             Ok(Err(error)) => {
-                drop(connection.detach());
+                self.pools.distrust(self.role);
                 Err(error::at_commit(&error))
             }
-            Err(_) => {
-                drop(connection.detach());
-                Err(Problem::new(
-                    Kind::OutcomeUnknown,
-                    "the commit waits for slaves longer than a statement may take; it may still be carried out",
-                )
-                .with_outcome(Outcome::Unknown)
-                .again())
-            }
+            Err(_) => Err(Problem::new(
+                Kind::OutcomeUnknown,
+                "the commit waits for slaves longer than a statement may take; it may still be carried out",
+            )
+            .with_outcome(Outcome::Unknown)
+            .again()),
         }
     }
 
     /// Undoes everything.
     pub async fn rollback(mut self) {
         if let Some(mut connection) = self.connection.take() {
-            let undone = timeout(
-                std::time::Duration::from_secs(1),
-                raw_sql("ROLLBACK").execute(&mut *connection),
-            )
-            .await;
-            if !matches!(undone, Ok(Ok(_))) {
-                drop(connection.detach());
+            if connection.purpose() == Purpose::Read {
+                self.give_back(connection).await;
+                return;
             }
+            let undo = raw_sql("ROLLBACK").execute(connection.connection());
+            if matches!(timeout(Duration::from_secs(1), undo).await, Ok(Ok(_))) {
+                self.give_back(connection).await;
+            }
+        }
+    }
+
+    async fn give_back(&self, mut connection: Held) {
+        if self.is_last {
+            return;
+        }
+        // Many rows of many clients would leave no two statements alike.
+        if !self.is_stuffed || connection.connection().clear_cached_statements().await.is_ok() {
+            self.pools.give_back(connection);
+        }
+    }
+
+    fn noted(&mut self, text: &str) {
+        let (longest, most) = NOTED;
+        let text = if text.len() > longest {
+            format!("{}…", &text[..text.floor_char_boundary(longest)])
+        } else {
+            text.to_owned()
+        };
+        if self.statements.len() < most && self.statements.last() != Some(&text) {
+            self.statements.push(text);
         }
     }
 
@@ -243,11 +309,15 @@ impl Transaction {
         let Some(connection) = self.connection.as_mut() else {
             return Err(Problem::new(Kind::NotServing, "the connection was closed").again());
         };
-        match timeout(clock::left(self.deadline), work(connection)).await {
+        self.is_busy = true;
+        let ended = timeout(clock::left(self.deadline), work(connection.connection())).await;
+        self.is_busy = false;
+        match ended {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 if error.as_database_error().is_none() {
                     self.abandon();
+                    self.pools.distrust(self.role);
                 }
                 Err(error::problem(&error))
             }
@@ -268,29 +338,34 @@ impl Transaction {
 
     /// Its connection while it has one.
     pub(super) fn connection(&mut self) -> Option<&mut sqlx::mysql::MySqlConnection> {
-        self.connection.as_deref_mut()
+        self.connection.as_mut().map(Held::connection)
     }
 
     /// Closes the connection and has the server stop what it does for it.
     pub(super) fn stop(&mut self) {
-        self.abandon();
-        let (pools, role, thread) = (Arc::clone(&self.pools), self.role, self.thread);
-        if thread != 0 {
-            tokio::spawn(async move { pools.kill(role, thread).await });
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let (pools, role, thread) = (Arc::clone(&self.pools), self.role, connection.thread());
+        if let Ok(runtime) = Handle::try_current()
+            && thread != 0
+        {
+            runtime.spawn(async move { pools.kill(role, thread).await });
         }
     }
 
     /// Closes the connection; the server rolls back.
     pub(super) fn abandon(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
-        }
+        self.connection = None;
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.abandon();
+        // Who asked went away in the middle of a statement: nobody waits for what the server does.
+        if self.is_busy {
+            self.stop();
+        }
     }
 }
 

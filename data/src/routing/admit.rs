@@ -7,11 +7,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use crate::{
     access::{Caller, Verdict, is_signed},
-    call::{Call, Peer, fingerprint},
+    call::{Call, Fingerprint, Peer, fingerprint},
     clock,
     engine::Engine,
     keys,
@@ -90,6 +91,9 @@ pub async fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>,
 
 /// The whole body.
 pub async fn body(engine: &Engine, body: Body) -> Result<Bytes, Problem> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let limit = engine.limits.body;
     let collected = timeout(BODY, Limited::new(body, limit).collect()).await;
     match collected {
@@ -124,7 +128,14 @@ pub fn call(
             Some(key.to_owned())
         }
     };
-    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    // Only a repeated key is compared by it.
+    let fingerprint = match &key {
+        Some(_) => {
+            let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+            fingerprint(parts.method.as_str(), path, body)
+        }
+        None => Fingerprint::default(),
+    };
     let from = parts
         .headers
         .get(FORWARDED_FOR)
@@ -138,7 +149,7 @@ pub fn call(
         from,
         authorization.unwrap_or_else(|| HeaderValue::from_static("")),
         key,
-        fingerprint(parts.method.as_str(), path, body),
+        fingerprint,
     ))
 }
 

@@ -5,6 +5,7 @@
 //! receives it answers for itself, also that it is not the master.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use tokio::time::{sleep, timeout};
+use futures::FutureExt as _;
+use tokio::{
+    sync::SemaphorePermit,
+    time::{sleep, timeout},
+};
 
 use super::{
     admit::{self, FORWARDED_FOR, Preferences, REQUEST_ID},
@@ -89,11 +94,20 @@ pub async fn carry(
             let call = journey.call.clone();
             role = call.caller().role.name();
             let writes = journey.writes;
-            let (mut response, here) = journey.travel(place, next).await;
+            let turn = match place {
+                // They last long, or must be heard when nothing else is: they take no place from others.
+                Place::Watch | Place::Steer => Ok(None),
+                _ => turn(&engine).await.map(Some),
+            };
+            let (mut response, here) = match turn {
+                // What waits for its turn needs no room for the way.
+                Ok(_place) => Box::pin(journey.travel(place, next)).await,
+                Err(problem) => (problem.into_response(), true),
+            };
             let refused = matches!(response.status().as_u16(), 401 | 403);
             if here && (writes || refused) {
                 let came = Came::to(&response);
-                engine.record(&call, &what, &came, begun).await;
+                Box::pin(engine.record(&call, &what, &came, begun)).await;
             }
             if let Some(standing) = journey.pass.as_ref().and_then(Pass::standing) {
                 standing.say(response.headers_mut());
@@ -102,7 +116,7 @@ pub async fn carry(
         }
         Err(problem) => {
             if matches!(problem.kind(), Kind::Unauthorized | Kind::Forbidden) {
-                engine.record_refusal(&id, &what, &problem).await;
+                Box::pin(engine.record_refusal(&id, &what, &problem)).await;
             }
             problem.into_response()
         }
@@ -168,6 +182,22 @@ async fn arrive(
     })
 }
 
+/// Waits for a place among those that are carried out.
+async fn turn(engine: &Engine) -> Result<SemaphorePermit<'_>, Problem> {
+    if let Ok(place) = engine.running.try_acquire() {
+        return Ok(place);
+    }
+    let busy = || {
+        Problem::new(
+            Kind::Busy,
+            "the node carries out as many requests as it can; try again",
+        )
+    };
+    let _queued = engine.queued.try_acquire().map_err(|_| busy())?;
+    let turn = timeout(TURN, engine.running.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(busy)
+}
+
 /// What an attempt came to.
 enum Attempt {
     /// It is the answer; said with whether it was given here.
@@ -178,19 +208,8 @@ enum Attempt {
 
 impl Journey {
     async fn travel(&mut self, place: Place, next: Next) -> (Response, bool) {
-        let engine = Arc::clone(&self.engine);
-        if matches!(place, Place::Watch | Place::Steer) {
-            return (self.here(next).await, true);
-        }
-        let Ok(_place) = self.turn(&engine).await else {
-            let problem = Problem::new(
-                Kind::Busy,
-                "the node carries out as many requests as it can; try again",
-            );
-            return (problem.into_response(), true);
-        };
-        if matches!(place, Place::Here) {
-            return (self.here(next).await, true);
+        if matches!(place, Place::Here | Place::Watch | Place::Steer) {
+            return (self.here(next, false).await, true);
         }
         let deadline = self.begun + self.preferences.wait;
         let mut views = self.engine.view.clone();
@@ -216,18 +235,6 @@ impl Journey {
         }
     }
 
-    /// Waits for a place among those that are carried out.
-    async fn turn<'e>(&self, engine: &'e Engine) -> Result<tokio::sync::SemaphorePermit<'e>, ()> {
-        if let Ok(place) = engine.running.try_acquire() {
-            return Ok(place);
-        }
-        let _queued = engine.queued.try_acquire().map_err(drop)?;
-        timeout(TURN, engine.running.acquire())
-            .await
-            .map_err(drop)?
-            .map_err(drop)
-    }
-
     /// One attempt, wherever it can be made now.
     async fn attempt(&self, view: &View, next: &Next) -> Option<Attempt> {
         let local = if self.writes || self.freshness.wants_master() {
@@ -236,39 +243,50 @@ impl Journey {
             view.serving
         };
         if local {
-            return Some(
-                match freshness::reach(&self.engine, &self.call, &self.freshness, view).await {
-                    Ok(true) => {
-                        // As of now: how long the reading takes is not the data's age.
-                        let age = self.freshness.age(&self.engine);
-                        let response = self.here(next.clone()).await;
-                        self.judge(aged(response, age), true)
-                    }
-                    Ok(false) => match &view.master {
-                        Some(way) if !self.forwarded => self.there(way).await,
-                        _ => self.judge(freshness::lost(view).into_response(), true),
-                    },
-                    Err(problem) => self.judge(problem.into_response(), true),
+            let reached = if self.freshness.wants_a_state() {
+                Box::pin(freshness::reach(&self.engine, &self.call, &self.freshness, view)).await
+            } else {
+                Ok(true)
+            };
+            return Some(match reached {
+                Ok(true) => {
+                    // As of now: how long the reading takes is not the data's age.
+                    let age = self.freshness.age(&self.engine);
+                    let response = self.here(next.clone(), !self.writes).await;
+                    self.judge(aged(response, age), true)
+                }
+                Ok(false) => match &view.master {
+                    Some(way) if !self.forwarded => Box::pin(self.there(way)).await,
+                    _ => self.judge(freshness::lost(view).into_response(), true),
                 },
-            );
+                Err(problem) => self.judge(problem.into_response(), true),
+            });
         }
         if self.forwarded {
             return None;
         }
         match &view.master {
             Some(way) if self.preferences.redirect => Some(Attempt::Answer(self.redirect(way), true)),
-            Some(way) => Some(self.there(way).await),
+            // Most requests stay here, and need not keep the room of those that travel.
+            Some(way) => Some(Box::pin(self.there(way)).await),
             None => None,
         }
     }
 
-    /// Carries it out on this node. It is seen through even when the client goes away.
-    async fn here(&self, next: Next) -> Response {
+    /// Carries it out on this node. What may change something is seen through even when the client goes away; a read
+    /// is then given up. A task of its own for each read would cost more than many a read itself.
+    async fn here(&self, next: Next, gives_up: bool) -> Response {
         let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
         request.extensions_mut().insert(self.call.clone());
-        let ended = tokio::spawn(next.run(request)).await;
+        let run = next.run(request);
+        let ended = if gives_up {
+            let ended = AssertUnwindSafe(run).catch_unwind().await;
+            ended.map_err(|_| "it panicked".to_owned())
+        } else {
+            tokio::spawn(run).await.map_err(|error| error.to_string())
+        };
         ended.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request failed");
+            tracing::error!(error, "a request failed");
             Problem::new(Kind::Internal, "the node failed while it carried out the request")
                 .with_outcome(Outcome::Unknown)
                 .into_response()

@@ -27,6 +27,11 @@ pub struct Freshness {
 }
 
 impl Freshness {
+    /// The answer must not be older than a token or a time.
+    pub fn wants_a_state(&self) -> bool {
+        self.after.is_some() || self.bound.is_some()
+    }
+
     /// Only the master's answer counts.
     pub fn wants_master(&self) -> bool {
         self.leader

@@ -117,7 +117,7 @@ impl Peers {
         if let Some(sender) = open.get(&place).filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = timeout(CONNECT, self.connect(way))
+        let sender = timeout(CONNECT, Box::pin(self.connect(way)))
             .await
             .ok()
             .flatten()

@@ -17,6 +17,7 @@ use crate::{
     reply::Reply,
     rows,
     sql::{Name, Sql},
+    table::TableFacts,
 };
 
 /// What happens to a row whose key is there already.
@@ -82,35 +83,43 @@ pub async fn insert(
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
-    let rows = rows::objects("body", &body)?;
-    let statement = |rows: &[rows::Object]| {
-        let columns = rows::columns(rows);
-        let sql = rows::insert_columns(&database, &table, &facts, &columns, rows)?;
-        Ok(match (options.on_conflict, columns.first()) {
-            (OnConflict::Error, _) | (_, None) => sql,
-            (OnConflict::Ignore, Some(column)) => {
-                // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
-                sql.text(" ON DUPLICATE KEY UPDATE ")
-                    .name(column)
-                    .text(" = ")
-                    .table(&table, column)
-            }
-            (OnConflict::Merge, Some(_)) => merged(sql, &columns),
-        })
-    };
+    let statement = |rows: &[rows::Object]| statement(&database, &table, &facts, rows, options.on_conflict);
     if options.r#return == Return::Representation {
+        let rows = rows::objects("body", &body)?;
         let place = (&database, &table);
         let overwrites = options.on_conflict != OnConflict::Error;
         return representation::insert(&engine, &call, place, &facts, &rows, statement, overwrites).await;
     }
-    let sql = statement(&rows)?;
+    let rows = rows::list("body", &body)?;
+    let parts = rows::in_parts("body", &facts, &rows, statement);
     let reply = |done: Done| {
         Reply::created(&Inserted {
             rows: done.rows,
             id: done.made_key().filter(|_| options.r#return == Return::Keys),
         })
     };
-    engine.change_rows(&call, sql, reply).await
+    engine.change_in_parts(&call, parts, reply).await
+}
+
+fn statement(
+    database: &Name,
+    table: &Name,
+    facts: &TableFacts,
+    rows: &[rows::Object],
+    on_conflict: OnConflict,
+) -> Result<Sql, Problem> {
+    let columns = rows::columns(rows);
+    let sql = rows::insert_columns(database, table, facts, &columns, rows)?;
+    Ok(match (on_conflict, columns.first()) {
+        (OnConflict::Error, _) | (_, None) => sql,
+        // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
+        (OnConflict::Ignore, Some(column)) => sql
+            .text(" ON DUPLICATE KEY UPDATE ")
+            .name(column)
+            .text(" = ")
+            .table(table, column),
+        (OnConflict::Merge, Some(_)) => merged(sql, &columns),
+    })
 }
 
 /// An `INSERT` whose row takes the place of one with the same key.
