@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measurements on a real cluster.
+//! `cargo xtask bench`: measurements, most of them on a real cluster.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
 use crate::{
-    cluster,
+    api, cluster,
     e2e::{self, Output, Place},
     host, images,
     process::command,
@@ -22,6 +22,9 @@ pub enum Command {
     /// Masters killed while commits wait: how they come back, how soon, and whether all data is equal. It cuts the
     /// network between nodes, so it needs the local cluster.
     Rejoin(Rejoin),
+    /// The data API against a direct client of the same MySQL servers: reads, writes, many rows, too much load, a
+    /// slave's forwarded writes, and the agent's memory. Three real servers on 127.0.0.1, apart from any cluster.
+    Api(api::Arguments),
     /// Many databases with simulated nodes: the operator's memory, its processor time at rest, and how soon masters
     /// that fail together are replaced. With the real operator, API server and etcd, apart from any cluster.
     Scale(Scale),
@@ -116,6 +119,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Rejoin(Rejoin { runs, output, place }) => {
             measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
         }
+        Command::Api(arguments) => api::run(arguments),
         Command::Scale(arguments) => scale(arguments),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! stdout carries results, stderr carries progress and errors. Nothing here is part of the product.
 
+mod api;
 mod bench;
 mod chaos;
 mod cluster;
@@ -36,7 +37,7 @@ enum Command {
     Test(test::Arguments),
     /// Attack the failover engine in a model of the whole system, with every fault it must bear.
     Simulate(simulate::Arguments),
-    /// Measurements on a real cluster.
+    /// Measurements, most of them on a real cluster.
     #[command(subcommand)]
     Bench(bench::Command),
     /// Random faults of every kind on a real cluster under clients of every sort, and the judgement of their history.
