@@ -11,6 +11,7 @@ mod steering;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;
+mod trials;
 mod v1;
 
 use std::time::Duration;
@@ -61,8 +62,11 @@ async fn the_data_api_does_what_its_contract_says() {
     counted(&cluster).await;
     takeover::plant_old_keys(&cluster.nodes[0]).await;
     let master = takeover::change_of_master(&mut cluster).await;
+    trials::rejoin(&mut cluster, 0, master, 2).await;
     takeover::old_keys_are_forgotten(&cluster.nodes[master]).await;
-    manners::limits_and_origins(&mut cluster.nodes[3 - master]).await;
+    let master = trials::killed_between_commit_and_reply(&mut cluster, master).await;
+    trials::read_your_writes(&cluster, master).await;
+    manners::limits_and_origins(&mut cluster.nodes[(master + 1) % 3]).await;
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
