@@ -17,7 +17,7 @@ pub struct Limits {
     pub requests: usize,
     /// Requests that wait for their turn.
     pub queue: usize,
-    /// Tables that are streamed at a time.
+    /// Exports, imports and searches at a time.
     pub streams: usize,
     /// Connections to MySQL for each role.
     pub connections: u32,

@@ -69,6 +69,13 @@ impl TableFacts {
             .collect()
     }
 
+    /// A column's place by its name, in MySQL's sense of equal names.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.columns
+            .iter()
+            .position(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
     /// A column by its name, in MySQL's sense of equal names.
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
         self.columns

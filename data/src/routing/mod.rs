@@ -5,5 +5,6 @@ mod carry;
 mod freshness;
 mod peers;
 
+pub use admit::Content;
 pub use carry::{Place, carry};
 pub use peers::Peers;

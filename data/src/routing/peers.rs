@@ -4,17 +4,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     http::{HeaderName, HeaderValue, Request, Uri, header, request::Parts},
     response::Response,
 };
-use http_body_util::Full;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
-use super::admit::FORWARDED_BY;
+use super::admit::{self, Content, FORWARDED_BY};
 use crate::{
     engine::Engine,
     problem::{Kind, Outcome, Problem},
@@ -27,7 +26,8 @@ const CONNECT: Duration = Duration::from_millis(700);
 /// A silent connection is asked for a sign of life this often, and given up after as long again.
 const ALIVE: Duration = Duration::from_secs(1);
 /// Headers that belong to one connection only.
-const OF_THE_CONNECTION: [HeaderName; 6] = [
+const OF_THE_CONNECTION: [HeaderName; 7] = [
+    header::EXPECT,
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TE,
@@ -36,7 +36,7 @@ const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::HOST,
 ];
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Body>;
 
 /// Connections to the other nodes.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Peers {
         engine: &Engine,
         way: &Way,
         mut parts: Parts,
-        body: Bytes,
+        body: &Content,
         writes: bool,
     ) -> Result<Response, Problem> {
         let mut sender = self.sender(way).await?;
@@ -75,8 +75,12 @@ impl Peers {
         parts.uri = uri(way, &parts.uri)?;
         parts.version = hyper::Version::HTTP_2;
         parts.extensions = axum::http::Extensions::new();
-        let request = Request::from_parts(parts, Full::new(body));
-        let limit = engine.limits.statement + Duration::from_secs(2);
+        let request = Request::from_parts(parts, body.take().ok_or_else(admit::used_up)?);
+        // What comes as a stream has no end that is known; the other node watches over it.
+        let limit = match body {
+            Content::Whole(_) => engine.limits.statement + Duration::from_secs(2),
+            Content::Coming(_) => Duration::MAX,
+        };
         let mut views = engine.view.clone();
         let other_master = async {
             let ends = views
@@ -99,7 +103,8 @@ impl Peers {
             Ok(Ok(response)) => Ok(response.map(Body::new)),
             Ok(Err(mut error)) => {
                 self.forget(way).await;
-                if error.take_message().is_some() {
+                if let Some(request) = error.take_message() {
+                    body.put_back(request.into_body());
                     return Err(unreachable(way));
                 }
                 Err(broken(writes))

@@ -4,6 +4,7 @@ mod audit;
 mod cluster;
 mod databases;
 mod export;
+mod import;
 mod rows;
 pub mod sql;
 mod tables;
@@ -33,6 +34,9 @@ pub fn reads() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(rows::list::list))
         .routes(routes!(rows::read::read))
         .routes(routes!(export::table::table))
+        .routes(routes!(export::database::database))
+        .routes(routes!(import::read::read))
+        .routes(routes!(import::list::list))
 }
 
 /// Carried out on the master.
@@ -53,4 +57,9 @@ pub fn changes() -> OpenApiRouter<Arc<Engine>> {
             rows::remove::remove
         ))
         .routes(routes!(transactions::run::run))
+}
+
+/// Carried out on the master, which takes the body as it comes.
+pub fn imports() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new().routes(routes!(import::create::create))
 }

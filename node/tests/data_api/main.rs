@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod input;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;
@@ -23,8 +24,12 @@ use support::{
 };
 use tokio::time::sleep;
 
+/// Two clusters at a time would disturb each other's times.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_data_api_does_what_its_contract_says() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let Some(mut cluster) = Cluster::led("api").await else {
         return;
     };
@@ -54,6 +59,22 @@ async fn the_data_api_does_what_its_contract_says() {
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
+    cluster.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_the_data_api_lose_nothing_and_take_constant_memory() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let Some(mut cluster) = Cluster::led("api-streams").await else {
+        return;
+    };
+    wait_for_roles(&cluster.nodes[0]).await;
+    streams::exports(&cluster).await;
+    streams::rows(&cluster).await;
+    streams::many_rows(&cluster).await;
+    streams::imports(&cluster).await;
+    streams::large_import(&cluster).await;
+    streams::import_and_change_of_master(&mut cluster).await;
     cluster.end();
 }
 

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use axum::{extract::State, http::HeaderMap};
 use serde_json::value::RawValue;
 
-use super::{
-    insert::{Inserted, merged},
-    key::Target,
-};
+use super::{insert::Inserted, key::Target};
 use crate::{
     call::Call,
     engine::Engine,
     input::{Json, Path},
+    load::merged,
     mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
@@ -69,7 +67,7 @@ pub async fn put(
     let columns: Vec<&Name> = all.iter().collect();
     let sql = merged(
         rows::insert_columns(&database, &table, facts, &columns, &[row])?,
-        &columns,
+        all.iter(),
     );
     let reply = |done: Done| {
         Reply::ok(&Inserted {
