@@ -34,6 +34,7 @@ mod reply;
 mod router;
 mod routing;
 mod rows;
+mod search;
 mod server;
 mod settings;
 pub mod sql;

@@ -6,6 +6,7 @@ mod databases;
 mod export;
 mod import;
 mod rows;
+mod search;
 pub mod sql;
 mod tables;
 mod transactions;
@@ -35,6 +36,7 @@ pub fn reads() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(rows::read::read))
         .routes(routes!(export::table::table))
         .routes(routes!(export::database::database))
+        .routes(routes!(search::find::find))
         .routes(routes!(import::read::read))
         .routes(routes!(import::list::list))
 }
