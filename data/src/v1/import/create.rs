@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     format::Format,
     input::{Path, Query},
-    load::{OnConflict, Reader},
+    load::{OnConflict, Reader, leave},
     problem::{Problem, Problems},
     reply::Reply,
     sql::Name,
@@ -70,11 +70,23 @@ pub async fn create(
             )
         })?;
     let _place = engine.place_for_a_stream()?;
-    match Job::begin(&engine, &call, (&database, &table), options.on_conflict).await? {
-        Begun::Done(reply) => Ok(reply),
-        Begun::Job(job) => {
+    match Job::begin(&engine, &call, (&database, &table), options.on_conflict).await {
+        Ok(Begun::Job(job)) => {
             let mut reader = Reader::new(job.facts(), body, format, engine.limits.body, options.null);
-            job.run(&mut reader, options.max_refused.unwrap_or(REFUSED)).await
+            let most = options.max_refused.unwrap_or(REFUSED);
+            let ended = job.run(&mut reader, most).await;
+            if ended.is_err() {
+                reader.leave();
+            }
+            ended
+        }
+        Ok(Begun::Done(reply)) => {
+            leave(body.into_data_stream());
+            Ok(reply)
+        }
+        Err(problem) => {
+            leave(body.into_data_stream());
+            Err(problem)
         }
     }
 }

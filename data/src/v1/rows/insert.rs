@@ -65,7 +65,7 @@ pub struct Inserted {
 /// The body is one object, an array of objects, lines of JSON, or CSV whose first record names the columns. Lines and
 /// CSV are taken as they come and may be larger than other bodies; an export of a table is understood as it is.
 #[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), Options), 
+    params(("db" = String, Path), ("table" = String, Path), Options),
     request_body(content((Object = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 201, body = Inserted), Problems))]
 pub async fn insert(
@@ -91,7 +91,11 @@ pub async fn insert(
                 let until = clock::now() + LONGEST * engine.limits.statement;
                 all(&mut reader, &insert, &facts, transaction, until).await
             };
-            engine.change_by(&call, work, |done| options.answer(done)).await
+            let ended = engine.change_by(&call, work, |done| options.answer(done)).await;
+            if ended.is_err() {
+                reader.leave();
+            }
+            ended
         }
     }
 }
@@ -151,7 +155,7 @@ async fn all(
         }
         chunk.push(cells, size);
     }
-    if all == (Done { rows: 0, key: 0 }) && reader.rows() == 0 {
+    if reader.rows() == 0 {
         return Err(Problem::bad_request("body: there must be one row at least"));
     }
     Ok(all)
