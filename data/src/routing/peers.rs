@@ -1,5 +1,5 @@
 //! The way to the other nodes: one mutually authenticated HTTP/2 connection to the master's node, kept while it
-//! lasts.
+//! lasts, and one for each body that comes as a stream.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +25,8 @@ use crate::{
 const CONNECT: Duration = Duration::from_millis(700);
 /// A silent connection is asked for a sign of life this often, and given up after as long again.
 const ALIVE: Duration = Duration::from_secs(1);
+/// The same for a connection whose request cannot be sent again.
+const PATIENT: Duration = Duration::from_secs(10);
 /// Headers that belong to one connection only.
 const OF_THE_CONNECTION: [HeaderName; 7] = [
     header::EXPECT,
@@ -63,7 +65,11 @@ impl Peers {
         body: &Content,
         writes: bool,
     ) -> Result<Response, Problem> {
-        let mut sender = self.sender(way).await?;
+        let mut sender = match body {
+            Content::Whole(_) => self.sender(way).await?,
+            // What waits to be taken of it would take the room of all other requests of the connection.
+            Content::Coming(_) => self.connected(way, PATIENT).await?,
+        };
         for name in OF_THE_CONNECTION {
             parts.headers.remove(name);
         }
@@ -122,18 +128,22 @@ impl Peers {
         if let Some(sender) = open.get(&place).filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = timeout(CONNECT, self.connect(way))
-            .await
-            .ok()
-            .flatten()
-            .ok_or_else(|| unreachable(way))?;
+        let sender = self.connected(way, ALIVE).await?;
         // There is one master at a time; what led to others is of no use any more.
         open.clear();
         open.insert(place, sender.clone());
         Ok(sender)
     }
 
-    async fn connect(&self, way: &Way) -> Option<Sender> {
+    async fn connected(&self, way: &Way, alive: Duration) -> Result<Sender, Problem> {
+        timeout(CONNECT, self.connect(way, alive))
+            .await
+            .ok()
+            .flatten()
+            .ok_or_else(|| unreachable(way))
+    }
+
+    async fn connect(&self, way: &Way, alive: Duration) -> Option<Sender> {
         let debug = |what: &str, error: &dyn std::fmt::Display| {
             tracing::debug!(node = way.node, what, %error, "the master's node is not reached");
         };
@@ -155,8 +165,8 @@ impl Peers {
             .ok()?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(ALIVE)
-            .keep_alive_timeout(ALIVE)
+            .keep_alive_interval(alive)
+            .keep_alive_timeout(alive)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| debug("HTTP", &error))

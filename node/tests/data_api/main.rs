@@ -73,6 +73,7 @@ async fn streams_of_the_data_api_lose_nothing_and_take_constant_memory() {
     streams::rows(&cluster).await;
     streams::many_rows(&cluster).await;
     streams::imports(&cluster).await;
+    streams::held_up(&cluster).await;
     streams::large_import(&cluster).await;
     streams::search(&cluster).await;
     streams::import_and_change_of_master(&mut cluster).await;

@@ -737,3 +737,47 @@ pub async fn search(cluster: &Cluster) {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     raw_sql("UNLOCK TABLES").execute(&mut holder).await.unwrap();
 }
+
+/// An import that cannot go on for a moment goes on afterwards, and other requests through the same node do not wait.
+pub async fn held_up(cluster: &Cluster) {
+    let [master, slave] = [&cluster.nodes[0], &cluster.nodes[1]];
+    run(
+        master,
+        "CREATE TABLE store.held (id INT PRIMARY KEY, filler TEXT); CREATE TABLE store.free LIKE store.held",
+    )
+    .await;
+    let mut holder = master.root().await;
+    raw_sql("LOCK TABLES store.held WRITE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let bearer = format!("Bearer {WRITER}");
+    let all = headers(&bearer, NDJSON);
+    let uploading = slave.upload("/v1/import/store/held", &all, large(100));
+    let others = async {
+        sleep(Duration::from_secs(1)).await;
+        let begun = now();
+        let line = format!("{{\"id\":1,\"filler\":\"{}\"}}\n", "x".repeat(60_000));
+        let path = "/v1/databases/store/tables/free/rows?onConflict=ignore";
+        for _ in 0..20 {
+            post(slave, path, NDJSON, &line, &[]).await.must(201);
+        }
+        let took = begun.elapsed();
+        // Longer than a statement may wait for the table.
+        sleep(Duration::from_secs(6)).await;
+        raw_sql("UNLOCK TABLES").execute(&mut holder).await.unwrap();
+        took
+    };
+    let (answer, took) = tokio::join!(uploading, others);
+    let import = answer.unwrap().must(200);
+    assert_eq!(
+        (&import["rows"], &import["refused"]),
+        (&json!(10_000), &json!(0)),
+        "{import}"
+    );
+    println!(
+        "20 other requests beside an import that was held up: {} ms",
+        took.as_millis()
+    );
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}

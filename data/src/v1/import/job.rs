@@ -207,20 +207,22 @@ impl Job {
     /// Inserts the rows of a chunk and stores that it was done, in one transaction.
     async fn settle(&mut self, part: &Part) -> Result<(), Problem> {
         let until = clock::now() + SETTLE;
+        let read = self.record.import.read + part.read as u64;
         loop {
             let mut record = self.record.clone();
-            match self.attempt(part, &mut record).await {
+            let problem = match self.attempt(part, &mut record).await {
                 Ok(()) => {
                     self.record = record;
                     return Ok(());
                 }
-                Err(problem) => match self.after(problem, until).await? {
-                    Seen::Open(seen) if seen.import.read == record.import.read => {
-                        self.record = record;
-                        return Ok(());
-                    }
-                    _ => {}
-                },
+                Err(problem) => problem,
+            };
+            match self.after(problem, until).await? {
+                Seen::Open(seen) if seen.import.read == read => {
+                    self.record = *seen;
+                    return Ok(());
+                }
+                _ => {}
             }
         }
     }
@@ -228,7 +230,8 @@ impl Job {
     /// Finds out what became of a transaction, where this node still leads and the cause may pass. Its row of the
     /// import stays locked until it has ended one way or the other.
     async fn after(&self, problem: Problem, until: Instant) -> Result<Seen, Problem> {
-        let may_pass = |problem: &Problem| problem.retryable || problem.is_again();
+        let may_pass =
+            |problem: &Problem| problem.retryable || problem.is_again() || problem.kind() == Kind::Timeout;
         let leads = || self.engine.view.borrow().leads();
         if !may_pass(&problem) {
             return Err(problem);

@@ -28,7 +28,7 @@ pub enum State {
     Complete,
     /// It ended before, for the reason that it says.
     Stopped,
-    /// The master or its agent ended meanwhile.
+    /// The master or its agent ended meanwhile, as far as is known: there is a later term, or it was silent for minutes.
     Interrupted,
 }
 
