@@ -69,14 +69,14 @@ async fn streams_of_the_data_api_lose_nothing_and_take_constant_memory() {
         return;
     };
     wait_for_roles(&cluster.nodes[0]).await;
-    streams::exports(&cluster).await;
-    streams::rows(&cluster).await;
-    streams::many_rows(&cluster).await;
-    streams::imports(&cluster).await;
-    streams::held_up(&cluster).await;
-    streams::large_import(&cluster).await;
-    streams::search(&cluster).await;
-    streams::import_and_change_of_master(&mut cluster).await;
+    streams::exports::exports(&cluster).await;
+    streams::rows::rows(&cluster).await;
+    streams::rows::many_rows(&cluster).await;
+    streams::imports::imports(&cluster).await;
+    streams::imports::held_up(&cluster).await;
+    streams::imports::large_import(&cluster).await;
+    streams::search::search(&cluster).await;
+    streams::imports::import_and_change_of_master(&mut cluster).await;
     cluster.end();
 }
 
