@@ -64,21 +64,14 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
                 .decode(text)
                 .map_err(|_| "binary values are base64 text".to_owned())?,
         ),
+        // A decimal on the way to a float would lose the sign of zero.
+        Value::Decimal(text) if column.kind.starts_with("double") || column.kind.starts_with("float") => text
+            .parse()
+            .ok()
+            .filter(|float: &f64| float.is_finite())
+            .map_or(Value::Decimal(text), Value::Float),
         other => other,
     })
-}
-
-/// `INSERT` of rows; a column that a row does not name gets its default.
-pub fn insert(database: &Name, table: &Name, facts: &TableFacts, rows: &[Object]) -> Result<Sql, Problem> {
-    insert_columns(database, table, facts, &columns(rows), rows)
-}
-
-/// The columns that any of the rows names, each once and in order.
-pub fn columns(rows: &[Object]) -> Vec<&Name> {
-    let mut columns: Vec<&Name> = rows.iter().flat_map(Object::keys).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
 }
 
 /// `INSERT` of rows with these columns.

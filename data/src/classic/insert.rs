@@ -13,7 +13,8 @@ use crate::{
     engine::Engine,
     fragment,
     input::Json,
-    mysql::Done,
+    load::{Insert, OnConflict},
+    mysql::{Done, Transaction},
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -50,24 +51,31 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
         data,
     } = body;
     call.reach_table(&dbname, &table)?;
-    let sql = match (values, data) {
-        (Some(values), None) => Sql::new("INSERT INTO ")
-            .table(&dbname, &table)
-            .text(" VALUES (")
-            .list(", ", &fragment::values(&values)?, Sql::part)
-            .text(")"),
+    match (values, data) {
+        (Some(values), None) => {
+            let sql = Sql::new("INSERT INTO ")
+                .table(&dbname, &table)
+                .text(" VALUES (")
+                .list(", ", &fragment::values(&values)?, Sql::part)
+                .text(")");
+            engine.change_rows(call, sql, answer).await
+        }
         (None, Some(data)) => {
             let facts = engine.table(call, &dbname, &table).await?;
-            rows::insert(&dbname, &table, &facts, &rows::objects("data", &data)?)?
+            let insert = Insert::new(&dbname, &table, &facts, OnConflict::Error)?;
+            let objects = rows::objects("data", &data)?;
+            let work =
+                async |transaction: &mut Transaction| insert.objects(transaction, &facts, &objects).await;
+            engine.change_by(call, work, answer).await
         }
-        _ => return Err(Problem::bad_request("give either `values` or `data`")),
-    };
-    let reply = |done: Done| {
-        Reply::ok(&Inserted {
-            ok: true,
-            rows: done.rows,
-            id: done.made_key(),
-        })
-    };
-    engine.change_rows(call, sql, reply).await
+        _ => Err(Problem::bad_request("give either `values` or `data`")),
+    }
+}
+
+fn answer(done: Done) -> Result<Reply, Problem> {
+    Reply::ok(&Inserted {
+        ok: true,
+        rows: done.rows,
+        id: done.made_key(),
+    })
 }

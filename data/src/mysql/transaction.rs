@@ -19,6 +19,9 @@ use crate::{
 /// A result of more bytes than this is refused.
 const LARGEST_RESULT: usize = 32 << 20;
 
+/// Statements for many rows are no longer noted behind so many others.
+const NOTED: usize = 20;
+
 /// What a statement did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
@@ -93,6 +96,24 @@ impl Transaction {
         let (text, values) = sql.into_parts();
         self.statements.push(text.clone());
         let query = bind(text, values);
+        let done = self
+            .bounded(async |connection| query.execute(connection).await)
+            .await?;
+        Ok(Done {
+            rows: done.rows_affected(),
+            key: done.last_insert_id(),
+        })
+    }
+
+    /// Carries out a statement for many rows. It is not kept prepared, and records show only what `noted` says, and
+    /// not of every such statement: otherwise both would take as much memory as the rows.
+    pub async fn bulk(&mut self, sql: Sql, noted: &str) -> Result<Done, Problem> {
+        let noted = format!("{noted}, …");
+        if self.statements.len() < NOTED && self.statements.last() != Some(&noted) {
+            self.statements.push(noted);
+        }
+        let (text, values) = sql.into_parts();
+        let query = bind(text, values).persistent(false);
         let done = self
             .bounded(async |connection| query.execute(connection).await)
             .await?;
@@ -214,6 +235,11 @@ impl Transaction {
                 .again())
             }
         }
+    }
+
+    /// Gives what comes next as much time as a statement may take: the rows that it waited for came in time.
+    pub fn go_on(&mut self) {
+        self.deadline = clock::now() + self.pools.limit();
     }
 
     /// Undoes everything.

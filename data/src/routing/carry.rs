@@ -5,12 +5,12 @@
 //! receives it answers for itself, also that it is not the master.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
@@ -19,7 +19,7 @@ use axum::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    admit::{self, FORWARDED_FOR, Preferences, REQUEST_ID},
+    admit::{self, Content, FORWARDED_FOR, Preferences, REQUEST_ID},
     freshness::{self, Freshness},
     quota::Pass,
 };
@@ -50,6 +50,8 @@ pub enum Place {
     Any,
     /// On the master.
     Master,
+    /// On the master, which takes the body as it comes.
+    Import,
     /// On the master, or on any node for a request whose body says that it only reads.
     ByBody(fn(&[u8]) -> bool),
 }
@@ -57,7 +59,7 @@ pub enum Place {
 struct Journey {
     engine: Arc<Engine>,
     parts: Parts,
-    body: Bytes,
+    body: Content,
     call: Call,
     peer: Peer,
     preferences: Preferences,
@@ -146,11 +148,20 @@ async fn arrive(
     };
     let preferences = admit::preferences(&parts.headers)?;
     let freshness = freshness::of(&parts.headers)?;
-    let body = admit::body(engine, body).await?;
-    let call = admit::call(id.to_owned(), &parts, caller, peer, &body)?;
+    let comes = match place {
+        Place::Import => true,
+        Place::Master => admit::comes(engine, &parts.headers),
+        Place::Here | Place::Any | Place::Watch | Place::Steer | Place::ByBody(_) => false,
+    };
+    let body = if comes {
+        Content::Coming(Mutex::new(Some(body)))
+    } else {
+        Content::Whole(admit::body(engine, body).await?)
+    };
+    let call = admit::call(id.to_owned(), &parts, caller, peer, body.bytes())?;
     let writes = match place {
-        Place::Master | Place::Steer => true,
-        Place::ByBody(reads) => !reads(&body),
+        Place::Master | Place::Steer | Place::Import => true,
+        Place::ByBody(reads) => !reads(body.bytes()),
         Place::Here | Place::Watch | Place::Any => false,
     };
     Ok(Journey {
@@ -264,7 +275,10 @@ impl Journey {
 
     /// Carries it out on this node. It is seen through even when the client goes away.
     async fn here(&self, next: Next) -> Response {
-        let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        let Some(body) = self.body.take() else {
+            return admit::used_up().into_response();
+        };
+        let mut request = Request::from_parts(self.parts.clone(), body);
         request.extensions_mut().insert(self.call.clone());
         let ended = tokio::spawn(next.run(request)).await;
         ended.unwrap_or_else(|error| {
@@ -288,7 +302,7 @@ impl Journey {
         let sent = self
             .engine
             .peers
-            .send(&self.engine, way, parts, self.body.clone(), self.writes)
+            .send(&self.engine, way, parts, &self.body, self.writes)
             .await;
         match sent {
             Ok(response) => self.judge(response, false),
@@ -301,6 +315,9 @@ impl Journey {
         let Some(again) = response.headers().get(crate::problem::AGAIN) else {
             return Attempt::Answer(response, here);
         };
+        if self.body.is_used_up() {
+            return Attempt::Answer(response, here);
+        }
         let certain = again == "yes";
         if !self.writes || certain || self.call.key().is_some() {
             return Attempt::Again(response);

@@ -15,7 +15,7 @@ use sqlx::raw_sql;
 use tokio::time::sleep;
 
 use crate::support::{
-    Node,
+    Node, Operator,
     cluster::{Cluster, fence, follow, is_down, signal},
     https::{READER, WRITER},
     is_caught_up, now,
@@ -35,6 +35,34 @@ fn picture(term: u64, master: &Node) -> Picture {
         }],
         ..Picture::default()
     }
+}
+
+/// Kills the first node's server and makes one of the others the master of term 2; returns which one.
+pub async fn fail_over(operators: &mut [Operator], nodes: &[Node]) -> usize {
+    signal(nodes[0].mysqld_pid(), "-KILL");
+    operators[0].until("down", is_down).await;
+    for at in [1, 2, 0] {
+        operators[at].tell(2, fence(false)).await;
+    }
+    let [one, two] = [1, 2].map(|at| operators[at].state());
+    let all = |state: &failover::ServerState| state.executed.union(&state.received);
+    let best = if all(&one).contains(&all(&two)) { 1 } else { 2 };
+    let other = 3 - best;
+    let deadline_ms = 5000;
+    operators[best]
+        .done("drain", 2, Command::Drain { deadline_ms })
+        .await;
+    let requires: GtidSet = all(&operators[best].state());
+    let promote = Command::Promote { acks: 1, requires };
+    operators[best].done("promote", 2, promote).await;
+    // The former master's node is down; it leads its clients by what the operator says.
+    operators[0].show(picture(2, &nodes[best]));
+    let until = operators[best].state().executed;
+    operators[other]
+        .done("follow", 2, follow(&nodes[best], &until))
+        .await;
+    operators[other].until("caught up", is_caught_up).await;
+    best
 }
 
 /// Clients write through every node while the master is killed: no request fails, every row is there once.
@@ -70,29 +98,7 @@ pub async fn change_of_master(cluster: &mut Cluster) -> usize {
     let operators = &mut cluster.operators;
     let failover = async {
         sleep(Duration::from_millis(1500)).await;
-        signal(nodes[0].mysqld_pid(), "-KILL");
-        operators[0].until("down", is_down).await;
-        for at in [1, 2, 0] {
-            operators[at].tell(2, fence(false)).await;
-        }
-        let [one, two] = [1, 2].map(|at| operators[at].state());
-        let all = |state: &failover::ServerState| state.executed.union(&state.received);
-        let best = if all(&one).contains(&all(&two)) { 1 } else { 2 };
-        let other = 3 - best;
-        let deadline_ms = 5000;
-        operators[best]
-            .done("drain", 2, Command::Drain { deadline_ms })
-            .await;
-        let requires: GtidSet = all(&operators[best].state());
-        let promote = Command::Promote { acks: 1, requires };
-        operators[best].done("promote", 2, promote).await;
-        // The former master's node is down; it leads its clients by what the operator says.
-        operators[0].show(picture(2, &nodes[best]));
-        let until = operators[best].state().executed;
-        operators[other]
-            .done("follow", 2, follow(&nodes[best], &until))
-            .await;
-        operators[other].until("caught up", is_caught_up).await;
+        let best = fail_over(operators, nodes).await;
         sleep(Duration::from_millis(1500)).await;
         stop.store(true, Ordering::Relaxed);
         best
