@@ -212,7 +212,7 @@ pub struct ApiSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(validation = Rule::new("self.all(origin, origin.matches('^https?://[^/?#@*]+$'))")
         .message("spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a path and without *"))]
-    #[schemars(extend("maxItems" = 32))]
+    #[schemars(extend("maxItems" = 32), inner(length(max = 255)))]
     pub cors_origins: Vec<String>,
     /// Kubernetes service accounts that are let in with a token for the audience
     /// `<name>.<namespace>.ddb-operator.io`.

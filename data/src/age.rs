@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{Method, Request};
+use axum::{
+    body::Bytes,
+    http::{Method, Request},
+};
 use http_body_util::BodyExt as _;
 use tokio::time::{sleep, timeout};
 
@@ -23,6 +26,7 @@ use crate::{
     mysql::Transaction,
     position::Position,
     problem::{Kind, Problem},
+    routing::Content,
     sql::{Sql, Value},
     view::View,
 };
@@ -195,7 +199,7 @@ async fn masters_beat(engine: &Engine, view: &View) -> Result<Position, Problem>
     let (parts, ()) = request.map_err(|_| missing())?.into_parts();
     let response = engine
         .peers
-        .send(engine, &way, parts, axum::body::Bytes::new(), false)
+        .send(engine, &way, parts, &Content::Whole(Bytes::new()), false)
         .await?;
     if !response.status().is_success() {
         return Err(missing());

@@ -1,11 +1,8 @@
 //! What every route works with: the one way to read and the one way to change.
 
-use std::{
-    iter,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     access::{Accounts, Tokens},
@@ -16,7 +13,7 @@ use crate::{
     keys::{self, Claim},
     metrics::Metrics,
     mysql::{Done, Pools, Rows, Transaction},
-    problem::Problem,
+    problem::{Kind, Problem},
     reply::{Reply, WRITE_TOKEN},
     routing::{Peers, Quotas},
     settings::Limits,
@@ -53,7 +50,7 @@ pub struct Engine {
     pub running: Semaphore,
     /// One place for each request that waits for its turn.
     pub queued: Semaphore,
-    /// One place for each table that is streamed.
+    /// One place for each export, import and search.
     pub streams: Arc<Semaphore>,
     /// One place for each who watches events.
     pub watchers: Arc<Semaphore>,
@@ -116,18 +113,19 @@ impl Engine {
         sql: Sql,
         reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
     ) -> Result<Reply, Problem> {
-        self.change_in_parts(call, iter::once(Ok(sql)), reply).await
+        self.change_by(call, async |transaction| transaction.run(sql).await, reply)
+            .await
     }
 
-    /// The same with statements that are made one after the other: all of them or none.
-    pub async fn change_in_parts(
+    /// Carries out what changes rows, and notes how many it reached.
+    pub async fn change_by(
         &self,
         call: &Call,
-        parts: impl Iterator<Item = Result<Sql, Problem>> + Send,
+        work: impl AsyncFnOnce(&mut Transaction) -> Result<Done, Problem> + Send,
         reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
     ) -> Result<Reply, Problem> {
         let work = async |transaction: &mut Transaction| {
-            let done = transaction.run_all(parts).await?;
+            let done = work(transaction).await?;
             call.note().rows = Some(done.rows);
             reply(done)
         };
@@ -183,6 +181,16 @@ impl Engine {
         })
     }
 
+    /// A place among what is streamed at a time.
+    pub fn place_for_a_stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            Problem::new(
+                Kind::Busy,
+                "the node streams as much as it can at the moment; try again, or ask another node",
+            )
+        })
+    }
+
     /// How many rows a page has where a request asks for `limit`.
     pub fn page(&self, limit: Option<usize>) -> Result<usize, Problem> {
         match limit {
@@ -201,7 +209,8 @@ impl Engine {
         Transaction::read(&self.pools, call.caller().role, sql, limit).await
     }
 
-    fn with_token(&self, reply: Reply, set: &str) -> Reply {
+    /// With the token of a state that contains the change.
+    pub fn with_token(&self, reply: Reply, set: &str) -> Reply {
         let term = self.view.borrow().term;
         reply.header(WRITE_TOKEN, &format!("{term}.{set}"))
     }

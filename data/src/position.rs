@@ -17,6 +17,7 @@ use crate::{
     engine::Engine,
     mysql::{Rows, Transaction},
     problem::{Kind, Problem},
+    routing::Content,
     sql::{Sql, Value},
     view::NodeRole,
 };
@@ -95,7 +96,8 @@ impl Engine {
             .body(())
             .map_err(|_| no_master())?;
         let (parts, ()) = request.into_parts();
-        let response = self.peers.send(self, &way, parts, Bytes::new(), false).await?;
+        let nothing = Content::Whole(Bytes::new());
+        let response = self.peers.send(self, &way, parts, &nothing, false).await?;
         let body = http_body_util::Limited::new(response.into_body(), LONGEST)
             .collect()
             .await

@@ -65,6 +65,7 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
         .merge(placed(v1::steered(), Place::Steer))
         .merge(placed(v1::reads(), Place::Any))
         .merge(placed(v1::changes(), Place::Master))
+        .merge(placed(v1::imports(), Place::Import))
         .merge(placed(
             OpenApiRouter::new().routes(routes!(v1::sql::run::run)),
             Place::ByBody(v1::sql::run::only_reads),

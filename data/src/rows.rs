@@ -11,9 +11,6 @@ use crate::{
     table::{ColumnFacts, TableFacts},
 };
 
-/// Values of one statement for many rows at most.
-const VALUES: usize = 4000;
-
 /// An object of columns with their values.
 pub type Object = BTreeMap<Name, Box<RawValue>>;
 
@@ -28,18 +25,10 @@ pub fn object(field: &str, raw: &RawValue) -> Result<Object, Problem> {
 
 /// Reads one object or an array of them.
 pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
-    list(field, raw)?
-        .into_iter()
-        .map(|row| object(field, row))
-        .collect()
-}
-
-/// The rows of one object or an array of them, not looked into yet.
-pub fn list<'r>(field: &str, raw: &'r RawValue) -> Result<Vec<&'r RawValue>, Problem> {
     if !raw.get().trim_start().starts_with('[') {
-        return Ok(vec![raw]);
+        return Ok(vec![object(field, raw)?]);
     }
-    let all: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|error| {
+    let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
         Problem::bad_request(format!(
             "{field}: must be an array of objects of columns with values: {error}"
         ))
@@ -50,24 +39,6 @@ pub fn list<'r>(field: &str, raw: &'r RawValue) -> Result<Vec<&'r RawValue>, Pro
         )));
     }
     Ok(all)
-}
-
-/// Statements for many rows, each for a part of them: MySQL takes 65535 values with a statement, and rows that are
-/// looked into need many times the memory of their text.
-pub fn in_parts<'r>(
-    field: &'r str,
-    facts: &TableFacts,
-    rows: &'r [&'r RawValue],
-    statement: impl Fn(&[Object]) -> Result<Sql, Problem> + Send + 'r,
-) -> impl Iterator<Item = Result<Sql, Problem>> + Send + 'r {
-    let rows_each = (VALUES / facts.columns.len().max(1)).max(1);
-    rows.chunks(rows_each).map(move |part| {
-        let part: Vec<Object> = part
-            .iter()
-            .map(|row| object(field, row))
-            .collect::<Result<_, _>>()?;
-        statement(&part)
-    })
 }
 
 /// The value that is bound for a column.
@@ -93,21 +64,14 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
                 .decode(text)
                 .map_err(|_| "binary values are base64 text".to_owned())?,
         ),
+        // A decimal on the way to a float would lose the sign of zero.
+        Value::Decimal(text) if column.kind.starts_with("double") || column.kind.starts_with("float") => text
+            .parse()
+            .ok()
+            .filter(|float: &f64| float.is_finite())
+            .map_or(Value::Decimal(text), Value::Float),
         other => other,
     })
-}
-
-/// `INSERT` of rows; a column that a row does not name gets its default.
-pub fn insert(database: &Name, table: &Name, facts: &TableFacts, rows: &[Object]) -> Result<Sql, Problem> {
-    insert_columns(database, table, facts, &columns(rows), rows)
-}
-
-/// The columns that any of the rows names, each once and in order.
-pub fn columns(rows: &[Object]) -> Vec<&Name> {
-    let mut columns: Vec<&Name> = rows.iter().flat_map(Object::keys).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    columns
 }
 
 /// `INSERT` of rows with these columns.

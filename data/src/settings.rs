@@ -21,7 +21,7 @@ pub struct Limits {
     pub token_rate: u32,
     /// Requests of one token at a time.
     pub token_requests: u32,
-    /// Tables that are streamed at a time.
+    /// Exports, imports and searches at a time.
     pub streams: usize,
     /// Clients that watch events at a time.
     pub watchers: usize,

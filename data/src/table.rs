@@ -49,6 +49,13 @@ pub struct ColumnFacts {
     pub binary: bool,
 }
 
+impl ColumnFacts {
+    /// MySQL computes its values and takes no others.
+    pub fn is_generated(&self) -> bool {
+        self.extra.contains("VIRTUAL GENERATED") || self.extra.contains("STORED GENERATED")
+    }
+}
+
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +74,13 @@ impl TableFacts {
             .iter()
             .filter_map(|name| Name::new(name.clone()).ok())
             .collect()
+    }
+
+    /// A column's place by its name, in MySQL's sense of equal names.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.columns
+            .iter()
+            .position(|column| column.name.eq_ignore_ascii_case(name))
     }
 
     /// A column by its name, in MySQL's sense of equal names.

@@ -20,6 +20,10 @@ use crate::{
 /// How long a node may report neither its fence nor its mastership while it is promoted, in milliseconds.
 pub(crate) const PROMOTION_MOMENT: Millis = 2000;
 
+/// How long after the quorum's fences the others are waited for, where those of the quorum leave only a node that had
+/// better not lead, such as one whose pod shuts down: it would have to be replaced at once again.
+const BETTER_CANDIDATE: Millis = 500;
+
 /// Carries the recorded intent on from wherever it stands.
 pub(crate) fn carry_through(
     state: &mut State,
@@ -202,7 +206,7 @@ fn fence_and_elect(
             .push(format!("{to}, which was asked for, to confirm its fence"));
         return open;
     }
-    state.marks.entry("fenced").or_insert(now);
+    let since = *state.marks.entry("fenced").or_insert(now);
     // Volumes that were kept from an earlier database of unknown size give no hint of how many acknowledged a write.
     let contained = if intent.kind == Kind::Bootstrap {
         fenced.have.len()
@@ -211,6 +215,17 @@ fn fence_and_elect(
     };
     let wishes = wishes(observed, intent);
     match elect::elect(&quorum::fenced_states(observed, term), contained, &wishes) {
+        Ok(election)
+            if wishes.avoid.contains_key(&election.chosen)
+                && !open.is_empty()
+                && now.saturating_sub(since) < BETTER_CANDIDATE =>
+        {
+            report.waiting_for.push(format!(
+                "a better candidate than {}: {}",
+                election.chosen,
+                force::to_confirm(&open).join("; ")
+            ));
+        }
         Ok(election) => {
             state.candidate = Some((election.chosen, election.requires));
             state.election = Some((election.because, election.rejected));

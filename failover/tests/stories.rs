@@ -430,6 +430,32 @@ fn a_pod_that_is_shut_down_hands_over_first() {
 }
 
 #[test]
+fn a_pod_that_is_shut_down_does_not_lead_again_for_want_of_a_moment() {
+    let orderly = || {
+        let mut world = World::led(3, 5);
+        world.write(&["db-1"]);
+        world.report_of("db-0").stopping = true;
+        world.delete_pod("db-0");
+        world.log.clear();
+        // The one slave that holds everything confirms its fence last.
+        world.stuck = vec!["Fence db-2"];
+        world.run(20);
+        world
+    };
+    let mut world = orderly();
+    world.stuck.clear();
+    world.run(10);
+    assert_eq!(world.master(), Some("db-2".into()));
+    assert!(!world.log.contains(&"Promote db-0".to_owned()), "{:?}", world.log);
+    let mut world = orderly();
+    world.run(60);
+    assert!(
+        world.log.contains(&"Promote db-0".to_owned()),
+        "it is not waited for for ever"
+    );
+}
+
+#[test]
 fn a_master_whose_agent_alone_is_restarted_is_let_go_and_stays_master() {
     let mut world = World::led(3, 5);
     world.report_of("db-0").stopping = true;

@@ -65,12 +65,16 @@ impl World {
         self.cut = Default::default();
         (self.api.asked.fence, self.api.asked.paused) = (0, false);
         for node in 0..NODES {
-            if self.machines[node].disk.divergent {
-                self.machines[node].disk.divergent = false;
-                self.say(node, Statement::StartApplier);
-            }
             self.apply(Event::Thaw { node });
             self.apply(Event::ThawAgent { node });
+            self.machines[node].disk.divergent = false;
+            if self.machines[node]
+                .server
+                .as_ref()
+                .is_some_and(|server| server.stuck)
+            {
+                self.say(node, Statement::StartApplier);
+            }
         }
         for op in 1..OPERATORS {
             self.apply(Event::KillOperator { op });

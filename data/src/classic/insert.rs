@@ -1,6 +1,6 @@
 //! `POST /insert`
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Serialize;
@@ -13,7 +13,8 @@ use crate::{
     engine::Engine,
     fragment,
     input::Json,
-    mysql::Done,
+    load::{Insert, OnConflict},
+    mysql::{Done, Transaction},
     problem::{Problem, Problems},
     reply::Reply,
     rows,
@@ -50,32 +51,31 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
         data,
     } = body;
     call.reach_table(&dbname, &table)?;
-    let facts;
-    let rows;
-    let parts: Box<dyn Iterator<Item = Result<Sql, Problem>> + Send> = match (&values, &data) {
+    match (values, data) {
         (Some(values), None) => {
             let sql = Sql::new("INSERT INTO ")
                 .table(&dbname, &table)
                 .text(" VALUES (")
-                .list(", ", &fragment::values(values)?, Sql::part)
+                .list(", ", &fragment::values(&values)?, Sql::part)
                 .text(")");
-            Box::new(iter::once(Ok(sql)))
+            engine.change_rows(call, sql, answer).await
         }
         (None, Some(data)) => {
-            facts = engine.table(call, &dbname, &table).await?;
-            rows = rows::list("data", data)?;
-            Box::new(rows::in_parts("data", &facts, &rows, |rows| {
-                rows::insert(&dbname, &table, &facts, rows)
-            }))
+            let facts = engine.table(call, &dbname, &table).await?;
+            let insert = Insert::new(&dbname, &table, &facts, OnConflict::Error)?;
+            let objects = rows::objects("data", &data)?;
+            let work =
+                async |transaction: &mut Transaction| insert.objects(transaction, &facts, &objects).await;
+            engine.change_by(call, work, answer).await
         }
-        _ => return Err(Problem::bad_request("give either `values` or `data`")),
-    };
-    let reply = |done: Done| {
-        Reply::ok(&Inserted {
-            ok: true,
-            rows: done.rows,
-            id: done.made_key(),
-        })
-    };
-    engine.change_in_parts(call, parts, reply).await
+        _ => Err(Problem::bad_request("give either `values` or `data`")),
+    }
+}
+
+fn answer(done: Done) -> Result<Reply, Problem> {
+    Reply::ok(&Inserted {
+        ok: true,
+        rows: done.rows,
+        id: done.made_key(),
+    })
 }

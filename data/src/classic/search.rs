@@ -1,6 +1,6 @@
 //! `GET /search`
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -13,16 +13,15 @@ use crate::{
     engine::Engine,
     input::Query,
     mysql::Rows,
-    problem::{Kind, Problem, Problems},
+    problem::{Problem, Problems},
     reply::Reply,
     rows,
-    sql::{Name, Sql, Value, is_system},
+    search::{Bounds, Wanted},
+    sql::{Name, Sql},
 };
 
 /// A search ends after this time, with what it has found.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More columns than this are not searched.
-const COLUMNS: usize = 20_000;
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -70,8 +69,6 @@ struct Search {
     /// Where something was found.
     found: Vec<Found>,
 }
-
-type Places = BTreeMap<(String, String), Vec<(String, bool)>>;
 
 /// Finds a value in one column, or in all columns, tables and databases
 #[utoipa::path(get, path = "/search", tag = "classic", params(SearchQuery),
@@ -135,40 +132,24 @@ async fn by_value(
     value: &str,
     limit: usize,
 ) -> Result<Reply, Problem> {
-    let until = clock::now() + PATIENCE;
-    let number = Value::number(value);
-    let places = places(engine, call, query, number.is_some()).await?;
-    let named = query.table.is_some() && query.column.is_some();
-    if places.is_empty() && named && number.is_none() {
-        return answer(Vec::new(), true);
+    let bounds = Bounds {
+        rows: limit,
+        per_table: limit,
+        until: clock::now() + PATIENCE,
+    };
+    let wanted = Wanted {
+        value: value.to_owned(),
+        databases: query.dbname.clone().into_iter().collect(),
+        tables: query.table.clone().into_iter().collect(),
+        columns: query.column.clone().into_iter().collect(),
+    };
+    let mut search = crate::search::Search::begin(engine, call, wanted, bounds).await?;
+    let (mut all, mut complete) = (Vec::new(), true);
+    while let Some(one) = search.next(engine, call).await? {
+        complete &= one.cut.is_none();
+        all.push(found((&one.database, &one.table), one.columns, one.rows));
     }
-    let (mut all, mut count, mut complete) = (Vec::new(), 0, true);
-    for ((database, table), columns) in places {
-        if clock::left(until).is_zero() || count == limit {
-            complete = false;
-            break;
-        }
-        let (Ok(database), Ok(table)) = (Name::new(database), Name::new(table)) else {
-            continue;
-        };
-        let sql = statement(&database, &table, &columns, value, number.as_ref(), limit - count);
-        let rows = match engine.rows(call, sql, limit - count).await {
-            Ok(rows) => rows,
-            // Dropped in between, or too slow to be searched.
-            Err(problem) if matches!(problem.kind(), Kind::NotFound | Kind::Timeout) => {
-                complete = false;
-                continue;
-            }
-            Err(problem) => return Err(problem),
-        };
-        complete &= !rows.more;
-        count += rows.len();
-        if !rows.is_empty() {
-            let columns = columns.into_iter().map(|(column, _)| column).collect();
-            all.push(found((database.as_str(), table.as_str()), columns, rows));
-        }
-    }
-    answer(all, complete)
+    answer(all, complete && search.unreached() == 0)
 }
 
 fn found((database, table): (&str, &str), columns: Vec<String>, rows: Rows) -> Found {
@@ -187,81 +168,4 @@ fn answer(found: Vec<Found>, complete: bool) -> Result<Reply, Problem> {
         complete,
         found: found.into_iter().filter(|found| !found.rows.is_empty()).collect(),
     })
-}
-
-/// The columns that can hold the value, by table; each with whether it holds numbers.
-async fn places(engine: &Engine, call: &Call, query: &SearchQuery, numbers: bool) -> Result<Places, Problem> {
-    let mut sql = Sql::new(
-        "SELECT c.TABLE_SCHEMA, c.TABLE_NAME, c.COLUMN_NAME, c.CHARACTER_SET_NAME IS NULL \
-         FROM information_schema.COLUMNS c JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA \
-         AND t.TABLE_NAME = c.TABLE_NAME AND t.TABLE_TYPE = 'BASE TABLE' WHERE (c.CHARACTER_SET_NAME IS NOT NULL",
-    );
-    if numbers {
-        sql = sql.text(
-            " OR c.DATA_TYPE IN ('tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal', 'float', 'double', \
-             'year', 'bit')",
-        );
-    }
-    sql = sql.text(")");
-    for (column, name) in [
-        (" AND c.TABLE_SCHEMA = ", &query.dbname),
-        (" AND c.TABLE_NAME = ", &query.table),
-        (" AND c.COLUMN_NAME = ", &query.column),
-    ] {
-        if let Some(name) = name {
-            sql = sql.text(column).name_value(name);
-        }
-    }
-    let sql = sql.text(" ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION");
-    let mut places = Places::new();
-    for row in engine.rows(call, sql, COLUMNS).await?.cells {
-        let [database, table, column, number] = row.as_slice() else {
-            continue;
-        };
-        let database = database.as_text();
-        if is_system(database) || !call.caller().reaches(database) {
-            continue;
-        }
-        places
-            .entry((database.to_owned(), table.as_text().to_owned()))
-            .or_default()
-            .push((column.as_text().to_owned(), number.as_unsigned() == Some(1)));
-    }
-    Ok(places)
-}
-
-fn statement(
-    database: &Name,
-    table: &Name,
-    columns: &[(String, bool)],
-    value: &str,
-    number: Option<&Value>,
-    limit: usize,
-) -> Sql {
-    let escaped: String = value
-        .chars()
-        .flat_map(|letter| {
-            let special = matches!(letter, '%' | '_' | '\\');
-            special.then_some('\\').into_iter().chain([letter])
-        })
-        .collect();
-    let pattern = format!("%{escaped}%");
-    let mut sql = Sql::new("SELECT * FROM ")
-        .table(database, table)
-        .text(" WHERE FALSE");
-    for (column, is_number) in columns {
-        let Ok(column) = Name::new(column.clone()) else {
-            continue;
-        };
-        sql = match (is_number, number) {
-            (true, Some(number)) => sql.text(" OR ").name(&column).text(" = ").value(number.clone()),
-            (true, None) => sql,
-            (false, _) => sql
-                .text(" OR ")
-                .name(&column)
-                .text(" LIKE ")
-                .value(Value::Text(pattern.clone())),
-        };
-    }
-    sql.text(" LIMIT ").number(limit as u64 + 1)
 }

@@ -14,4 +14,5 @@ mod transaction;
 pub use cell::Cell;
 pub use pools::{Pools, Settings, sweep};
 pub use rows::{Column, Rows};
+pub use stream::{Out, stream};
 pub use transaction::{Done, Transaction};

@@ -75,6 +75,14 @@ impl Rows {
         })
     }
 
+    /// The rows as objects.
+    pub fn each(&self) -> impl Iterator<Item = impl Serialize> {
+        self.cells.iter().map(|cells| Object {
+            columns: &self.columns,
+            cells,
+        })
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.cells.len()

@@ -121,23 +121,6 @@ impl Transaction {
         self.quietly(sql).await
     }
 
-    /// Carries out statements that are made one after the other; says how many rows they reached together, and the
-    /// first key that the server made.
-    pub async fn run_all(
-        &mut self,
-        all: impl Iterator<Item = Result<Sql, Problem>> + Send,
-    ) -> Result<Done, Problem> {
-        let mut together = Done { rows: 0, key: 0 };
-        for sql in all {
-            let done = self.run(sql?).await?;
-            together.rows += done.rows;
-            if together.key == 0 {
-                together.key = done.key;
-            }
-        }
-        Ok(together)
-    }
-
     /// Carries out a statement of the agent's own, which no record shows.
     pub async fn quietly(&mut self, sql: Sql) -> Result<Done, Problem> {
         let (text, values) = sql.into_parts();
@@ -145,6 +128,21 @@ impl Transaction {
             self.is_stuffed = true;
         }
         let query = bind(text, values);
+        let done = self
+            .bounded(async |connection| query.execute(connection).await)
+            .await?;
+        Ok(Done {
+            rows: done.rows_affected(),
+            key: done.last_insert_id(),
+        })
+    }
+
+    /// Carries out a statement for many rows. It is not kept prepared, and records show only what `noted` says:
+    /// otherwise both would take as much memory as the rows.
+    pub async fn bulk(&mut self, sql: Sql, noted: &str) -> Result<Done, Problem> {
+        self.noted(&format!("{noted}, …"));
+        let (text, values) = sql.into_parts();
+        let query = bind(text, values).persistent(false);
         let done = self
             .bounded(async |connection| query.execute(connection).await)
             .await?;
@@ -258,6 +256,11 @@ impl Transaction {
             .with_outcome(Outcome::Unknown)
             .again()),
         }
+    }
+
+    /// Gives what comes next as much time as a statement may take: the rows that it waited for came in time.
+    pub fn go_on(&mut self) {
+        self.deadline = clock::now() + self.pools.limit();
     }
 
     /// Undoes everything.

@@ -1,6 +1,9 @@
 //! Lets a request in: who asks, with what body, known by which id and key.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,6 +18,7 @@ use crate::{
     call::{Call, Fingerprint, Peer, fingerprint},
     clock,
     engine::Engine,
+    format::Format,
     keys,
     problem::{Kind, Problem},
 };
@@ -87,6 +91,67 @@ pub async fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>,
             "the token is not known; a new one is known to every node after about a minute",
         )),
     }
+}
+
+/// What a request brings.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it; it can be sent again.
+    Whole(Bytes),
+    /// It comes while the request is carried out, which can be tried once.
+    Coming(Mutex<Option<Body>>),
+}
+
+impl Content {
+    /// The body for one attempt; nothing where it was used up by an earlier one.
+    pub fn take(&self) -> Option<Body> {
+        match self {
+            Self::Whole(bytes) => Some(Body::from(bytes.clone())),
+            Self::Coming(body) => body.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+
+    /// Gives back what an attempt did not touch.
+    pub fn put_back(&self, untouched: Body) {
+        if let Self::Coming(body) = self {
+            *body.lock().unwrap_or_else(PoisonError::into_inner) = Some(untouched);
+        }
+    }
+
+    /// True where there is nothing left for another attempt.
+    pub fn is_used_up(&self) -> bool {
+        match self {
+            Self::Whole(_) => false,
+            Self::Coming(body) => body.lock().unwrap_or_else(PoisonError::into_inner).is_none(),
+        }
+    }
+
+    /// What is there of it by now.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Coming(_) => &[],
+        }
+    }
+}
+
+/// The body was used up by an earlier attempt.
+pub fn used_up() -> Problem {
+    Problem::new(
+        Kind::NotServing,
+        "the body came once and the request could not be carried out; send it again",
+    )
+}
+
+/// True for a body of rows that may be too large to be kept. One with a key is kept, because the key stands for the
+/// whole body, and so is one that says that it is small: both can be tried again.
+pub fn comes(engine: &Engine, headers: &HeaderMap) -> bool {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    Format::of_body(headers).is_some()
+        && !headers.contains_key(KEY)
+        && length.is_none_or(|length| length > engine.limits.body)
 }
 
 /// The whole body.

@@ -6,12 +6,12 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    admit::{self, FORWARDED_FOR, Preferences, REQUEST_ID},
+    admit::{self, Content, FORWARDED_FOR, Preferences, REQUEST_ID},
     freshness::{self, Freshness},
     quota::Pass,
 };
@@ -55,6 +55,8 @@ pub enum Place {
     Any,
     /// On the master.
     Master,
+    /// On the master, which takes the body as it comes.
+    Import,
     /// On the master, or on any node for a request whose body says that it only reads.
     ByBody(fn(&[u8]) -> bool),
 }
@@ -62,7 +64,7 @@ pub enum Place {
 struct Journey {
     engine: Arc<Engine>,
     parts: Parts,
-    body: Bytes,
+    body: Content,
     call: Call,
     peer: Peer,
     preferences: Preferences,
@@ -160,11 +162,20 @@ async fn arrive(
     };
     let preferences = admit::preferences(&parts.headers)?;
     let freshness = freshness::of(&parts.headers)?;
-    let body = admit::body(engine, body).await?;
-    let call = admit::call(id.to_owned(), &parts, caller, peer, &body)?;
+    let comes = match place {
+        Place::Import => true,
+        Place::Master => admit::comes(engine, &parts.headers),
+        Place::Here | Place::Any | Place::Watch | Place::Steer | Place::ByBody(_) => false,
+    };
+    let body = if comes {
+        Content::Coming(Mutex::new(Some(body)))
+    } else {
+        Content::Whole(admit::body(engine, body).await?)
+    };
+    let call = admit::call(id.to_owned(), &parts, caller, peer, body.bytes())?;
     let writes = match place {
-        Place::Master | Place::Steer => true,
-        Place::ByBody(reads) => !reads(&body),
+        Place::Master | Place::Steer | Place::Import => true,
+        Place::ByBody(reads) => !reads(body.bytes()),
         Place::Here | Place::Watch | Place::Any => false,
     };
     Ok(Journey {
@@ -276,7 +287,10 @@ impl Journey {
     /// Carries it out on this node. What may change something is seen through even when the client goes away; a read
     /// is then given up. A task of its own for each read would cost more than many a read itself.
     async fn here(&self, next: Next, gives_up: bool) -> Response {
-        let mut request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        let Some(body) = self.body.take() else {
+            return admit::used_up().into_response();
+        };
+        let mut request = Request::from_parts(self.parts.clone(), body);
         request.extensions_mut().insert(self.call.clone());
         let run = next.run(request);
         let ended = if gives_up {
@@ -306,7 +320,7 @@ impl Journey {
         let sent = self
             .engine
             .peers
-            .send(&self.engine, way, parts, self.body.clone(), self.writes)
+            .send(&self.engine, way, parts, &self.body, self.writes)
             .await;
         match sent {
             Ok(response) => self.judge(response, false),
@@ -319,6 +333,9 @@ impl Journey {
         let Some(again) = response.headers().get(crate::problem::AGAIN) else {
             return Attempt::Answer(response, here);
         };
+        if self.body.is_used_up() {
+            return Attempt::Answer(response, here);
+        }
         let certain = again == "yes";
         if !self.writes || certain || self.call.key().is_some() {
             return Attempt::Again(response);

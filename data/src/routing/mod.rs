@@ -7,7 +7,7 @@ mod others;
 mod peers;
 mod quota;
 
-pub use admit::{KEY, REQUEST_ID};
+pub use admit::{Content, KEY, REQUEST_ID};
 pub use carry::{Place, carry};
 pub use peers::Peers;
 pub use quota::{Quotas, Standing};

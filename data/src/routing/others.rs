@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     http::{HeaderValue, Method, Request, header},
     response::Response,
 };
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{
     admit::{FORWARDED_BY, FORWARDED_FOR, REQUEST_ID},
-    peers::{Peers, uri},
+    peers::{ALIVE, Peers, uri},
 };
 use crate::{
     call::Call,
@@ -81,7 +81,7 @@ impl Peers {
             .uri(uri(way, &path.parse().map_err(|_| missing())?)?)
             .version(hyper::Version::HTTP_2)
             .header(header::AUTHORIZATION, call.authorization())
-            .body(Full::new(Bytes::new()))
+            .body(Body::empty())
             .map_err(|_| missing())?;
         for (name, value) in [
             (REQUEST_ID, call.id()),
@@ -93,7 +93,7 @@ impl Peers {
             }
         }
         let answer = async {
-            let mut sender = self.connect(way).await?;
+            let mut sender = self.connect(way, ALIVE).await?;
             let response = sender.send_request(request).await.ok()?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), LONGEST).collect().await.ok()?;

@@ -1,20 +1,19 @@
 //! The way to the other nodes: one mutually authenticated HTTP/2 connection to the master's node, kept while it
-//! lasts.
+//! lasts, and one for each body that comes as a stream.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     http::{HeaderName, HeaderValue, Request, Uri, header, request::Parts},
     response::Response,
 };
-use http_body_util::Full;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
-use super::admit::FORWARDED_BY;
+use super::admit::{self, Content, FORWARDED_BY};
 use crate::{
     engine::Engine,
     problem::{Kind, Outcome, Problem},
@@ -25,9 +24,12 @@ use crate::{
 /// A node that does not answer the connection within this time is tried again later.
 const CONNECT: Duration = Duration::from_millis(700);
 /// A silent connection is asked for a sign of life this often, and given up after as long again.
-const ALIVE: Duration = Duration::from_secs(1);
+pub(super) const ALIVE: Duration = Duration::from_secs(1);
+/// The same for a connection whose request cannot be sent again.
+const PATIENT: Duration = Duration::from_secs(10);
 /// Headers that belong to one connection only.
-const OF_THE_CONNECTION: [HeaderName; 6] = [
+const OF_THE_CONNECTION: [HeaderName; 7] = [
+    header::EXPECT,
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TE,
@@ -36,7 +38,7 @@ const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::HOST,
 ];
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Body>;
 
 /// Connections to the other nodes.
 #[derive(Debug)]
@@ -60,10 +62,14 @@ impl Peers {
         engine: &Engine,
         way: &Way,
         mut parts: Parts,
-        body: Bytes,
+        body: &Content,
         writes: bool,
     ) -> Result<Response, Problem> {
-        let mut sender = self.sender(way).await?;
+        let mut sender = match body {
+            Content::Whole(_) => self.sender(way).await?,
+            // What waits to be taken of it would take the room of all other requests of the connection.
+            Content::Coming(_) => self.connected(way, PATIENT).await?,
+        };
         for name in OF_THE_CONNECTION {
             parts.headers.remove(name);
         }
@@ -75,8 +81,12 @@ impl Peers {
         parts.uri = uri(way, &parts.uri)?;
         parts.version = hyper::Version::HTTP_2;
         parts.extensions = axum::http::Extensions::new();
-        let request = Request::from_parts(parts, Full::new(body));
-        let limit = engine.limits.statement + Duration::from_secs(2);
+        let request = Request::from_parts(parts, body.take().ok_or_else(admit::used_up)?);
+        // What comes as a stream has no end that is known; the other node watches over it.
+        let limit = match body {
+            Content::Whole(_) => engine.limits.statement + Duration::from_secs(2),
+            Content::Coming(_) => Duration::MAX,
+        };
         let mut views = engine.view.clone();
         let other_master = async {
             let ends = views
@@ -99,7 +109,8 @@ impl Peers {
             Ok(Ok(response)) => Ok(response.map(Body::new)),
             Ok(Err(mut error)) => {
                 self.forget(way).await;
-                if error.take_message().is_some() {
+                if let Some(request) = error.take_message() {
+                    body.put_back(request.into_body());
                     return Err(unreachable(way));
                 }
                 Err(broken(writes))
@@ -117,19 +128,23 @@ impl Peers {
         if let Some(sender) = open.get(&place).filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = timeout(CONNECT, Box::pin(self.connect(way)))
-            .await
-            .ok()
-            .flatten()
-            .ok_or_else(|| unreachable(way))?;
+        let sender = self.connected(way, ALIVE).await?;
         // There is one master at a time; what led to others is of no use any more.
         open.clear();
         open.insert(place, sender.clone());
         Ok(sender)
     }
 
+    async fn connected(&self, way: &Way, alive: Duration) -> Result<Sender, Problem> {
+        timeout(CONNECT, Box::pin(self.connect(way, alive)))
+            .await
+            .ok()
+            .flatten()
+            .ok_or_else(|| unreachable(way))
+    }
+
     /// A connection of its own, which nobody keeps.
-    pub(super) async fn connect(&self, way: &Way) -> Option<Sender> {
+    pub(super) async fn connect(&self, way: &Way, alive: Duration) -> Option<Sender> {
         let debug = |what: &str, error: &dyn std::fmt::Display| {
             tracing::debug!(node = way.node, what, %error, "the master's node is not reached");
         };
@@ -151,8 +166,8 @@ impl Peers {
             .ok()?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(ALIVE)
-            .keep_alive_timeout(ALIVE)
+            .keep_alive_interval(alive)
+            .keep_alive_timeout(alive)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| debug("HTTP", &error))

@@ -5,8 +5,10 @@ mod cluster;
 mod databases;
 mod diagnose;
 mod export;
+mod import;
 mod processes;
 mod rows;
+mod search;
 pub mod sql;
 mod statements;
 mod tables;
@@ -60,6 +62,10 @@ pub fn reads() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(rows::list::list))
         .routes(routes!(rows::read::read))
         .routes(routes!(export::table::table))
+        .routes(routes!(export::database::database))
+        .routes(routes!(search::find::find))
+        .routes(routes!(import::read::read))
+        .routes(routes!(import::list::list))
 }
 
 /// Carried out on the master.
@@ -80,4 +86,9 @@ pub fn changes() -> OpenApiRouter<Arc<Engine>> {
             rows::remove::remove
         ))
         .routes(routes!(transactions::run::run))
+}
+
+/// Carried out on the master, which takes the body as it comes.
+pub fn imports() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new().routes(routes!(import::create::create))
 }

@@ -245,16 +245,13 @@ impl World {
             let (state, plan, report) = step(self.state.clone(), &self.observed, &self.policy, self.now);
             self.state = state;
             self.report = report;
-            let plan: Vec<Action> = plan
-                .into_iter()
-                .filter(|action| !self.stuck.contains(&name(action)))
-                .collect();
             for action in plan {
-                self.log.push(
-                    format!("{} {}", name(&action), action.node().map_or("", NodeId::as_str))
-                        .trim()
-                        .into(),
-                );
+                let of = action.node().map_or("", NodeId::as_str);
+                let entry = format!("{} {of}", name(&action)).trim().to_owned();
+                if self.stuck.contains(&name(&action)) || self.stuck.contains(&entry.as_str()) {
+                    continue;
+                }
+                self.log.push(entry);
                 self.carry_out(action);
             }
         }

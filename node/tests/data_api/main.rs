@@ -8,6 +8,7 @@
 mod input;
 mod manners;
 mod steering;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;
@@ -26,8 +27,12 @@ use support::{
 };
 use tokio::time::sleep;
 
+/// Two clusters at a time would disturb each other's times.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_data_api_does_what_its_contract_says() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let Some(mut cluster) = Cluster::led("api").await else {
         return;
     };
@@ -70,6 +75,24 @@ async fn the_data_api_does_what_its_contract_says() {
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
+    cluster.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_the_data_api_lose_nothing_and_take_constant_memory() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let Some(mut cluster) = Cluster::led("api-streams").await else {
+        return;
+    };
+    wait_for_roles(&cluster.nodes[0]).await;
+    streams::exports::exports(&cluster).await;
+    streams::rows::rows(&cluster).await;
+    streams::rows::many_rows(&cluster).await;
+    streams::imports::imports(&cluster).await;
+    streams::imports::held_up(&cluster).await;
+    streams::imports::large_import(&cluster).await;
+    streams::search::search(&cluster).await;
+    streams::imports::import_and_change_of_master(&mut cluster).await;
     cluster.end();
 }
 

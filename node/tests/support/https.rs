@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
@@ -107,11 +107,67 @@ impl Node {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Result<Answer, String> {
-        let attempt = exchange(&self.tls, self.api_port(), method, path, headers, body);
+        let attempt = async {
+            let mut stream = connect(&self.tls, self.api_port()).await?;
+            let length = format!("Content-Length: {}\r\n", body.len());
+            let mut request = head(method, path, headers, &length);
+            request.push_str(body);
+            stream.write_all(request.as_bytes()).await?;
+            answer(stream).await
+        };
         timeout(Duration::from_secs(40), attempt)
             .await
             .map_err(|_| "no answer".to_owned())?
             .map_err(|error| error.to_string())
+    }
+
+    /// `POST` of a body of which only a part comes; then the client is gone.
+    pub async fn break_off(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        length: &str,
+        part: &str,
+    ) -> std::io::Result<()> {
+        let mut stream = connect(&self.tls, self.api_port()).await?;
+        let length = format!("Content-Length: {length}\r\n");
+        let head = head("POST", path, headers, &length);
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(part.as_bytes()).await?;
+        stream.flush().await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(())
+    }
+
+    /// `POST` of a body that comes in parts and has no length. The server may answer and close before all were sent.
+    pub async fn upload(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        parts: impl Iterator<Item = String>,
+    ) -> Result<Answer, String> {
+        let attempt = async {
+            let stream = connect(&self.tls, self.api_port()).await?;
+            let (reading, mut writing) = tokio::io::split(stream);
+            let head = head("POST", path, headers, "Transfer-Encoding: chunked\r\n");
+            let sending = async {
+                writing.write_all(head.as_bytes()).await?;
+                for part in parts.filter(|part| !part.is_empty()) {
+                    let size = format!("{:x}\r\n", part.len());
+                    writing.write_all(size.as_bytes()).await?;
+                    writing.write_all(part.as_bytes()).await?;
+                    writing.write_all(b"\r\n").await?;
+                }
+                writing.write_all(b"0\r\n\r\n").await?;
+                writing.flush().await
+            };
+            let (_, answer) = tokio::join!(sending, answer(reading));
+            answer
+        };
+        timeout(Duration::from_mins(10), attempt)
+            .await
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error: std::io::Error| error.to_string())
     }
 }
 
@@ -164,7 +220,7 @@ impl Events {
 impl Node {
     /// Follows server-sent events.
     pub async fn follow_events(&self, path: &str, token: &str) -> Events {
-        let mut stream = open(&self.tls, self.api_port()).await.unwrap();
+        let mut stream = connect(&self.tls, self.api_port()).await.unwrap();
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: node.test\r\nAuthorization: Bearer {token}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -193,7 +249,9 @@ fn escaped(path: &str) -> String {
         .collect()
 }
 
-async fn open(tls: &Path, port: u16) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+type Tls = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn connect(tls: &Path, port: u16) -> std::io::Result<Tls> {
     let config = super::trusting(tls).with_no_client_auth();
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     tokio_rustls::TlsConnector::from(Arc::new(config))
@@ -201,15 +259,7 @@ async fn open(tls: &Path, port: u16) -> std::io::Result<tokio_rustls::client::Tl
         .await
 }
 
-async fn exchange(
-    tls: &Path,
-    port: u16,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> std::io::Result<Answer> {
-    let mut stream = open(tls, port).await?;
+fn head(method: &str, path: &str, headers: &[(&str, &str)], more: &str) -> String {
     let mut request = format!(
         "{method} {} HTTP/1.1\r\nHost: node.test\r\nConnection: close\r\n",
         escaped(path)
@@ -217,8 +267,12 @@ async fn exchange(
     for (name, value) in headers {
         let _ = write!(request, "{name}: {value}\r\n");
     }
-    let _ = write!(request, "Content-Length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(request.as_bytes()).await?;
+    request.push_str(more);
+    request.push_str("\r\n");
+    request
+}
+
+async fn answer(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Answer> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     let head = answer

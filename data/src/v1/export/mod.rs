@@ -1,3 +1,69 @@
-//! Whole tables as streams.
+//! Whole tables and whole databases as streams.
 
+pub mod database;
+mod format;
 pub mod table;
+
+use axum::http::{HeaderMap, HeaderName, header};
+use serde::Deserialize;
+
+use crate::{
+    call::Call,
+    engine::Engine,
+    format::Format,
+    mysql::Transaction,
+    problem::Problem,
+    sql::{Name, Sql},
+    table::TableFacts,
+};
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Options {
+    /// `ndjson` or `csv`; it counts for more than `Accept`.
+    #[param(value_type = Option<String>)]
+    format: Option<Format>,
+}
+
+impl Options {
+    fn format(&self, headers: &HeaderMap) -> Format {
+        self.format.unwrap_or_else(|| Format::accepted(headers))
+    }
+}
+
+/// Every row of a table, in the order in which they are stored, so that nothing is sorted.
+fn every_row(database: &Name, table: &Name, facts: &TableFacts) -> Result<Sql, Problem> {
+    let names: Vec<Name> = facts
+        .columns
+        .iter()
+        .map(|column| Name::new(column.name.clone()).map_err(Problem::bad_request))
+        .collect::<Result<_, _>>()?;
+    let sql = Sql::new("SELECT ")
+        .list(", ", &names, Sql::name)
+        .text(" FROM ")
+        .table(database, table);
+    if facts.key.is_empty() {
+        return Ok(sql);
+    }
+    Ok(sql.text(" ORDER BY ").list(", ", &facts.key_names(), Sql::name))
+}
+
+/// A place among the streams, and the state of this moment. Definitions are to be read after it: MySQL refuses to read
+/// a table that was changed since, so that no column is missed.
+async fn begin(
+    engine: &Engine,
+    call: &Call,
+) -> Result<(tokio::sync::OwnedSemaphorePermit, Transaction), Problem> {
+    let place = engine.place_for_a_stream()?;
+    let transaction = Transaction::snapshot(&engine.pools, call.caller().role).await?;
+    engine.tables.forget();
+    Ok((place, transaction))
+}
+
+fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
+    [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+    ]
+}

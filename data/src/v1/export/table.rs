@@ -1,74 +1,65 @@
 //! `GET /v1/export/{db}/{table}`
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
-    body::Body,
     extract::State,
-    http::header,
+    http::HeaderMap,
     response::{IntoResponse as _, Response},
 };
-use futures::stream;
-use tokio::sync::mpsc;
 
+use super::{Options, begin, every_row};
 use crate::{
     call::Call,
     engine::Engine,
-    input::Path,
-    mysql::Transaction,
-    problem::{Kind, Problem, Problems},
+    format::Format,
+    input::{Path, Query},
+    mysql::{Out, Transaction, stream},
+    problem::{Problem, Problems},
     sql::{Name, Sql},
+    table::TableFacts,
 };
 
-/// Parts that wait for a client to take them.
-const AHEAD: usize = 2;
-
-/// Streams all rows of a table, one JSON object a line
+/// Streams all rows of a table, as lines of JSON or as CSV
 ///
 /// All lines are of one moment. The last line is `{"end":true,"rows":…}` and stands for completeness: without it the
-/// stream was broken off.
+/// stream was broken off. In CSV, the first record names the columns, `\N` is NULL, and the last record is
+/// `\end rows=…`.
 #[utoipa::path(get, path = "/v1/export/{db}/{table}", tag = "streams",
-    params(("db" = String, Path), ("table" = String, Path)),
-    responses((status = 200, body = String, content_type = "application/x-ndjson"), Problems))]
+    params(("db" = String, Path), ("table" = String, Path), Options),
+    responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), Problems))]
 pub async fn table(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
+    Query(options): Query<Options>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     call.reach_table(&database, &table)?;
+    let format = options.format(&headers);
+    let (place, mut transaction) = begin(&engine, &call).await?;
     let facts = engine.table(&call, &database, &table).await?;
-    let Ok(place) = Arc::clone(&engine.streams).try_acquire_owned() else {
-        return Err(Problem::new(
-            Kind::Busy,
-            "the node streams as much as it can at the moment; try again, or ask another node",
-        ));
-    };
-    let names: Vec<Name> = facts
-        .columns
-        .iter()
-        .map(|column| Name::new(column.name.clone()).map_err(Problem::bad_request))
-        .collect::<Result<_, _>>()?;
-    let mut sql = Sql::new("SELECT ")
-        .list(", ", &names, Sql::name)
-        .text(" FROM ")
-        .table(&database, &table);
-    // In the order in which they are stored, so that nothing is sorted.
-    if !facts.key.is_empty() {
-        sql = sql.text(" ORDER BY ").list(", ", &facts.key_names(), Sql::name);
-    }
-    let transaction = Transaction::snapshot(&engine.pools, call.caller().role).await?;
-    let (parts, taken) = mpsc::channel(AHEAD);
+    let sql = every_row(&database, &table, &facts)?;
+    let (mut out, body) = stream();
     tokio::spawn(async move {
-        transaction.stream(sql, parts).await;
+        let written = write(&mut transaction, &mut out, sql, format, &facts).await;
+        transaction.end(out, written).await;
         drop(place);
     });
-    let body = stream::unfold(taken, |mut taken| async {
-        let part = taken.recv().await?;
-        Some((part, taken))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok((super::headers(format.content_type()), body).into_response())
+}
+
+async fn write(
+    transaction: &mut Transaction,
+    out: &mut Out,
+    sql: Sql,
+    format: Format,
+    facts: &TableFacts,
+) -> io::Result<()> {
+    format.head(out.part(), facts);
+    let rows = transaction
+        .write(sql, out, |part, row| format.row(part, row))
+        .await?;
+    format.end(out.part(), facts, rows);
+    Ok(())
 }

@@ -1,37 +1,29 @@
 //! `POST /v1/databases/{db}/tables/{table}/rows`
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::representation;
 use crate::{
     call::Call,
+    clock,
     engine::Engine,
-    input::{Json, Path, Query},
-    mysql::Done,
-    problem::{Problem, Problems},
+    input::{Path, Query},
+    load::{self, Chunk, Incoming, Insert, OnConflict, Reader, Row},
+    mysql::{Done, Transaction},
+    problem::{Kind, Problem, Problems},
     reply::Reply,
     rows,
-    sql::{Name, Sql},
+    sql::Name,
     table::TableFacts,
 };
 
-/// What happens to a row whose key is there already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// Nothing is inserted.
-    #[default]
-    Error,
-    /// It stays as it is.
-    Ignore,
-    /// It takes the new values.
-    Merge,
-}
+/// A transaction whose rows come as a stream lasts so many times as long as a statement may take, at most: other
+/// transactions wait for the rows that it changed.
+const LONGEST: u32 = 10;
 
 /// What is answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -58,6 +50,8 @@ pub struct Options {
     #[serde(default)]
     #[param(inline)]
     r#return: Return,
+    /// The field that stands for NULL in CSV, in place of `\N`; it may be empty.
+    null: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -69,63 +63,120 @@ pub struct Inserted {
     pub id: Option<u64>,
 }
 
-/// Inserts one row or several
+/// Inserts one row or several, all or none
 ///
-/// With `return=representation` the reply has the rows in the list `representation`, with all that MySQL made.
+/// The body is one object, an array of objects, lines of JSON, or CSV whose first record names the columns. Lines and
+/// CSV are taken as they come and may be larger than other bodies; an export of a table is understood as it is. With
+/// `return=representation` the reply to objects has the rows in the list `representation`, with all that MySQL made.
 #[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), Options), request_body = Object,
+    params(("db" = String, Path), ("table" = String, Path), Options),
+    request_body(content((Object = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 201, body = Inserted), Problems))]
 pub async fn insert(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
     Query(options): Query<Options>,
-    Json(body): Json<Box<RawValue>>,
+    incoming: Incoming,
 ) -> Result<Reply, Problem> {
     let facts = engine.changed_table(&call, &database, &table).await?;
-    let statement = |rows: &[rows::Object]| statement(&database, &table, &facts, rows, options.on_conflict);
-    if options.r#return == Return::Representation {
-        let rows = rows::objects("body", &body)?;
-        let place = (&database, &table);
-        let overwrites = options.on_conflict != OnConflict::Error;
-        return representation::insert(&engine, &call, place, &facts, &rows, statement, overwrites).await;
+    let insert = Insert::new(&database, &table, &facts, options.on_conflict)?;
+    match incoming {
+        Incoming::Json(raw) => {
+            let objects = rows::objects("body", &raw)?;
+            if options.r#return == Return::Representation {
+                let place = (&database, &table);
+                return representation::insert(&engine, &call, place, &facts, &objects, &insert).await;
+            }
+            let work =
+                async |transaction: &mut Transaction| insert.objects(transaction, &facts, &objects).await;
+            engine.change_by(&call, work, |done| options.answer(done)).await
+        }
+        Incoming::Stream(..) if options.r#return == Return::Representation => Err(Problem::bad_request(
+            "return=representation: for rows as JSON only; a stream of rows is not kept",
+        )),
+        Incoming::Stream(format, body) => {
+            let limit = engine.limits.body;
+            let mut reader = Reader::new(Arc::clone(&facts), body, format, limit, options.null.clone());
+            let work = async |transaction: &mut Transaction| {
+                let until = clock::now() + LONGEST * engine.limits.statement;
+                all(&mut reader, &insert, &facts, transaction, until).await
+            };
+            let ended = engine.change_by(&call, work, |done| options.answer(done)).await;
+            if ended.is_err() {
+                reader.leave();
+            }
+            ended
+        }
     }
-    let rows = rows::list("body", &body)?;
-    let parts = rows::in_parts("body", &facts, &rows, statement);
-    let reply = |done: Done| {
+}
+
+impl Options {
+    fn answer(&self, done: Done) -> Result<Reply, Problem> {
         Reply::created(&Inserted {
             rows: done.rows,
-            id: done.made_key().filter(|_| options.r#return == Return::Keys),
+            id: done.made_key().filter(|_| self.r#return == Return::Keys),
         })
-    };
-    engine.change_in_parts(&call, parts, reply).await
+    }
 }
 
-fn statement(
-    database: &Name,
-    table: &Name,
+/// Inserts every row of a stream, a chunk at a time; a row that cannot be inserted is named and undoes all.
+async fn all(
+    reader: &mut Reader,
+    insert: &Insert,
     facts: &TableFacts,
-    rows: &[rows::Object],
-    on_conflict: OnConflict,
-) -> Result<Sql, Problem> {
-    let columns = rows::columns(rows);
-    let sql = rows::insert_columns(database, table, facts, &columns, rows)?;
-    Ok(match (on_conflict, columns.first()) {
-        (OnConflict::Error, _) | (_, None) => sql,
-        // A column set to itself changes nothing and hides no other error, as INSERT IGNORE would.
-        (OnConflict::Ignore, Some(column)) => sql
-            .text(" ON DUPLICATE KEY UPDATE ")
-            .name(column)
-            .text(" = ")
-            .table(table, column),
-        (OnConflict::Merge, Some(_)) => merged(sql, &columns),
-    })
+    transaction: &mut Transaction,
+    until: Instant,
+) -> Result<Done, Problem> {
+    let mut all = Done { rows: 0, key: 0 };
+    let (mut chunk, mut first) = (Chunk::default(), 1);
+    loop {
+        let row = reader.next().await?;
+        let cells = row.as_ref().and_then(|row| row.cells.as_ref().ok());
+        let fits = cells.is_some_and(|cells| {
+            !chunk.is_full(facts.columns.len())
+                && chunk
+                    .rows()
+                    .first()
+                    .is_none_or(|first| insert.goes_with(first, cells))
+        });
+        if clock::left(until).is_zero() {
+            return Err(Problem::new(
+                Kind::Timeout,
+                "the rows come for longer than one transaction may last; send them in parts, or to /v1/import",
+            ));
+        }
+        transaction.go_on();
+        if !fits && !chunk.is_empty() {
+            let done = insert.run(transaction, chunk.rows()).await;
+            load::add(&mut all, done.map_err(|problem| behind(problem, first))?);
+            chunk = Chunk::default();
+        }
+        let Some(Row { line, cells, size }) = row else {
+            break;
+        };
+        let cells = cells.map_err(|reason| {
+            Problem::new(
+                Kind::BadValue,
+                format!("line {line}: {reason}; nothing was changed"),
+            )
+        })?;
+        if chunk.is_empty() {
+            first = line;
+        }
+        chunk.push(cells, size);
+    }
+    if reader.rows() == 0 {
+        return Err(Problem::bad_request("body: there must be one row at least"));
+    }
+    Ok(all)
 }
 
-/// An `INSERT` whose row takes the place of one with the same key.
-pub fn merged(sql: Sql, columns: &[&Name]) -> Sql {
-    sql.text(" AS `new row` ON DUPLICATE KEY UPDATE ")
-        .list(", ", columns.iter().copied(), |sql, column| {
-            sql.name(column).text(" = `new row`.").name(column)
-        })
+/// MySQL counts the rows of a statement from 1; it says where the statement begins.
+fn behind(mut problem: Problem, line: u64) -> Problem {
+    problem.detail = format!(
+        "among the rows from line {line} on: {}; nothing was changed",
+        problem.detail
+    );
+    problem
 }

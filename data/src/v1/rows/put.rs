@@ -6,7 +6,7 @@ use axum::{extract::State, http::HeaderMap};
 use serde_json::value::RawValue;
 
 use super::{
-    insert::{Inserted, merged},
+    insert::Inserted,
     key::Target,
     representation::{Options, Return},
 };
@@ -14,6 +14,7 @@ use crate::{
     call::Call,
     engine::Engine,
     input::{Json, Path, Query},
+    load::merged,
     mysql::Done,
     problem::{Problem, Problems},
     reply::Reply,
@@ -67,13 +68,13 @@ pub async fn put(
     let all: Vec<Name> = facts
         .columns
         .iter()
-        .filter(|column| !column.extra.contains("GENERATED"))
+        .filter(|column| !column.is_generated())
         .filter_map(|column| Name::new(column.name.clone()).ok())
         .collect();
     let columns: Vec<&Name> = all.iter().collect();
     let sql = merged(
         rows::insert_columns(&database, &table, facts, &columns, &[row])?,
-        &columns,
+        all.iter(),
     );
     if options.r#return == Return::Representation {
         return target.change_and_show(&headers, sql).await;

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     call::Call,
     engine::Engine,
+    load::Insert,
     mysql::{Cell, Rows, Transaction},
     problem::{Kind, Problem},
     reply::Reply,
@@ -60,8 +61,7 @@ pub async fn insert(
     (database, table): (&Name, &Name),
     facts: &TableFacts,
     objects: &[Object],
-    statement: impl Fn(&[Object]) -> Result<Sql, Problem> + Send + Sync,
-    overwrites: bool,
+    insert: &Insert,
 ) -> Result<Reply, Problem> {
     if objects.len() > engine.limits.most_rows {
         return Err(Problem::bad_request(format!(
@@ -72,9 +72,11 @@ pub async fn insert(
     let work = async |transaction: &mut Transaction| {
         let (mut count, mut shown) = (0, Vec::with_capacity(objects.len()));
         for object in objects {
-            let done = transaction.run(statement(slice::from_ref(object))?).await?;
+            let one = slice::from_ref(object);
+            let done = insert.objects(transaction, facts, one).await?;
             count += done.rows;
-            let made = done.made_key().filter(|_| !overwrites);
+            // A row that was there already has another key than MySQL would have made.
+            let made = done.made_key().filter(|_| !insert.passes_conflicts());
             let condition = inserted(facts, object, made)?;
             shown.push(read(transaction, database, table, &condition, 1).await?);
         }

@@ -12,11 +12,12 @@ use crate::{
     call::Call,
     engine::Engine,
     input::Json,
-    mysql::Done,
+    load::{Insert, OnConflict},
+    mysql::{Done, Transaction},
     problem::{Kind, Problem, Problems},
     reply::Reply,
     rows,
-    sql::{Name, Sql},
+    sql::Name,
     table::TableFacts,
 };
 
@@ -122,8 +123,8 @@ pub async fn run(
                     problem
                 };
                 let facts = &tables[&step.table];
-                let sql = statement(&database, step, facts, &known).map_err(named)?;
-                let done = transaction.run(sql).await.map_err(named)?;
+                let done = carry_out(transaction, &database, step, facts, &known);
+                let done = done.await.map_err(named)?;
                 if let Some(Expect { affected }) = &step.expect
                     && done.rows != *affected
                 {
@@ -149,12 +150,13 @@ pub async fn run(
         .await
 }
 
-fn statement(
+async fn carry_out(
+    transaction: &mut Transaction,
     database: &Name,
     step: &Step,
     facts: &TableFacts,
     known: &BTreeMap<String, Done>,
-) -> Result<Sql, Problem> {
+) -> Result<Done, Problem> {
     let Step {
         r#do,
         table,
@@ -176,18 +178,23 @@ fn statement(
         }
         None => Err(Problem::bad_request("condition: must be given")),
     };
-    match r#do {
-        Do::Insert => rows::insert(database, table, facts, &data("data: must be given")?),
+    let sql = match r#do {
+        Do::Insert => {
+            let insert = Insert::new(database, table, facts, OnConflict::Error)?;
+            let objects = data("data: must be given")?;
+            return insert.objects(transaction, facts, &objects).await;
+        }
         Do::Update => {
             let all = data("data: must be given")?;
             let [one] = all.as_slice() else {
                 return Err(Problem::bad_request("data: must be one object"));
             };
             let assignments = rows::assignments(facts, one)?;
-            Ok(rows::update(database, table, &assignments, &condition()?))
+            rows::update(database, table, &assignments, &condition()?)
         }
-        Do::Delete => Ok(rows::delete(database, table, &condition()?)),
-    }
+        Do::Delete => rows::delete(database, table, &condition()?),
+    };
+    transaction.run(sql).await
 }
 
 fn resolve_all(

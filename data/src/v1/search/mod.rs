@@ -1,0 +1,3 @@
+//! Search across tables and databases.
+
+pub mod find;
