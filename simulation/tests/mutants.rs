@@ -3,7 +3,7 @@
 use simulation::{Invariant, Mutant, run};
 
 /// So many runs are tried for one mutant. A run has at most some thousand events.
-const RUNS: u64 = 25_000;
+const RUNS: u64 = 150_000;
 
 /// Where the search begins: for those that need a rare meeting of faults, near a seed that found them before. It
 /// goes on from there, so a changed engine makes the test slower and not weaker.
@@ -12,7 +12,7 @@ fn first(mutant: Mutant) -> u64 {
         Mutant::RelayThrownAway => 77_600,
         Mutant::CommandOutlivesServer => 6_790,
         Mutant::DonorUnchecked => 23_550,
-        Mutant::FenceBesideClone => 41_940,
+        Mutant::FenceBesideClone => 72_300,
         _ => 0,
     }
 }
