@@ -89,7 +89,7 @@ impl DistributedDatabaseSpec {
             (500..=60_000).contains(switchover_deadline_milliseconds),
             "spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000",
         );
-        problems.extend(api_problems(api));
+        check_api(api, &mut check);
         problems.extend(mycnf::refused(config));
         problems.extend(resource_problems("spec.mysql.resources", resources.as_ref()));
         problems.extend(resource_problems(
@@ -100,7 +100,7 @@ impl DistributedDatabaseSpec {
     }
 }
 
-fn api_problems(api: &ApiSpec) -> Vec<String> {
+fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
     let ApiSpec {
         enabled: _,
         limits:
@@ -116,12 +116,6 @@ fn api_problems(api: &ApiSpec) -> Vec<String> {
         cors_origins,
         service_accounts,
     } = api;
-    let mut problems = Vec::new();
-    let mut check = |holds: bool, message: &str| {
-        if !holds {
-            problems.push(message.to_owned());
-        }
-    };
     check(
         (1..=64).contains(body_mebibytes),
         "spec.api.limits.bodyMebibytes: must be from 1 to 64; larger amounts are imported as a stream",
@@ -159,7 +153,6 @@ fn api_problems(api: &ApiSpec) -> Vec<String> {
         service_accounts.iter().all(|account| !account.name.is_empty()),
         "spec.api.serviceAccounts.name: must name a service account",
     );
-    problems
 }
 
 fn is_origin(text: &str) -> bool {

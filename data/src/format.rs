@@ -1,7 +1,9 @@
 //! How rows are written on their way in and out.
 
-use axum::http::{HeaderMap, header};
-use serde::Deserialize;
+use std::io;
+
+use axum::http::{HeaderMap, HeaderName, header};
+use serde::{Deserialize, Serialize};
 
 /// A way to write rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -33,6 +35,21 @@ impl Format {
         let value = headers.get(header::CONTENT_TYPE)?;
         named(&kind(value.to_str().ok()?))
     }
+}
+
+/// What a reply that is a stream says of itself.
+pub fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
+    [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+    ]
+}
+
+/// Writes a line of JSON.
+pub fn line(out: &mut Vec<u8>, what: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, what)?;
+    out.push(b'\n');
+    Ok(())
 }
 
 /// A media type without its parameters.

@@ -50,6 +50,11 @@ pub struct ColumnFacts {
 }
 
 impl ColumnFacts {
+    /// Its name, fit for a statement.
+    pub fn sql_name(&self) -> Result<Name, Problem> {
+        Name::new(self.name.clone()).map_err(Problem::bad_request)
+    }
+
     /// MySQL computes its values and takes no others.
     pub fn is_generated(&self) -> bool {
         self.extra.contains("VIRTUAL GENERATED") || self.extra.contains("STORED GENERATED")
@@ -85,9 +90,7 @@ impl TableFacts {
 
     /// A column by its name, in MySQL's sense of equal names.
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
-        self.columns
-            .iter()
-            .find(|column| column.name.eq_ignore_ascii_case(name))
+        self.place(name).map(|at| &self.columns[at])
     }
 }
 

@@ -9,8 +9,8 @@
 //! whose fences end everything that the older one may still do.
 
 use crate::{
-    Action, Change, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
-    Report, State, Term, Wish, commanded,
+    Action, Change, Decision, GtidSet, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan, Pod, Policy,
+    Progress, Record, Report, State, Term, Wish, commanded,
     elect::{self, Wishes},
     force, quorum,
     rejoin::{self, Leader},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a node may report neither its fence nor its mastership while it is promoted, in milliseconds.
-pub(crate) const PROMOTION_MOMENT: Millis = 2000;
+const PROMOTION_MOMENT: Millis = 2000;
 
 /// How long after the quorum's fences the others are waited for, where those of the quorum leave only a node that had
 /// better not lead, such as one whose pod shuts down: it would have to be replaced at once again.
@@ -346,8 +346,8 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
         }
     }
     for (node, view) in &observed.nodes {
-        if let Some(why) = view.server().and_then(|server| server.stuck.as_ref()) {
-            barred.insert(node.clone(), cannot_execute(why));
+        if let Some(why) = cannot_execute(view) {
+            barred.insert(node.clone(), why);
         }
     }
     for node in &observed.asked.fence {
@@ -371,9 +371,16 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
     }
 }
 
-/// Why a stuck server does not lead, after its node's name.
-pub(crate) fn cannot_execute(why: &str) -> String {
-    format!("cannot execute what it received: {why}")
+/// Why a node whose server is stuck does not lead, after its name.
+pub(crate) fn cannot_execute(view: &NodeView) -> Option<String> {
+    let why = view.server()?.stuck.as_ref()?;
+    Some(format!("cannot execute what it received: {why}"))
+}
+
+/// True once the node that is promoted has reported neither its fence nor its mastership for too long.
+pub(crate) fn lasts_between(state: &mut State, now: Millis) -> bool {
+    let since = *state.between_since.get_or_insert(now);
+    now.saturating_sub(since) >= PROMOTION_MOMENT
 }
 
 /// Why the candidate can no longer become the master of this term, if it cannot.
@@ -395,19 +402,16 @@ fn lost(
         state.between_since = None;
         return None;
     }
-    if let Some(why) = view.server().and_then(|server| server.stuck.as_ref()) {
-        return Some(cannot_execute(why));
+    if let Some(why) = cannot_execute(view) {
+        return Some(why);
     }
     match (view.server(), view.live_report()) {
         (Some(_), Some(report)) if report.fenced == Some(term) => {
             state.between_since = None;
             None
         }
-        (Some(_), Some(_)) => {
-            let since = *state.between_since.get_or_insert(now);
-            (now.saturating_sub(since) >= PROMOTION_MOMENT)
-                .then(|| "it is no longer fenced in this term and does not lead".to_owned())
-        }
+        (Some(_), Some(_)) => lasts_between(state, now)
+            .then(|| "it is no longer fenced in this term and does not lead".to_owned()),
         _ => Some(quorum::silence(view)),
     }
 }
@@ -448,12 +452,14 @@ fn install(
                 return hiding;
             }
         }
-        let mut open = fences(observed, term);
-        open.retain(|action| action.node() != Some(candidate));
-        if is_forced && !open.is_empty() {
+        if is_forced {
             // One that began to answer after the choice could still acknowledge.
-            report.waiting_for.extend(force::to_confirm(&open));
-            return open;
+            let mut open = fences(observed, term);
+            open.retain(|action| action.node() != Some(candidate));
+            if !open.is_empty() {
+                report.waiting_for.extend(force::to_confirm(&open));
+                return open;
+            }
         }
         state.marks.entry("drained").or_insert(now);
         report.waiting_for.push(format!("{candidate} to become master"));
@@ -547,23 +553,16 @@ fn hide(observed: &Observed, node: &NodeId, term: Term) -> Plan {
 /// The change is complete: the record says so, and whoever asked is answered.
 fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &NodeId, now: Millis) -> Plan {
     state.marks.entry("routed").or_insert(now);
-    let begun = state.begun.unwrap_or(now);
+    let begun = *state.begun.get_or_insert(now);
+    let Progress { steps, candidate } = state.progress();
     let change = Change {
         term: observed.record.term,
         intent: intent.clone(),
         master: master.clone(),
-        steps: state
-            .marks
-            .iter()
-            .map(|(step, at)| ((*step).to_owned(), at.saturating_sub(begun)))
-            .collect(),
+        steps,
         total: now.saturating_sub(begun),
         may_be_lost: force::loss(observed, intent, master),
-        kept: state
-            .candidate
-            .as_ref()
-            .map(|(_, requires)| requires.clone())
-            .unwrap_or_default(),
+        kept: candidate.map(|(_, requires)| requires).unwrap_or_default(),
     };
     let loss = change.may_be_lost.clone();
     let record = Record {

@@ -7,7 +7,7 @@
 use crate::{
     Action, Cause, Decision, Force, Forced, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Policy,
     Record, Report, ServerState, State, Term, Wish,
-    change::{PROMOTION_MOMENT, cannot_execute},
+    change::{cannot_execute, lasts_between},
     commanded,
     plan::LastResort,
     quorum::{self, Quorum},
@@ -185,9 +185,8 @@ fn unfit(observed: &Observed, quorum: &Quorum, to: &NodeId, term: Term) -> Optio
         let why = quorum.missing.get(to).map_or("is no member", String::as_str);
         return Some(format!("{to} cannot lead: it {why}{instead}"));
     }
-    let server = observed.nodes.get(to).and_then(|view| view.server());
-    if let Some(why) = server.and_then(|server| server.stuck.as_ref()) {
-        return Some(format!("{to} cannot lead: it {}{instead}", cannot_execute(why)));
+    if let Some(why) = observed.nodes.get(to).and_then(cannot_execute) {
+        return Some(format!("{to} cannot lead: it {why}{instead}"));
     }
     if held(observed, to).is_none_or(|set| set.is_empty()) {
         return Some(format!("{to} is empty and never leads{instead}"));
@@ -289,8 +288,7 @@ fn led_before(state: &mut State, observed: &Observed, to: &NodeId, now: Millis) 
     if live.is_none_or(|report| report.promoted != Some(observed.record.term)) {
         return false;
     }
-    let since = *state.between_since.get_or_insert(now);
-    now.saturating_sub(since) >= PROMOTION_MOMENT
+    lasts_between(state, now)
 }
 
 /// What `open` fences are waited for.

@@ -27,7 +27,7 @@ impl Api {
         if agent.settings.api_off {
             return Ok(Self(None));
         }
-        let (sender, views) = watch::channel(view(agent, &agent.board.report()));
+        let (sender, views) = watch::channel(view(agent, &agent.board.report(), &Told::by(agent)));
         let settings = settings(agent);
         let known = Arc::clone(agent);
         tokio::spawn(async move { follow(&known, sender).await });
@@ -91,8 +91,9 @@ fn settings(agent: &Agent) -> data::Settings {
 async fn follow(agent: &Agent, views: watch::Sender<View>) {
     let mut reports = agent.board.watch();
     let mut pictures = agent.picture.subscribe();
+    let mut told = Told::by(agent);
     loop {
-        let now = view(agent, &agent.board.report());
+        let now = view(agent, &agent.board.report(), &told);
         views.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
@@ -103,15 +104,38 @@ async fn follow(agent: &Agent, views: watch::Sender<View>) {
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            picture = pictures.changed() => if picture.is_err() {
-                return;
-            },
+            picture = pictures.changed() => {
+                if picture.is_err() {
+                    return;
+                }
+                told = Told::by(agent);
+            }
         }
     }
 }
 
-fn view(agent: &Agent, report: &NodeReport) -> View {
-    let picture = Arc::clone(&agent.picture.borrow());
+/// What the operator told, as the API shows it. It changes seldom, and the node reports many times a second.
+struct Told {
+    picture: Arc<Picture>,
+    whole: Arc<Whole>,
+    ways: Arc<[Way]>,
+    nodes: Arc<[NodeFacts]>,
+}
+
+impl Told {
+    fn by(agent: &Agent) -> Self {
+        let picture = Arc::clone(&agent.picture.borrow());
+        Self {
+            whole: Arc::new(whole(&picture)),
+            ways: ways(agent, &picture.nodes),
+            nodes: picture.nodes.iter().map(facts).collect(),
+            picture,
+        }
+    }
+}
+
+fn view(agent: &Agent, report: &NodeReport, told: &Told) -> View {
+    let picture = &told.picture;
     let (mut role, mut master, mut serving) = (None, None, false);
     let mut told_in = failover::Term(0);
     if let Server::Up(state) = &report.server {
@@ -148,9 +172,9 @@ fn view(agent: &Agent, report: &NodeReport) -> View {
         term: report.term.0,
         master,
         phase: phase(report),
-        whole: Arc::new(whole(&picture)),
-        ways: ways(agent, &picture.nodes),
-        nodes: picture.nodes.iter().map(facts).collect(),
+        whole: Arc::clone(&told.whole),
+        ways: Arc::clone(&told.ways),
+        nodes: Arc::clone(&told.nodes),
     }
 }
 

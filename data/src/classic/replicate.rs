@@ -112,10 +112,7 @@ pub async fn insert(
     let conditions = match (values, data) {
         (Some(values), None) => {
             // NULL and DEFAULT are made by MySQL, so they say nothing of the row.
-            let columns = facts
-                .columns
-                .iter()
-                .filter_map(|column| Name::new(column.name.clone()).ok());
+            let columns = facts.columns.iter().filter_map(|column| column.sql_name().ok());
             let pairs = columns
                 .zip(fragment::values(&values)?)
                 .filter(|(_, value)| !value.is_made_by_server());

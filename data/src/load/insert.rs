@@ -11,7 +11,7 @@ use crate::{
     problem::Problem,
     rows::Object,
     sql::{Name, Sql, Value},
-    table::TableFacts,
+    table::{ColumnFacts, TableFacts},
 };
 
 /// Rows of one statement at most.
@@ -82,10 +82,7 @@ impl Insert {
         facts: &TableFacts,
         conflict: OnConflict,
     ) -> Result<Self, Problem> {
-        let columns = facts
-            .columns
-            .iter()
-            .map(|column| Name::new(column.name.clone()).map_err(Problem::bad_request));
+        let columns = facts.columns.iter().map(ColumnFacts::sql_name);
         Ok(Self {
             database: database.clone(),
             table: table.clone(),

@@ -127,14 +127,7 @@ impl Transaction {
         if text.len() > LONG {
             self.is_stuffed = true;
         }
-        let query = bind(text, values);
-        let done = self
-            .bounded(async |connection| query.execute(connection).await)
-            .await?;
-        Ok(Done {
-            rows: done.rows_affected(),
-            key: done.last_insert_id(),
-        })
+        self.execute(bind(text, values)).await
     }
 
     /// Carries out a statement for many rows. It is not kept prepared, and records show only what `noted` says:
@@ -142,7 +135,10 @@ impl Transaction {
     pub async fn bulk(&mut self, sql: Sql, noted: &str) -> Result<Done, Problem> {
         self.noted(&format!("{noted}, …"));
         let (text, values) = sql.into_parts();
-        let query = bind(text, values).persistent(false);
+        self.execute(bind(text, values).persistent(false)).await
+    }
+
+    async fn execute(&mut self, query: Query<'_, MySql, MySqlArguments>) -> Result<Done, Problem> {
         let done = self
             .bounded(async |connection| query.execute(connection).await)
             .await?;

@@ -40,10 +40,8 @@ impl Lane {
         let sql = "SELECT @@global.performance_schema_digests_size > 0 AND EXISTS (SELECT 1 FROM \
                    performance_schema.setup_instruments WHERE NAME = 'statement/sql/select' AND ENABLED = 'YES')"
             .to_owned();
-        let rows = self.rows(WHAT, LOOK, sql).await?;
-        rows.first().map_or(Ok(false), |row| {
-            number::<u8>(row, 0, WHAT).map(|collects| collects != 0)
-        })
+        let collects: u8 = self.count(WHAT, LOOK, sql).await?;
+        Ok(collects != 0)
     }
 
     /// The forms of statements that took most time together.

@@ -14,7 +14,7 @@ use crate::{
     call::Call,
     classic,
     engine::Engine,
-    format::Format,
+    format::{self, Format, line},
     input::{Path, Query},
     mysql::{Out, Transaction, stream},
     problem::{Kind, Problem, Problems},
@@ -82,7 +82,7 @@ pub async fn database(
         transaction.end(out, written).await;
         drop(place);
     });
-    Ok((super::headers(format.content_type()), body).into_response())
+    Ok((format::headers(format.content_type()), body).into_response())
 }
 
 /// The tables of a database, in order, without views.
@@ -142,10 +142,4 @@ async fn write(transaction: &mut Transaction, out: &mut Out, tables: Vec<(Name, 
             rows: all,
         },
     )
-}
-
-fn line(part: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *part, line)?;
-    part.push(b'\n');
-    Ok(())
 }

@@ -2,7 +2,12 @@
 
 use std::io;
 
-use crate::{csv, format::Format, mysql::Rows, table::TableFacts};
+use crate::{
+    csv,
+    format::{Format, line},
+    mysql::Rows,
+    table::TableFacts,
+};
 
 impl Format {
     /// What the reply says of itself.
@@ -23,11 +28,7 @@ impl Format {
     /// A row, the only one of this result.
     pub fn row(self, out: &mut Vec<u8>, row: &Rows) -> io::Result<()> {
         match self {
-            Self::Ndjson => {
-                serde_json::to_writer(&mut *out, &row.first())?;
-                out.push(b'\n');
-                Ok(())
-            }
+            Self::Ndjson => line(out, &row.first()),
             Self::Csv => csv::record(out, row.cells.first().map_or(&[], Vec::as_slice)),
         }
     }

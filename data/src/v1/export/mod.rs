@@ -4,7 +4,7 @@ pub mod database;
 mod format;
 pub mod table;
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::HeaderMap;
 use serde::Deserialize;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     mysql::Transaction,
     problem::Problem,
     sql::{Name, Sql},
-    table::TableFacts,
+    table::{ColumnFacts, TableFacts},
 };
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -37,7 +37,7 @@ fn every_row(database: &Name, table: &Name, facts: &TableFacts) -> Result<Sql, P
     let names: Vec<Name> = facts
         .columns
         .iter()
-        .map(|column| Name::new(column.name.clone()).map_err(Problem::bad_request))
+        .map(ColumnFacts::sql_name)
         .collect::<Result<_, _>>()?;
     let sql = Sql::new("SELECT ")
         .list(", ", &names, Sql::name)
@@ -59,11 +59,4 @@ async fn begin(
     let transaction = Transaction::snapshot(&engine.pools, call.caller().role).await?;
     engine.tables.forget();
     Ok((place, transaction))
-}
-
-fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 2] {
-    [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-store"),
-    ]
 }

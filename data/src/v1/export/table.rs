@@ -12,7 +12,7 @@ use super::{Options, begin, every_row};
 use crate::{
     call::Call,
     engine::Engine,
-    format::Format,
+    format::{self, Format},
     input::{Path, Query},
     mysql::{Out, Transaction, stream},
     problem::{Problem, Problems},
@@ -46,7 +46,7 @@ pub async fn table(
         transaction.end(out, written).await;
         drop(place);
     });
-    Ok((super::headers(format.content_type()), body).into_response())
+    Ok((format::headers(format.content_type()), body).into_response())
 }
 
 async fn write(

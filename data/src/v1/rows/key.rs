@@ -88,11 +88,9 @@ impl<'a> Target<'a> {
     ) -> Result<Reply, Problem> {
         let work = async |transaction: &mut Transaction| {
             check(transaction, headers, self.database, self.table, &self.condition).await?;
-            let done = transaction.run(sql).await?;
-            self.call.note().rows = Some(done.rows);
-            reply(done)
+            transaction.run(sql).await
         };
-        self.engine.change(self.call, work).await
+        self.engine.change_by(self.call, work, reply).await
     }
 }
 

@@ -104,7 +104,7 @@ fn select(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Name>, Problem> 
     wanted
         .into_iter()
         .map(|name| match facts.column(name) {
-            Some(column) => Name::new(column.name.clone()).map_err(Problem::bad_request),
+            Some(column) => column.sql_name(),
             None => Err(Problem::bad_request(format!(
                 "select: there is no column `{name}`"
             ))),
@@ -124,7 +124,7 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
         let column = facts
             .column(name)
             .ok_or_else(|| Problem::bad_request(format!("order: there is no column `{name}`")))?;
-        let name = Name::new(column.name.clone()).map_err(Problem::bad_request)?;
+        let name = column.sql_name()?;
         steps.push(Step { name, down });
     }
     for name in facts.key_names() {

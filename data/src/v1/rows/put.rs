@@ -69,7 +69,7 @@ pub async fn put(
         .columns
         .iter()
         .filter(|column| !column.is_generated())
-        .filter_map(|column| Name::new(column.name.clone()).ok())
+        .filter_map(|column| column.sql_name().ok())
         .collect();
     let columns: Vec<&Name> = all.iter().collect();
     let sql = merged(

@@ -4,7 +4,6 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::header,
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use crate::{
     call::Call,
     clock,
     engine::Engine,
+    format::{self, Format},
     input::Query,
     mysql::{Out, stream},
     problem::{Problem, Problems},
@@ -121,11 +121,7 @@ pub async fn find(
         out.end(written).await;
         drop(place);
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    Ok((headers, body).into_response())
+    Ok((format::headers(Format::Ndjson.content_type()), body).into_response())
 }
 
 fn names(parameter: &str, list: Option<&str>) -> Result<Vec<Name>, Problem> {
@@ -172,9 +168,7 @@ async fn write(engine: &Engine, call: &Call, mut search: Search, out: &mut Out) 
     }
     end.unreached = search.unreached();
     end.complete &= end.unreached == 0;
-    serde_json::to_writer(&mut *out.part(), &end)?;
-    out.part().push(b'\n');
-    Ok(())
+    format::line(out.part(), &end)
 }
 
 fn lines(found: &Found, out: &mut Out) -> io::Result<()> {
@@ -186,8 +180,7 @@ fn lines(found: &Found, out: &mut Out) -> io::Result<()> {
             columns: hits.map(|(column, _)| column.as_str()).collect(),
             row,
         };
-        serde_json::to_writer(&mut *out.part(), &line)?;
-        out.part().push(b'\n');
+        format::line(out.part(), &line)?;
     }
     Ok(())
 }
