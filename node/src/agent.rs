@@ -19,7 +19,7 @@ use crate::{
     probe::{self, Asker},
     session,
     settings::Settings,
-    shutdown, storage,
+    shutdown, standstill, storage,
     store::{self, Store},
     supervision::Supervision,
 };
@@ -108,6 +108,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(supervision.follow(Arc::clone(&board), life_sender));
     tokio::spawn(probe::run(board, mysql, life, asks));
     tokio::spawn(storage::run(Arc::clone(&agent)));
+    tokio::spawn(standstill::run(Arc::clone(&agent)));
     let probes = http::listen(&agent).await.context("listen for probes")?;
     // It answers from the beginning: as long as the server is not known, that it is not ready.
     let data_api = data_api::Api::start(&agent)

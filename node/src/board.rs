@@ -56,6 +56,7 @@ struct Facts {
     cloning: Option<u8>,
     closed: Option<String>,
     closings: u64,
+    standstills: u64,
     said: Said,
 }
 
@@ -86,6 +87,7 @@ impl Board {
             cloning: None,
             closed: None,
             closings: 0,
+            standstills: 0,
             said: Said::default(),
         };
         let report = Arc::new(report(&facts));
@@ -212,6 +214,16 @@ impl Board {
     /// How often the guard has closed the server.
     pub fn closings(&self) -> u64 {
         self.lock().0.closings
+    }
+
+    /// The applier stood still and mysqld is killed for it.
+    pub fn stood_still(&self) {
+        self.lock().0.standstills += 1;
+    }
+
+    /// How often mysqld was killed because its applier stood still.
+    pub fn standstills(&self) -> u64 {
+        self.lock().0.standstills
     }
 
     /// A leading operator spoke.

@@ -14,7 +14,7 @@ use prometheus_client::{
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, board::Board};
 
 /// Starts to answer.
 pub async fn listen(agent: &Arc<Agent>) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
@@ -74,7 +74,7 @@ async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
 
 async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, StatusCode> {
     let mut text = String::new();
-    let mut registry = registry(&agent.board.report(), agent.board.closings());
+    let mut registry = registry(&agent.board);
     agent.api_metrics.register(&mut registry);
     encode(&mut text, &registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok((
@@ -87,14 +87,23 @@ async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, S
 }
 
 /// The metrics are made of the report when they are asked for; there is nothing to keep in step.
-fn registry(report: &NodeReport, closings: u64) -> Registry {
+fn registry(board: &Board) -> Registry {
+    let report = &*board.report();
     let mut registry = Registry::with_prefix("ddb_node");
-    let guard_actions = Counter::<u64>::default();
-    guard_actions.inc_by(closings);
-    registry.register(
+    let mut count = |name: &str, help: &str, value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    count(
         "guard_actions",
         "How often this node, being master, closed itself to clients",
-        guard_actions,
+        board.closings(),
+    );
+    count(
+        "applier_standstills",
+        "How often mysqld was killed because its applier stood still without an error",
+        board.standstills(),
     );
     let mut whole = |name: &str, help: &str, value: u64| {
         let gauge = Gauge::<i64>::default();

@@ -33,6 +33,7 @@ pub mod probe;
 pub mod session;
 pub mod settings;
 pub mod shutdown;
+pub mod standstill;
 pub mod storage;
 pub mod store;
 pub mod supervision;

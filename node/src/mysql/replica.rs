@@ -4,8 +4,29 @@ use std::{path::Path, time::Duration};
 
 use failover::GtidSet;
 
-use super::{Error, Lane, QUICK, number, quote};
+use super::{Error, Lane, QUICK, number, quote, text};
 use api::names::REPLICATION_USER;
+
+/// What the thread that hands transactions to the applier's workers is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordinator {
+    /// The transaction that it hands over now; empty where there is none.
+    pub processing: String,
+    /// The one before.
+    pub processed: String,
+    /// How many workers execute a transaction.
+    pub busy: u64,
+    /// The thread's state in the server's words.
+    pub state: String,
+}
+
+impl Coordinator {
+    /// No worker works, and it neither waits for a lock nor for something to be received.
+    pub fn seems_idle(&self) -> bool {
+        let waits = self.state.ends_with("lock") || self.state.starts_with("Replica has read all relay log");
+        self.busy == 0 && !waits
+    }
+}
 
 /// The deadline for stopping a replication thread politely.
 pub const STOP: Duration = Duration::from_millis(300);
@@ -88,6 +109,24 @@ impl Lane {
     ) -> Result<(), Error> {
         let sql = source(host, port, tls);
         self.run("name another source", Duration::from_secs(2), sql).await
+    }
+
+    /// What the applier's coordinator is at; `None` where the applier has none.
+    pub async fn coordinator(&mut self) -> Result<Option<Coordinator>, Error> {
+        const WHAT: &str = "look at the applier";
+        const SQL: &str = "SELECT c.PROCESSING_TRANSACTION, c.LAST_PROCESSED_TRANSACTION, \
+            (SELECT COUNT(*) FROM performance_schema.replication_applier_status_by_worker w \
+                WHERE w.CHANNEL_NAME = '' AND w.APPLYING_TRANSACTION <> ''), COALESCE(t.PROCESSLIST_STATE, '') \
+            FROM performance_schema.replication_applier_status_by_coordinator c \
+            JOIN performance_schema.threads t ON t.THREAD_ID = c.THREAD_ID WHERE c.CHANNEL_NAME = ''";
+        let rows = self.rows(WHAT, QUICK, SQL.to_owned()).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(Coordinator {
+            processing: text(row, 0, WHAT)?,
+            processed: text(row, 1, WHAT)?,
+            busy: number(row, 2, WHAT)?,
+            state: text(row, 3, WHAT)?,
+        }))
     }
 
     /// The connection ids of the receiver's thread.
