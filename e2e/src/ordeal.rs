@@ -172,15 +172,25 @@ impl End {
     pub fn finding(&self) -> Finding {
         let Aftermath { ledger, healed, .. } = &self.aftermath;
         let count = |outcome| ledger.count(outcome) + self.told.ledger.count(outcome);
+        let pieces = ledger.pieces(self.fault);
+        let gap = format!(
+            "the first writer was cut off {} ms after the fault, let in at {} and answered at {}",
+            millis(pieces.cut),
+            millis(pieces.login),
+            millis(pieces.answer)
+        );
         Finding {
             outage: Some(self.outage()),
-            notes: vec![format!(
-                "healed after {} ms; {} acknowledged, {} unknown, {} refused",
-                millis(healed.saturating_sub(self.fault)),
-                count(Outcome::Acknowledged),
-                count(Outcome::Unknown),
-                count(Outcome::Refused),
-            )],
+            notes: vec![
+                gap,
+                format!(
+                    "healed after {} ms; {} acknowledged, {} unknown, {} refused",
+                    millis(healed.saturating_sub(self.fault)),
+                    count(Outcome::Acknowledged),
+                    count(Outcome::Unknown),
+                    count(Outcome::Refused),
+                ),
+            ],
         }
     }
 }

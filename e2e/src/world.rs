@@ -229,6 +229,23 @@ impl World {
         *self.shared.lock().await = None;
     }
 
+    /// Removes the namespaces of a test, but for the shared database's, and waits for their end.
+    pub async fn remove_own(&self) -> Result<()> {
+        let shared = self
+            .shared
+            .lock()
+            .await
+            .as_ref()
+            .map(|database| database.namespace.clone());
+        let ours = ListParams::default().labels(TEST_LABEL);
+        for namespace in Api::<Namespace>::all(self.client.clone()).list(&ours).await? {
+            if Some(namespace.name_any()) != shared {
+                self.remove_namespace(&namespace.name_any()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes a namespace and waits for its end.
     pub async fn remove_namespace(&self, name: &str) -> Result<()> {
         remove_namespace(&self.client, name).await

@@ -196,7 +196,6 @@ async fn scale(world: &World) -> Result<Finding> {
         "two acknowledgements were asked for before the new nodes held everything: {quorums:?}"
     );
     let finding = end.finding();
-    world.remove_namespace(&database.namespace).await?;
     Ok(finding)
 }
 
@@ -230,7 +229,6 @@ async fn change_config(world: &World) -> Result<Finding> {
     );
     planned(&database, term).await?;
     let finding = end.finding();
-    world.remove_namespace(&database.namespace).await?;
     Ok(finding)
 }
 
@@ -265,7 +263,6 @@ async fn bad_image(world: &World) -> Result<Finding> {
     );
     same_master(&database, &master, term).await?;
     let finding = end.finding();
-    world.remove_namespace(&database.namespace).await?;
     Ok(finding)
 }
 
@@ -338,7 +335,6 @@ async fn secret_spoilt(world: &World) -> Result<Finding> {
     let ordeal = Ordeal::begin(&database, "spoilt").await?;
     let at = ordeal.now();
     ordeal.end(at, HEALED).await?;
-    world.remove_namespace(&database.namespace).await?;
     Ok(Finding::default())
 }
 
@@ -397,7 +393,6 @@ async fn deleted_in_failover(world: &World) -> Result<Finding> {
     database.wait_term(term, HEALED).await?;
     database.delete().await?;
     nothing_left(world, &database, &[]).await?;
-    world.remove_namespace(&database.namespace).await?;
     Ok(Finding::default())
 }
 
@@ -453,7 +448,6 @@ async fn deleted_without_operator(world: &World) -> Result<Finding> {
     let gone = gone.await;
     operators(world, 2).await?;
     gone?;
-    world.remove_namespace(&namespace).await?;
     Ok(Finding::default())
 }
 
@@ -517,6 +511,5 @@ async fn password_changed(world: &World) -> Result<Finding> {
         .context("with the new password")?;
     let rows = sql::count(&mut new, "row_password.writes").await?;
     ensure!(rows == 1, "{rows} rows instead of one");
-    world.remove_namespace(&database.namespace).await?;
     Ok(Finding::default())
 }

@@ -62,11 +62,14 @@ impl Case {
         if let (Some(limit), Some(outage)) = (self.limit, finding.outage) {
             anyhow::ensure!(
                 outage <= limit,
-                "writes were out for {} ms, more than {} ms",
+                "writes were out for {} ms, more than {} ms; {}",
                 outage.as_millis(),
-                limit.as_millis()
+                limit.as_millis(),
+                finding.notes.join("; ")
             );
         }
+        // Only now: of a case that failed there is still everything to look at.
+        world.remove_own().await?;
         Ok(finding)
     }
 }
