@@ -142,10 +142,13 @@ const ALIASES: [&str; 4] = [
 const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
 
 /// Defaults that suit a node of a few hundred megabytes; the user may change each.
-const DEFAULTS: [(&str, &str); 17] = [
+const DEFAULTS: [(&str, &str); 19] = [
     ("binlog_expire_logs_seconds", "604800"),
     ("max_binlog_size", "256M"),
     ("binlog_cache_size", "64K"),
+    // Two events a transaction instead of five: a slave brings each to its disk before it acknowledges.
+    ("binlog_transaction_compression", "ON"),
+    ("binlog_transaction_compression_level_zstd", "1"),
     ("binlog_transaction_dependency_history_size", "25000"),
     ("replica_parallel_workers", "4"),
     ("replica_pending_jobs_size_max", "128M"),
