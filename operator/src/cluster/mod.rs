@@ -3,6 +3,7 @@
 
 mod asked;
 mod observe;
+pub(crate) mod pace;
 mod perform;
 mod publish;
 mod roles;

@@ -78,6 +78,7 @@ impl Task {
             report,
             policy,
             troubles: &troubles,
+            pace: &self.pace,
             completes,
             answered: self.answer.clone(),
             now,

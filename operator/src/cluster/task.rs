@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
+use super::pace::Pace;
 use crate::clock;
 use crate::executor::record::record_of;
 use crate::executor::{ActionKey, InFlight, Outcome};
@@ -107,6 +108,8 @@ pub struct Task {
     /// What the nodes were told of the database last.
     pub(super) pictures: watch::Sender<Arc<Picture>>,
     pub(super) pictured_at: Millis,
+    /// Which slaves receive as fast as the master commits.
+    pub(super) pace: Pace,
 }
 
 impl Drop for Task {
@@ -143,6 +146,7 @@ impl Task {
             closed: BTreeMap::new(),
             pictures: watch::Sender::new(Arc::default()),
             pictured_at: 0,
+            pace: Pace::default(),
         }
     }
 
@@ -282,6 +286,7 @@ impl Task {
         }
         let policy = self.policy(&object);
         let observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        self.pace.note(&observed);
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
         self.note(&observed, &report);

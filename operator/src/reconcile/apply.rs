@@ -11,19 +11,20 @@ use super::build::pod::ANNOTATION_TEMPLATE;
 use super::database::Database;
 use super::error::Error;
 use super::observe::Observed;
-use super::rollout::{self, Step, Wanted};
+use super::rollout::{self, Condition, Step, Wanted};
 use super::writer::{Object, Writer, failed};
 
 /// Proof that everything was applied; status speaks of nothing else.
 pub struct Applied(());
 
-/// Applies everything.
+/// Applies everything. `rested` is told the database's condition and says whether a pod may be replaced in it.
 pub async fn all(
     writer: &Writer,
     database: &Database,
     prepared: Prepared,
     observed: &Observed,
     status: &api::DistributedDatabaseStatus,
+    rested: impl FnOnce(Condition) -> bool,
 ) -> Result<Applied, Vec<Error>> {
     let Prepared {
         config_map,
@@ -71,7 +72,8 @@ pub async fn all(
         nodes: database.nodes,
         templates: &templates,
     };
-    let steps = rollout::steps(&wanted, observed, status);
+    let rested = rested(rollout::condition(&wanted, observed, status));
+    let steps = rollout::steps(&wanted, observed, status, rested);
     let outcomes = join_all(steps.into_iter().map(|step| carry_out(writer, &pods, step))).await;
     errors.extend(outcomes.into_iter().filter_map(Result::err));
     if errors.is_empty() {

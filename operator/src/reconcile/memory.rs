@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use failover::Millis;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
+use super::rollout::{Condition, PATIENCE, REST};
+use crate::clock;
 use crate::handoff::Applied;
 use crate::pki::{self, Pair};
 
@@ -27,6 +30,12 @@ struct Known {
     identity: Option<Identity>,
     applied: Option<Applied>,
     failures: u32,
+    serving_since: Option<Millis>,
+    at_rest_since: Option<Millis>,
+}
+
+fn has_passed(time: Duration, since: Millis, now: Millis) -> bool {
+    now >= since + clock::millis(time)
 }
 
 struct Identity {
@@ -103,6 +112,31 @@ impl Memory {
         })
     }
 
+    /// Notes the database's condition at `now`; true where it has been so for long enough that a pod may be replaced.
+    pub fn is_rested(&self, key: &Key, condition: Condition, now: Millis) -> bool {
+        self.with(key, |known| {
+            let since = known.serving_since.unwrap_or(now);
+            known.serving_since = (condition != Condition::Broken).then_some(since);
+            let since = known.at_rest_since.unwrap_or(now);
+            known.at_rest_since = (condition == Condition::AtRest).then_some(since);
+            known
+                .at_rest_since
+                .is_some_and(|since| has_passed(REST, since, now))
+                || known
+                    .serving_since
+                    .is_some_and(|since| has_passed(PATIENCE, since, now))
+        })
+    }
+
+    /// True while a database that came to rest has not been so for [`REST`].
+    pub fn rests(&self, key: &Key, now: Millis) -> bool {
+        self.with(key, |known| {
+            known
+                .at_rest_since
+                .is_some_and(|since| !has_passed(REST, since, now))
+        })
+    }
+
     /// Forgets a database that is gone.
     pub fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -134,6 +168,24 @@ mod tests {
             &second,
             &memory.identity(&key(), &other, later).unwrap()
         ));
+    }
+
+    #[test]
+    fn a_database_has_rested_after_a_while_without_a_break_or_when_patience_ends() {
+        let (memory, rest) = (Memory::default(), clock::millis(REST));
+        let is_rested = |condition, now| memory.is_rested(&key(), condition, now);
+        assert!(!is_rested(Condition::AtRest, 100));
+        assert!(memory.rests(&key(), 100));
+        assert!(!is_rested(Condition::AtRest, 99 + rest));
+        assert!(is_rested(Condition::AtRest, 100 + rest));
+        assert!(!memory.rests(&key(), 100 + rest));
+        assert!(!is_rested(Condition::Fetching, 101 + rest));
+        assert!(!is_rested(Condition::AtRest, 102 + rest));
+        let patience = clock::millis(PATIENCE);
+        assert!(!is_rested(Condition::Fetching, 99 + patience));
+        assert!(is_rested(Condition::Fetching, 100 + patience));
+        assert!(!is_rested(Condition::Broken, 101 + patience));
+        assert!(!is_rested(Condition::Fetching, 102 + patience));
     }
 
     #[test]

@@ -150,7 +150,12 @@ async fn reconcile(
             "not everything could be applied; it is tried again"
         );
     }
-    let wait = context.memory.note(&key, &applied).unwrap_or(PERIOD);
+    let usual = if context.memory.rests(&key, clock::now()) {
+        rollout::REST
+    } else {
+        PERIOD
+    };
+    let wait = context.memory.note(&key, &applied).unwrap_or(usual);
     round.report(context.memory.last_identity(&key), applied);
     Ok(Action::requeue(wait))
 }
@@ -199,7 +204,8 @@ impl Round<'_> {
             .map_err(alone)?;
         let prepared = build::all(&database, &observed);
         let status = self.object.status.clone().unwrap_or_default();
-        let applied = apply::all(&self.writer, &database, prepared, &observed, &status).await;
+        let rested = |condition| self.context.memory.is_rested(self.key, condition, clock::now());
+        let applied = apply::all(&self.writer, &database, prepared, &observed, &status, rested).await;
         match (secrets, applied) {
             (Ok(()), Ok(apply::Applied { .. })) => Ok(Applied::Done),
             (secrets, applied) => Err(secrets

@@ -4,8 +4,15 @@
 //! every node serves: slaves first, the master last (ending it in order makes the failover engine hand over first).
 //! A pod that does not get ready stops the rollout; a mended spec may replace it. A node that the spec no longer
 //! asks for goes only after the engine has taken it out of the quorum, and never while it leads.
+//!
+//! Before each turn the database rests. A slave that just came back still fetches what it missed, and writes would wait
+//! for it once another is taken away; and kube-proxy holds changes of endpoints that follow one another closely back for
+//! a second each. A failover cannot choose its moment, this can.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::DistributedDatabaseStatus;
 use api::names;
@@ -42,8 +49,47 @@ pub struct Wanted<'a> {
     pub templates: &'a [String],
 }
 
-/// Decides.
-pub fn steps(wanted: &Wanted, observed: &Observed, status: &DistributedDatabaseStatus) -> Vec<Step> {
+/// How long the database must have been at rest before a pod is replaced.
+pub const REST: Duration = Duration::from_millis(2500);
+/// After so long a pod is replaced though a slave still fetches what it missed: under a load that it cannot follow, it
+/// might never have all.
+pub const PATIENCE: Duration = Duration::from_mins(5);
+
+/// How far a database is from a state in which a pod can be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// A node does not serve.
+    Broken,
+    /// Every node serves; a slave still fetches what it missed.
+    Fetching,
+    /// Every node serves and receives as fast as the master commits.
+    AtRest,
+}
+
+/// The condition of the database now.
+pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatabaseStatus) -> Condition {
+    let serve = status.phase == Phase::Healthy
+        && (0..wanted.nodes).all(|index| {
+            let name = names::node(wanted.name, index);
+            observed
+                .pods
+                .get(&name)
+                .is_some_and(|pod| !pod.deleting && serves(&name, pod, status))
+        });
+    match serve {
+        false => Condition::Broken,
+        true if status.nodes.iter().all(|node| node.keeps_pace) => Condition::AtRest,
+        true => Condition::Fetching,
+    }
+}
+
+/// Decides. `rested`: it has been at rest for [`REST`], or fetching for [`PATIENCE`].
+pub fn steps(
+    wanted: &Wanted,
+    observed: &Observed,
+    status: &DistributedDatabaseStatus,
+    rested: bool,
+) -> Vec<Step> {
     let Observed { pods, claims } = observed;
     let mut steps = Vec::new();
     let mut whole = true;
@@ -70,7 +116,7 @@ pub fn steps(wanted: &Wanted, observed: &Observed, status: &DistributedDatabaseS
     }
     steps.extend(surplus(wanted, pods, status));
     if whole {
-        steps.extend(replacement(wanted, pods, status));
+        steps.extend(replacement(wanted, pods, status, rested));
     }
     steps
 }
@@ -112,6 +158,7 @@ fn replacement(
     wanted: &Wanted,
     pods: &BTreeMap<String, PodFacts>,
     status: &DistributedDatabaseStatus,
+    rested: bool,
 ) -> Vec<Step> {
     let master = status.record.master.as_ref().map(failover::NodeId::as_str);
     let current: Vec<(String, &PodFacts, bool)> = (0..wanted.nodes)
@@ -139,7 +186,7 @@ fn replacement(
         .collect();
     let next = match unready.as_slice() {
         // Slaves from the last to the first, then the master.
-        [] if status.phase == Phase::Healthy => outdated()
+        [] if status.phase == Phase::Healthy && rested => outdated()
             .rfind(|(name, ..)| Some(name.as_str()) != master)
             .or_else(|| outdated().next()),
         // The one node that does not serve is the one that a mended spec is to mend.
@@ -203,6 +250,7 @@ mod tests {
         let node = |index| NodeStatus {
             name: NodeId::from(names::node("shop", index)),
             ready: true,
+            keeps_pace: true,
             address: Some("10.0.0.1".to_owned()),
             ..NodeStatus::default()
         };
@@ -220,6 +268,15 @@ mod tests {
     }
 
     fn decide(nodes: u32, observed: &Observed, status: &DistributedDatabaseStatus) -> Vec<String> {
+        decide_when(true, nodes, observed, status)
+    }
+
+    fn decide_when(
+        rested: bool,
+        nodes: u32,
+        observed: &Observed,
+        status: &DistributedDatabaseStatus,
+    ) -> Vec<String> {
         let templates = vec!["new".to_owned(); nodes as usize];
         let told = |step| match step {
             Step::Create { index } => format!("create {index}"),
@@ -233,6 +290,7 @@ mod tests {
             },
             observed,
             status,
+            rested,
         )
         .into_iter()
         .map(told)
@@ -309,6 +367,24 @@ mod tests {
             decide(3, &three(["new", "new", "new"]), &status),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn a_rollout_rests_before_each_turn_and_a_slave_that_fetches_what_it_missed_is_no_rest() {
+        let mut status = healthy("shop-1", 3);
+        let pods = three(["old", "old", "new"]);
+        assert_eq!(decide_when(false, 3, &pods, &status), Vec::<String>::new());
+        let templates = vec!["new".to_owned(); 3];
+        let wanted = Wanted {
+            name: "shop",
+            nodes: 3,
+            templates: &templates,
+        };
+        assert_eq!(condition(&wanted, &pods, &status), Condition::AtRest);
+        status.nodes[2].keeps_pace = false;
+        assert_eq!(condition(&wanted, &pods, &status), Condition::Fetching);
+        status.nodes[1].ready = false;
+        assert_eq!(condition(&wanted, &pods, &status), Condition::Broken);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use crate::handoff::Applied;
+use crate::{cluster::pace::Pace, handoff::Applied};
 
 pub use safe::safe_to_lose;
 
@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub policy: &'a Policy,
     /// Why there is no session with a node, by node.
     pub troubles: &'a std::collections::BTreeMap<NodeId, String>,
+    /// Which slaves receive as fast as the master commits.
+    pub pace: &'a Pace,
     /// A change of master that this status completes.
     pub completes: Option<failover::Change>,
     /// An answer to a request that this status tells.
@@ -56,6 +58,7 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
         report,
         policy,
         troubles,
+        pace,
         completes,
         answered,
         now,
@@ -66,7 +69,10 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
     let nodes: Vec<NodeStatus> = observed
         .nodes
         .iter()
-        .map(|(name, view)| node_status(name, view, observed, troubles.get(name), now, wall))
+        .map(|(name, view)| NodeStatus {
+            keeps_pace: record.master.as_ref() == Some(name) || pace.keeps(name),
+            ..node_status(name, view, observed, troubles.get(name), now, wall)
+        })
         .collect();
     let ready = nodes.iter().filter(|node| node.ready).count();
     let phase = phase_of(applied, report, observed, ready, policy);
@@ -278,6 +284,7 @@ fn node_status(
         version: server.map(|server| server.version.clone()),
         gtid_set: server.map(ServerState::holds).unwrap_or_default(),
         behind,
+        keeps_pace: false,
         message: if closed {
             format!("kept closed by the annotation {}", names::ANNOTATION_FENCE)
         } else {

@@ -43,6 +43,12 @@ fn view(role: Role) -> NodeView {
     }
 }
 
+fn pace(observed: &Observed) -> Pace {
+    let mut pace = Pace::default();
+    pace.note(observed);
+    pace
+}
+
 fn slave() -> NodeView {
     view(Role::Slave {
         term: Term(3),
@@ -108,6 +114,7 @@ fn status(observed: &Observed, report: &Report, completes: Option<Change>) -> Di
         observed,
         report,
         policy: &policy(3),
+        pace: &pace(observed),
         troubles: &BTreeMap::from([("db-2".into(), "10.0.0.3:8440 does not answer".to_owned())]),
         completes,
         answered: None,
@@ -199,6 +206,7 @@ fn a_paused_database_says_so_in_phase_and_condition() {
             observed: &database(3),
             report: &Report::of(Decision::Steady),
             policy,
+            pace: &pace(&database(3)),
             troubles: &BTreeMap::new(),
             completes: None,
             answered: None,
@@ -295,6 +303,7 @@ fn a_condition_keeps_its_transition_time_while_its_status_stays() {
         observed: &database(3),
         report: &Report::of(Decision::Steady),
         policy: &policy(3),
+        pace: &pace(&database(3)),
         troubles: &BTreeMap::new(),
         completes: None,
         answered: None,
