@@ -391,7 +391,7 @@ pub struct NodeStatus {
     /// How many of the master's transactions it has not executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<i64>,
-    /// Whether it receives as fast as the master commits; true of the master. While a slave does not, a rolling change
+    /// Whether it executes as fast as the master commits; true of the master. While a slave does not, a rolling change
     /// waits for it.
     #[serde(default)]
     pub keeps_pace: bool,

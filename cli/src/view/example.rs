@@ -29,6 +29,7 @@ fn node(index: u32, role: NodeRole) -> NodeStatus {
         version: Some("9.7.4".to_owned()),
         gtid_set: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-10".parse().unwrap(),
         behind: (role == NodeRole::Slave).then_some(0),
+        keeps_pace: true,
         message: String::new(),
         last_contact: Some(Time(before(4))),
     }

@@ -1,6 +1,7 @@
-//! Which slaves receive as fast as the master commits. A slave that came back receives faster than the others execute,
-//! but not at once everything; a slave that is taken away meanwhile would have all writes wait for it. Measured in time
-//! and with one clock: what the master had executed some moments ago is held against what the slave has now.
+//! Which slaves execute as fast as the master commits. A slave that came back has to fetch and execute what it missed; if
+//! another is taken away meanwhile, all writes wait for what it fetches, and if the master is, for what it executes.
+//! Measured in time and with one clock: what the master had executed some moments ago is held against what the slave has
+//! executed now.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,7 +25,6 @@ pub struct Pace {
 struct Position {
     heard: Millis,
     executed: GtidSet,
-    held: GtidSet,
 }
 
 impl Pace {
@@ -50,7 +50,7 @@ impl Pace {
                 ..Self::default()
             };
         }
-        if let Some(Position { heard, executed, .. }) = master.and_then(|name| positions.remove(name)) {
+        if let Some(Position { heard, executed }) = master.and_then(|name| positions.remove(name)) {
             if self.executed.back().is_none_or(|(at, _)| *at < heard) {
                 self.executed.push_back((heard, executed));
             }
@@ -70,13 +70,13 @@ impl Pace {
             .collect();
     }
 
-    /// How long ago the master had executed no more than what the slave has; `None` where that was too long ago.
+    /// How long ago the master had executed no more than the slave has; `None` where that was too long ago.
     fn lag(&self, slave: &Position) -> Option<Millis> {
         let newest = self
             .executed
             .iter()
             .rev()
-            .find(|(_, executed)| slave.held.contains(executed))?;
+            .find(|(_, executed)| slave.executed.contains(executed))?;
         Some(slave.heard.saturating_sub(newest.0))
     }
 }
@@ -89,7 +89,6 @@ impl Position {
         Some(Self {
             heard: *heard,
             executed: server.executed.clone(),
-            held: server.holds(),
         })
     }
 }
@@ -106,7 +105,6 @@ mod tests {
         let position = |upto| Position {
             heard: now,
             executed: GtidSet::new().with(A, 1, upto),
-            held: GtidSet::new().with(A, 1, upto),
         };
         let positions = BTreeMap::from([
             (master.clone(), position(now)),

@@ -179,13 +179,13 @@ mod tests {
         assert!(!is_rested(Condition::AtRest, 99 + rest));
         assert!(is_rested(Condition::AtRest, 100 + rest));
         assert!(!memory.rests(&key(), 100 + rest));
-        assert!(!is_rested(Condition::Fetching, 101 + rest));
+        assert!(!is_rested(Condition::CatchingUp, 101 + rest));
         assert!(!is_rested(Condition::AtRest, 102 + rest));
         let patience = clock::millis(PATIENCE);
-        assert!(!is_rested(Condition::Fetching, 99 + patience));
-        assert!(is_rested(Condition::Fetching, 100 + patience));
+        assert!(!is_rested(Condition::CatchingUp, 99 + patience));
+        assert!(is_rested(Condition::CatchingUp, 100 + patience));
         assert!(!is_rested(Condition::Broken, 101 + patience));
-        assert!(!is_rested(Condition::Fetching, 102 + patience));
+        assert!(!is_rested(Condition::CatchingUp, 102 + patience));
     }
 
     #[test]

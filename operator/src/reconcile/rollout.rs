@@ -5,8 +5,8 @@
 //! A pod that does not get ready stops the rollout; a mended spec may replace it. A node that the spec no longer
 //! asks for goes only after the engine has taken it out of the quorum, and never while it leads.
 //!
-//! Before each turn the database rests. A slave that just came back still fetches what it missed, and writes would wait
-//! for it once another is taken away; and kube-proxy holds changes of endpoints that follow one another closely back for
+//! Before each turn the database rests. A slave that just came back still catches up, and writes would wait for it once
+//! another is taken away; and kube-proxy holds changes of endpoints that follow one another closely back for
 //! a second each. A failover cannot choose its moment, this can.
 
 use std::{
@@ -51,7 +51,7 @@ pub struct Wanted<'a> {
 
 /// How long the database must have been at rest before a pod is replaced.
 pub const REST: Duration = Duration::from_millis(2500);
-/// After so long a pod is replaced though a slave still fetches what it missed: under a load that it cannot follow, it
+/// After so long a pod is replaced though a slave still catches up: under a load that it cannot follow, it
 /// might never have all.
 pub const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -60,9 +60,9 @@ pub const PATIENCE: Duration = Duration::from_mins(5);
 pub enum Condition {
     /// A node does not serve.
     Broken,
-    /// Every node serves; a slave still fetches what it missed.
-    Fetching,
-    /// Every node serves and receives as fast as the master commits.
+    /// Every node serves; a slave still catches up with what it missed.
+    CatchingUp,
+    /// Every node serves and every slave executes as fast as the master commits.
     AtRest,
 }
 
@@ -79,11 +79,11 @@ pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatab
     match serve {
         false => Condition::Broken,
         true if status.nodes.iter().all(|node| node.keeps_pace) => Condition::AtRest,
-        true => Condition::Fetching,
+        true => Condition::CatchingUp,
     }
 }
 
-/// Decides. `rested`: it has been at rest for [`REST`], or fetching for [`PATIENCE`].
+/// Decides. `rested`: it has been at rest for [`REST`], or catching up for [`PATIENCE`].
 pub fn steps(
     wanted: &Wanted,
     observed: &Observed,
@@ -382,7 +382,7 @@ mod tests {
         };
         assert_eq!(condition(&wanted, &pods, &status), Condition::AtRest);
         status.nodes[2].keeps_pace = false;
-        assert_eq!(condition(&wanted, &pods, &status), Condition::Fetching);
+        assert_eq!(condition(&wanted, &pods, &status), Condition::CatchingUp);
         status.nodes[1].ready = false;
         assert_eq!(condition(&wanted, &pods, &status), Condition::Broken);
     }

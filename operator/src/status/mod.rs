@@ -37,7 +37,7 @@ pub struct Input<'a> {
     pub policy: &'a Policy,
     /// Why there is no session with a node, by node.
     pub troubles: &'a std::collections::BTreeMap<NodeId, String>,
-    /// Which slaves receive as fast as the master commits.
+    /// Which slaves execute as fast as the master commits.
     pub pace: &'a Pace,
     /// A change of master that this status completes.
     pub completes: Option<failover::Change>,
