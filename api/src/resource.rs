@@ -391,16 +391,27 @@ pub struct NodeStatus {
     /// How many of the master's transactions it has not executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<i64>,
-    /// Whether it executes as fast as the master commits; true of the master. While a slave does not, a rolling change
-    /// waits for it.
+    /// Whether it keeps pace with the master, as a rolling change asks of each slave.
     #[serde(default)]
-    pub keeps_pace: bool,
+    pub pace: NodePace,
     /// What is wrong or under way, in a sentence; empty where all is well.
     #[serde(default)]
     pub message: String,
     /// When the operator last heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<Time>,
+}
+
+/// How well a node keeps pace with the master.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum NodePace {
+    /// It has not received what the master committed some moments ago.
+    #[default]
+    Behind,
+    /// It receives as fast as the master commits, and has some of that to execute still.
+    Receives,
+    /// It executes as fast as the master commits. So does the master.
+    Executes,
 }
 
 /// What a node does, as far as is known.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::resource::{FailoverStatus, NodeRole, NodeStatus, Phase};
+use api::resource::{FailoverStatus, NodePace, NodeRole, NodeStatus, Phase};
 use api::{DistributedDatabase, DistributedDatabaseSpec, DistributedDatabaseStatus, names};
 use failover::{Cause, Change, Intent, Kind, NodeId, Record, Term};
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ fn node(index: u32, role: NodeRole) -> NodeStatus {
         version: Some("9.7.4".to_owned()),
         gtid_set: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-10".parse().unwrap(),
         behind: (role == NodeRole::Slave).then_some(0),
-        keeps_pace: true,
+        pace: NodePace::Executes,
         message: String::new(),
         last_contact: Some(Time(before(4))),
     }

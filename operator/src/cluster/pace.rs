@@ -1,10 +1,11 @@
-//! Which slaves execute as fast as the master commits. A slave that came back has to fetch and execute what it missed; if
+//! Which slaves keep pace with their master. A slave that came back has to fetch and execute what it missed; if
 //! another is taken away meanwhile, all writes wait for what it fetches, and if the master is, for what it executes.
 //! Measured in time and with one clock: what the master had executed some moments ago is held against what the slave has
-//! executed now.
+//! now.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use api::resource::NodePace;
 use failover::{GtidSet, Millis, NodeId, NodeView, Observed, Session, Term};
 
 /// A slave that is no further behind than this keeps pace; reports are some hundred milliseconds apart.
@@ -17,7 +18,7 @@ const FAR: Millis = 3000;
 pub struct Pace {
     term: Term,
     executed: VecDeque<(Millis, GtidSet)>,
-    keeping: BTreeSet<NodeId>,
+    slaves: BTreeMap<NodeId, NodePace>,
 }
 
 /// What a node had when it was last heard.
@@ -25,6 +26,7 @@ pub struct Pace {
 struct Position {
     heard: Millis,
     executed: GtidSet,
+    held: GtidSet,
 }
 
 impl Pace {
@@ -38,9 +40,9 @@ impl Pace {
         self.compare(observed.record.term, observed.record.master.as_ref(), positions);
     }
 
-    /// Whether this slave keeps pace.
-    pub fn keeps(&self, node: &NodeId) -> bool {
-        self.keeping.contains(node)
+    /// How well this slave keeps pace.
+    pub fn of(&self, slave: &NodeId) -> NodePace {
+        self.slaves.get(slave).copied().unwrap_or_default()
     }
 
     fn compare(&mut self, term: Term, master: Option<&NodeId>, mut positions: BTreeMap<NodeId, Position>) {
@@ -50,7 +52,7 @@ impl Pace {
                 ..Self::default()
             };
         }
-        if let Some(Position { heard, executed }) = master.and_then(|name| positions.remove(name)) {
+        if let Some(Position { heard, executed, .. }) = master.and_then(|name| positions.remove(name)) {
             if self.executed.back().is_none_or(|(at, _)| *at < heard) {
                 self.executed.push_back((heard, executed));
             }
@@ -60,24 +62,34 @@ impl Pace {
                 self.executed.pop_front();
             }
         }
-        self.keeping = positions
+        self.slaves = positions
             .into_iter()
-            .filter(|(name, slave)| {
-                let bound = if self.keeping.contains(name) { FAR } else { NEAR };
-                self.lag(slave).is_some_and(|lag| lag <= bound)
+            .map(|(name, slave)| {
+                let before = self.of(&name);
+                let is_near = |pace, set| {
+                    let bound = if before >= pace { FAR } else { NEAR };
+                    self.lag(slave.heard, set).is_some_and(|lag| lag <= bound)
+                };
+                let pace = if is_near(NodePace::Executes, &slave.executed) {
+                    NodePace::Executes
+                } else if is_near(NodePace::Receives, &slave.held) {
+                    NodePace::Receives
+                } else {
+                    NodePace::Behind
+                };
+                (name, pace)
             })
-            .map(|(name, _)| name)
             .collect();
     }
 
-    /// How long ago the master had executed no more than the slave has; `None` where that was too long ago.
-    fn lag(&self, slave: &Position) -> Option<Millis> {
+    /// How long before `heard` the master had executed no more than `set`; `None` where that was too long ago.
+    fn lag(&self, heard: Millis, set: &GtidSet) -> Option<Millis> {
         let newest = self
             .executed
             .iter()
             .rev()
-            .find(|(_, executed)| slave.executed.contains(executed))?;
-        Some(slave.heard.saturating_sub(newest.0))
+            .find(|(_, executed)| set.contains(executed))?;
+        Some(heard.saturating_sub(newest.0))
     }
 }
 
@@ -89,6 +101,7 @@ impl Position {
         Some(Self {
             heard: *heard,
             executed: server.executed.clone(),
+            held: server.holds(),
         })
     }
 }
@@ -100,42 +113,48 @@ mod tests {
     const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 
     /// A look at a master that executes one transaction a millisecond, and at its slave.
-    fn look(pace: &mut Pace, now: Millis, term: u64, slave_behind: Millis) -> bool {
+    fn look(pace: &mut Pace, now: Millis, term: u64, [unreceived, unexecuted]: [Millis; 2]) -> NodePace {
         let (master, slave) = (NodeId::from("db-0"), NodeId::from("db-1"));
-        let position = |upto| Position {
+        let upto = |upto| GtidSet::new().with(A, 1, upto);
+        let position = |held, executed| Position {
             heard: now,
-            executed: GtidSet::new().with(A, 1, upto),
+            executed: upto(executed),
+            held: upto(held),
         };
         let positions = BTreeMap::from([
-            (master.clone(), position(now)),
-            (slave.clone(), position(now - slave_behind)),
+            (master.clone(), position(now, now)),
+            (slave.clone(), position(now - unreceived, now - unexecuted)),
         ]);
         pace.compare(Term(term), Some(&master), positions);
-        pace.keeps(&slave)
+        pace.of(&slave)
     }
 
     #[test]
     fn a_slave_keeps_pace_once_it_is_near_and_until_it_is_far_behind() {
         let mut pace = Pace::default();
         let mut now = 10_000;
-        let mut look = |behind: Millis| {
+        let mut look = |unreceived, unexecuted| {
             now += 300;
-            look(&mut pace, now, 1, behind)
+            look(&mut pace, now, 1, [unreceived, unexecuted])
         };
-        assert!(!look(5000), "what it has is older than what is remembered");
-        for behind in [5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000] {
-            assert!(!look(behind));
+        // At first what it has is older than what is remembered.
+        for behind in [5000, 5000, 4500, 4000, 3500, 3000, 2500, 2000, 1500, 1000] {
+            assert_eq!(look(behind, 9000), NodePace::Behind);
         }
-        assert!(look(100));
-        assert!(look(2500), "not so soon");
-        assert!(!look(4500));
-        assert!(!look(1000));
+        assert_eq!(look(100, 9000), NodePace::Receives);
+        assert_eq!(look(2500, 9000), NodePace::Receives, "not so soon");
+        assert_eq!(look(0, 1000), NodePace::Receives);
+        assert_eq!(look(0, 100), NodePace::Executes);
+        assert_eq!(look(0, 2500), NodePace::Executes);
+        assert_eq!(look(0, 4500), NodePace::Receives);
+        assert_eq!(look(4500, 9000), NodePace::Behind);
+        assert_eq!(look(1000, 9000), NodePace::Behind);
     }
 
     #[test]
     fn another_term_is_another_race() {
         let mut pace = Pace::default();
-        assert!(look(&mut pace, 10_000, 1, 0));
-        assert!(!look(&mut pace, 10_300, 2, 100));
+        assert_eq!(look(&mut pace, 10_000, 1, [0, 0]), NodePace::Executes);
+        assert_eq!(look(&mut pace, 10_300, 2, [100, 100]), NodePace::Behind);
     }
 }

@@ -108,7 +108,7 @@ pub struct Task {
     /// What the nodes were told of the database last.
     pub(super) pictures: watch::Sender<Arc<Picture>>,
     pub(super) pictured_at: Millis,
-    /// Which slaves execute as fast as the master commits.
+    /// Which slaves keep pace with the master.
     pub(super) pace: Pace,
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use api::DistributedDatabaseStatus;
 use api::names;
-use api::resource::Phase;
+use api::resource::{NodePace, Phase};
 
 use super::observe::{ClaimFacts, Observed, PodFacts};
 
@@ -62,7 +62,7 @@ pub enum Condition {
     Broken,
     /// Every node serves; a slave still catches up with what it missed.
     CatchingUp,
-    /// Every node serves and every slave executes as fast as the master commits.
+    /// Every node serves and every slave keeps pace, as well as the next turn asks for.
     AtRest,
 }
 
@@ -76,9 +76,25 @@ pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatab
                 .get(&name)
                 .is_some_and(|pod| !pod.deleting && serves(&name, pod, status))
         });
+    // Writes wait for what a slave has not received when another slave is replaced, and for what the new master has not
+    // executed when the master is.
+    let master = status.record.master.as_ref().map(failover::NodeId::as_str);
+    let slaves_turn = (0..wanted.nodes).zip(wanted.templates).any(|(index, template)| {
+        let name = names::node(wanted.name, index);
+        Some(name.as_str()) != master
+            && observed
+                .pods
+                .get(&name)
+                .is_some_and(|pod| pod.template != *template)
+    });
+    let needed = if slaves_turn {
+        NodePace::Receives
+    } else {
+        NodePace::Executes
+    };
     match serve {
         false => Condition::Broken,
-        true if status.nodes.iter().all(|node| node.keeps_pace) => Condition::AtRest,
+        true if status.nodes.iter().all(|node| node.pace >= needed) => Condition::AtRest,
         true => Condition::CatchingUp,
     }
 }
@@ -250,7 +266,7 @@ mod tests {
         let node = |index| NodeStatus {
             name: NodeId::from(names::node("shop", index)),
             ready: true,
-            keeps_pace: true,
+            pace: NodePace::Executes,
             address: Some("10.0.0.1".to_owned()),
             ..NodeStatus::default()
         };
@@ -381,7 +397,11 @@ mod tests {
             templates: &templates,
         };
         assert_eq!(condition(&wanted, &pods, &status), Condition::AtRest);
-        status.nodes[2].keeps_pace = false;
+        status.nodes[2].pace = NodePace::Receives;
+        assert_eq!(condition(&wanted, &pods, &status), Condition::AtRest);
+        let masters = three(["new", "old", "new"]);
+        assert_eq!(condition(&wanted, &masters, &status), Condition::CatchingUp);
+        status.nodes[2].pace = NodePace::Behind;
         assert_eq!(condition(&wanted, &pods, &status), Condition::CatchingUp);
         status.nodes[1].ready = false;
         assert_eq!(condition(&wanted, &pods, &status), Condition::Broken);

@@ -6,7 +6,7 @@ mod conditions;
 mod safe;
 
 use api::names;
-use api::resource::{FailoverStatus, LastResortStatus, NodeRole, NodeStatus, Phase, RequestStatus};
+use api::resource::{FailoverStatus, LastResortStatus, NodePace, NodeRole, NodeStatus, Phase, RequestStatus};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
 use failover::{
     Applier, Decision, GtidSet, Millis, NodeId, NodeView, Observed, Policy, Receiver, Record, Report, Role,
@@ -37,7 +37,7 @@ pub struct Input<'a> {
     pub policy: &'a Policy,
     /// Why there is no session with a node, by node.
     pub troubles: &'a std::collections::BTreeMap<NodeId, String>,
-    /// Which slaves execute as fast as the master commits.
+    /// Which slaves keep pace with the master.
     pub pace: &'a Pace,
     /// A change of master that this status completes.
     pub completes: Option<failover::Change>,
@@ -70,7 +70,11 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
         .nodes
         .iter()
         .map(|(name, view)| NodeStatus {
-            keeps_pace: record.master.as_ref() == Some(name) || pace.keeps(name),
+            pace: if record.master.as_ref() == Some(name) {
+                NodePace::Executes
+            } else {
+                pace.of(name)
+            },
             ..node_status(name, view, observed, troubles.get(name), now, wall)
         })
         .collect();
@@ -284,7 +288,7 @@ fn node_status(
         version: server.map(|server| server.version.clone()),
         gtid_set: server.map(ServerState::holds).unwrap_or_default(),
         behind,
-        keeps_pace: false,
+        pace: NodePace::default(),
         message: if closed {
             format!("kept closed by the annotation {}", names::ANNOTATION_FENCE)
         } else {
