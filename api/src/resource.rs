@@ -208,6 +208,9 @@ pub struct ApiSpec {
     /// What one request may take.
     #[serde(default)]
     pub limits: ApiLimits,
+    /// What is recorded besides changes and refusals.
+    #[serde(default)]
+    pub audit: ApiAudit,
     /// Origins whose scripts a browser lets in, such as `https://console.example.com`. Without any, none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(validation = Rule::new("self.all(origin, origin.matches('^https?://[^/?#@*]+$'))")
@@ -219,6 +222,20 @@ pub struct ApiSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 64))]
     pub service_accounts: Vec<ApiServiceAccount>,
+}
+
+/// What the data API's audit records are kept of, besides changes and refusals.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiAudit {
+    /// Record reads too: a record for each, in the file and in the log.
+    #[serde(default)]
+    pub reads: bool,
+    /// Record whatever takes so many milliseconds or longer, with its statement; 0 for nothing.
+    #[serde(default = "default_slow")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 3600000")
+        .message("spec.api.audit.slowMilliseconds: must be from 0, which is nothing, to 3600000"))]
+    pub slow_milliseconds: i32,
 }
 
 /// A Kubernetes service account and what it may do.
@@ -505,6 +522,10 @@ fn default_token_requests() -> i32 {
     1024
 }
 
+fn default_slow() -> i32 {
+    1000
+}
+
 fn quantity_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
@@ -527,8 +548,18 @@ impl Default for ApiSpec {
         Self {
             enabled: true,
             limits: ApiLimits::default(),
+            audit: ApiAudit::default(),
             cors_origins: Vec::new(),
             service_accounts: Vec::new(),
+        }
+    }
+}
+
+impl Default for ApiAudit {
+    fn default() -> Self {
+        Self {
+            reads: false,
+            slow_milliseconds: default_slow(),
         }
     }
 }

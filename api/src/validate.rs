@@ -5,8 +5,8 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::resource::{
-    AgentSpec, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec,
-    StorageSpec,
+    AgentSpec, ApiAudit, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec,
+    MysqlSpec, StorageSpec,
 };
 use crate::{mycnf, quantity};
 
@@ -113,6 +113,10 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
                 token_requests_per_second,
                 token_requests,
             },
+        audit: ApiAudit {
+            reads: _,
+            slow_milliseconds,
+        },
         cors_origins,
         service_accounts,
     } = api;
@@ -143,6 +147,10 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
     check(
         (1..=65_536).contains(token_requests),
         "spec.api.limits.tokenRequests: must be from 1 to 65536",
+    );
+    check(
+        (0..=3_600_000).contains(slow_milliseconds),
+        "spec.api.audit.slowMilliseconds: must be from 0, which is nothing, to 3600000",
     );
     check(
         cors_origins.iter().all(|origin| is_origin(origin)),

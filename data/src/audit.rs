@@ -1,4 +1,4 @@
-//! The audit record: who changed what, or was refused, when and with what outcome.
+//! The audit record: who changed what, or was refused, when and with what outcome; and what took long.
 //!
 //! A record is in the file before the reply goes out. It is written by one task, so that a disk that does not answer
 //! delays replies by [`PATIENCE`] at most and blocks nothing else; it is then still on standard output.
@@ -64,6 +64,9 @@ pub struct Record {
     pub status: u16,
     /// How long it took.
     pub milliseconds: u64,
+    /// That was as long as what the resource calls slow, or longer.
+    #[serde(default)]
+    pub slow: bool,
     /// The request's id.
     pub request: String,
     /// The statements, with `?` for every value.
@@ -148,6 +151,11 @@ impl Came {
 }
 
 impl Engine {
+    /// Whether a request that began then has taken as long as what is recorded for it.
+    pub fn is_slow(&self, begun: Instant) -> bool {
+        self.recorded.slow.is_some_and(|slow| clock::since(begun) >= slow)
+    }
+
     /// Records what a request came to.
     pub async fn record(&self, call: &Call, operation: &str, came: &Came, begun: Instant) {
         let note = call.note().clone();
@@ -167,6 +175,7 @@ impl Engine {
                 outcome: name(outcome),
                 status,
                 milliseconds: clock::millis_since(begun),
+                slow: self.is_slow(begun),
                 request: call.id().to_owned(),
                 statement: note.statement,
             })
@@ -190,6 +199,7 @@ impl Engine {
                 outcome: name(problem.outcome),
                 status: 401,
                 milliseconds: 0,
+                slow: false,
                 request: id.to_owned(),
                 statement: String::new(),
             })

@@ -16,7 +16,7 @@ use crate::{
     problem::{Kind, Problem},
     reply::{Reply, WRITE_TOKEN},
     routing::{Peers, Quotas},
-    settings::Limits,
+    settings::{Limits, Recorded},
     sql::Sql,
     view::{View, Way},
 };
@@ -36,6 +36,8 @@ pub struct Engine {
     pub accounts: Accounts,
     /// What was done.
     pub audit: Audit,
+    /// Of what, besides changes and refusals.
+    pub recorded: Recorded,
     /// How much at most.
     pub limits: Limits,
     /// The other nodes.

@@ -53,7 +53,7 @@ use std::{
 
 use host::Host;
 pub use metrics::Metrics;
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Recorded, Settings};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -110,6 +110,7 @@ fn engine(
         accounts,
         mysql_socket,
         audit,
+        recorded,
         limits,
         origins: _,
     } = settings;
@@ -125,6 +126,7 @@ fn engine(
         tokens: Arc::new(access::Tokens::open(tokens)),
         accounts: access::Accounts::default(),
         audit: audit::Audit::open(audit),
+        recorded,
         quotas: Arc::new(routing::Quotas::new(limits.token_rate, limits.token_requests)),
         running: Semaphore::new(limits.requests),
         watchers: Arc::new(Semaphore::new(limits.watchers)),

@@ -123,7 +123,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{Limits, Metrics, Settings, host::tests::NoHost, view::View};
+    use crate::{Limits, Metrics, Recorded, Settings, host::tests::NoHost, view::View};
 
     fn document() -> String {
         let nowhere = std::env::temp_dir().join("ddb-no-such-directory");
@@ -135,6 +135,7 @@ mod tests {
             accounts: nowhere.clone(),
             mysql_socket: nowhere.clone(),
             audit: nowhere,
+            recorded: Recorded::default(),
             limits: Limits::default(),
             origins: Vec::new(),
         };

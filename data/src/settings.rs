@@ -47,6 +47,15 @@ impl Default for Limits {
     }
 }
 
+/// What is recorded besides changes and refusals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Reads too.
+    pub reads: bool,
+    /// Whatever took so long or longer; `None` for nothing.
+    pub slow: Option<Duration>,
+}
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -64,6 +73,8 @@ pub struct Settings {
     pub mysql_socket: PathBuf,
     /// Where audit records are kept.
     pub audit: PathBuf,
+    /// What they are kept of.
+    pub recorded: Recorded,
     /// How much at most.
     pub limits: Limits,
     /// The origins whose scripts a browser lets in.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use api::wire::{API_PORT, Picture, PicturedChange, PicturedFailover, PicturedNode};
 use data::{
-    Limits, Serving,
+    Limits, Recorded, Serving,
     view::{Failover, NodeFacts, NodeRole, Request, View, Way, Whole},
 };
 use failover::{Intent, NodeReport, Role, Server, Term};
@@ -68,6 +68,10 @@ fn settings(agent: &Agent) -> data::Settings {
         accounts: settings.api_accounts_dir.clone(),
         mysql_socket: settings.mysql_socket.clone(),
         audit: settings.audit_dir.clone(),
+        recorded: Recorded {
+            reads: settings.api_audit_reads,
+            slow: (settings.api_audit_slow > 0).then(|| Duration::from_millis(settings.api_audit_slow)),
+        },
         limits: Limits {
             body: settings.api_body,
             most_rows: settings.api_rows,

@@ -77,6 +77,12 @@ pub struct Settings {
     /// Origins whose scripts a browser lets in, with commas between them.
     #[arg(long, env = "DDB_API_CORS_ORIGINS", default_value = "")]
     pub api_cors_origins: String,
+    /// Records reads too.
+    #[arg(long, env = "DDB_API_AUDIT_READS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub api_audit_reads: bool,
+    /// Records what takes so many milliseconds or longer; 0 for nothing.
+    #[arg(long, env = "DDB_API_AUDIT_SLOW", default_value_t = 1000)]
+    pub api_audit_slow: u64,
     /// One file for each token.
     #[arg(long, hide = true, env = "DDB_TOKENS_DIR", default_value = api::names::TOKENS_DIR)]
     pub tokens_dir: PathBuf,

@@ -107,7 +107,7 @@ pub async fn carry(
                 Err(problem) => (problem.into_response(), true),
             };
             let refused = matches!(response.status().as_u16(), 401 | 403);
-            if here && (writes || refused) {
+            if here && (writes || refused || engine.recorded.reads || engine.is_slow(begun)) {
                 let came = Came::to(&response);
                 Box::pin(engine.record(&call, &what, &came, begun)).await;
             }

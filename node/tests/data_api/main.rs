@@ -58,6 +58,7 @@ async fn the_data_api_does_what_its_contract_says() {
     steering::processes(&cluster).await;
     steering::diagnosis(&cluster).await;
     steering::bounded_reads(&cluster).await;
+    steering::slow_reads(&cluster).await;
     steering::wishes(&cluster).await;
     steering::service_accounts(&cluster).await;
     steering::events(&cluster).await;

@@ -272,6 +272,43 @@ pub async fn statements(cluster: &mut Cluster) {
     assert_eq!(limited["statements"], json!([]), "{limited}");
 }
 
+/// A read that waits for a lock for longer than a second is recorded with its statement; quick ones are not.
+pub async fn slow_reads(cluster: &Cluster) {
+    let node = &cluster.nodes[0];
+    let mut root = node.root().await;
+    raw_sql("LOCK TABLES t.r WRITE").execute(&mut root).await.unwrap();
+    let read = node.fetch(READER, "/select?dbname=t&table=r&limit=1");
+    let unlock = async {
+        sleep(Duration::from_millis(1200)).await;
+        raw_sql("UNLOCK TABLES").execute(&mut root).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(read, unlock);
+    answer.must(200);
+    node.fetch(READER, "/select?dbname=t&table=r&limit=1")
+        .await
+        .must(200);
+    let found = node.fetch(ADMIN, "/v1/audit?slow=true").await.must(200);
+    let slow = &found["records"][0];
+    assert_eq!(slow["operation"], "GET /select", "{found}");
+    assert_eq!(slow["object"], "t.r", "{found}");
+    assert!(slow["milliseconds"].as_u64() >= Some(1000), "{found}");
+    assert!(
+        slow["statement"].as_str().unwrap().contains("FROM `t`.`r`"),
+        "{found}"
+    );
+    let quick = node
+        .fetch(ADMIN, "/v1/audit?slow=false&object=t.r")
+        .await
+        .must(200);
+    let records = quick["records"].as_array().unwrap();
+    assert!(
+        records
+            .iter()
+            .all(|record| record["operation"] != "GET /select" || record["status"] != 200),
+        "{quick}"
+    );
+}
+
 /// A Kubernetes token: the form is all that a node looks at.
 fn signed(end: &str) -> String {
     let part = "e".repeat(40);

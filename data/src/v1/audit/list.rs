@@ -28,6 +28,8 @@ pub struct Filter {
     outcome: Option<String>,
     /// Only this request.
     request: Option<String>,
+    /// Only what was slow, or only what was not.
+    slow: Option<bool>,
     /// Only from this moment on.
     #[param(value_type = Option<String>)]
     since: Option<jiff::Timestamp>,
@@ -43,7 +45,7 @@ struct Records {
     records: Vec<Record>,
 }
 
-/// What was changed or refused on the node that was asked, newest first
+/// What was changed, refused or slow on the node that was asked, newest first
 #[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Filter),
     responses((status = 200, body = inline(Records)), Problems))]
 pub async fn list(
@@ -63,6 +65,7 @@ pub async fn list(
                 .request
                 .as_ref()
                 .is_none_or(|request| *request == record.request)
+            && filter.slow.is_none_or(|slow| record.slow == slow)
             && filter.since.is_none_or(|since| record.time >= since)
             && filter.object.as_ref().is_none_or(|object| {
                 record.object == *object || record.object.split('.').next() == Some(object.as_str())

@@ -1,6 +1,6 @@
 //! The three containers of a node's pod.
 
-use api::resource::{ApiLimits, ApiSpec};
+use api::resource::{ApiAudit, ApiLimits, ApiSpec};
 use api::{names, wire};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
@@ -120,6 +120,10 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
                 token_requests_per_second,
                 token_requests,
             },
+        audit: ApiAudit {
+            reads,
+            slow_milliseconds,
+        },
         cors_origins,
         // The operator asks for whom a token stands.
         service_accounts: _,
@@ -147,6 +151,8 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         value("DDB_API_QUEUE", &queue.to_string()),
         value("DDB_API_TOKEN_RATE", &token_requests_per_second.to_string()),
         value("DDB_API_TOKEN_REQUESTS", &token_requests.to_string()),
+        value("DDB_API_AUDIT_READS", &reads.to_string()),
+        value("DDB_API_AUDIT_SLOW", &slow_milliseconds.to_string()),
         value("DDB_API_CORS_ORIGINS", &cors_origins.join(",")),
     ]
 }
