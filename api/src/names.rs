@@ -62,6 +62,8 @@ pub const TOKENS_DIR: &str = "/etc/ddb/tokens";
 /// Passwords of the data API's own accounts: one file for each role (a Secret's directory, in the agent's container
 /// only).
 pub const API_ACCOUNTS_DIR: &str = "/etc/ddb/api-accounts";
+/// Where the node's container sees the user's certificate for the data API.
+pub const API_TLS_DIR: &str = "/etc/ddb/api-tls";
 /// Audit records of the data API, on the node's volume.
 pub const AUDIT_DIR: &str = "/var/lib/ddb/audit";
 

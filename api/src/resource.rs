@@ -217,6 +217,13 @@ pub struct ApiSpec {
         .message("spec.api.corsOrigins: each must be a scheme with a host, such as https://console.example.com, without a path and without *"))]
     #[schemars(extend("maxItems" = 32), inner(length(max = 255)))]
     pub cors_origins: Vec<String>,
+    /// A Secret of the type `kubernetes.io/tls` in the database's namespace, whose certificate clients are shown instead of
+    /// one by the database's own authority. A renewed one is taken into use without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("spec.api.certificateSecret: must be the name of a Secret"))]
+    #[schemars(extend("maxLength" = 253))]
+    pub certificate_secret: Option<String>,
     /// Kubernetes service accounts that are let in with a token for the audience
     /// `<name>.<namespace>.ddb-operator.io`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -550,6 +557,7 @@ impl Default for ApiSpec {
             limits: ApiLimits::default(),
             audit: ApiAudit::default(),
             cors_origins: Vec::new(),
+            certificate_secret: None,
             service_accounts: Vec::new(),
         }
     }

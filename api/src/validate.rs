@@ -118,6 +118,7 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
             slow_milliseconds,
         },
         cors_origins,
+        certificate_secret,
         service_accounts,
     } = api;
     check(
@@ -158,9 +159,24 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
          path and without *",
     );
     check(
+        certificate_secret
+            .as_ref()
+            .is_none_or(|name| is_secret_name(name)),
+        "spec.api.certificateSecret: must be the name of a Secret",
+    );
+    check(
         service_accounts.iter().all(|account| !account.name.is_empty()),
         "spec.api.serviceAccounts.name: must name a service account",
     );
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = name.bytes().next().is_some_and(plain) && name.bytes().next_back().is_some_and(plain);
+    ends && name.len() <= 253
+        && name
+            .bytes()
+            .all(|byte| plain(byte) || byte == b'-' || byte == b'.')
 }
 
 fn is_origin(text: &str) -> bool {
@@ -259,7 +275,7 @@ mod tests {
     #[test]
     fn each_mistake_is_named_with_its_field() {
         type Change = fn(&mut DistributedDatabaseSpec);
-        let cases: [(&str, Change, &str); 14] = [
+        let cases: [(&str, Change, &str); 15] = [
             ("shop", |spec| spec.nodes = 0, "spec.nodes"),
             ("shop", |spec| spec.nodes = 10, "spec.nodes"),
             (
@@ -271,6 +287,11 @@ mod tests {
                 "shop",
                 |spec| spec.storage.size = Quantity("0".to_owned()),
                 "spec.storage.size",
+            ),
+            (
+                "shop",
+                |spec| spec.api.certificate_secret = Some("Shop TLS".to_owned()),
+                "spec.api.certificateSecret",
             ),
             (
                 "shop",

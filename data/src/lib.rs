@@ -83,7 +83,11 @@ pub async fn listen(
     metrics: Metrics,
 ) -> io::Result<Serving> {
     let listener = TcpListener::bind(settings.listen).await?;
-    let (tls, origins) = (settings.tls.clone(), settings.origins.clone());
+    let origins = settings.origins.clone();
+    let certificates = server::Certificates {
+        node: settings.tls.clone(),
+        users: settings.users_tls.clone(),
+    };
     let engine = engine(settings, view, host, metrics);
     tokio::spawn(Arc::clone(&engine.tokens).follow());
     tokio::spawn(mysql::sweep(Arc::clone(&engine.pools)));
@@ -91,7 +95,7 @@ pub async fn listen(
     let router = manners::layered(router, &origins);
     let (stop, stopped) = (engine.stop.clone(), engine.stop.subscribe());
     Ok(Serving {
-        task: tokio::spawn(server::serve(listener, tls, router, stopped)),
+        task: tokio::spawn(server::serve(listener, certificates, router, stopped)),
         stop,
     })
 }
@@ -106,6 +110,7 @@ fn engine(
         node,
         listen: _,
         tls,
+        users_tls: _,
         tokens,
         accounts,
         mysql_socket,

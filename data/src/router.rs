@@ -131,6 +131,7 @@ mod tests {
             node: "db-0".to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
             tls: nowhere.clone(),
+            users_tls: nowhere.clone(),
             tokens: nowhere.clone(),
             accounts: nowhere.clone(),
             mysql_socket: nowhere.clone(),

@@ -35,6 +35,15 @@ const STREAMS: u32 = 256;
 /// How often the certificates are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Where certificates are.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// The node's own: `ca.crt`, `tls.crt`, `tls.key`.
+    pub node: PathBuf,
+    /// The user's, for clients: `tls.crt` and `tls.key`. There need not be any.
+    pub users: PathBuf,
+}
+
 /// The certificates in use.
 struct Tls {
     config: Arc<ServerConfig>,
@@ -44,16 +53,16 @@ struct Tls {
 /// Serves until `stop` says so, and then until what runs has finished.
 pub async fn serve(
     listener: TcpListener,
-    directory: PathBuf,
+    places: Certificates,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let (sender, certificates) = watch::channel(read(&directory));
-    tokio::spawn(follow(directory, sender));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (sender, certificates) = watch::channel(places.read().or_else(|| places.read_own()));
+    tokio::spawn(places.follow(sender));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
             return Ok(());
         };
         let accepted = tokio::select! {
@@ -127,32 +136,50 @@ async fn connection(
     }
 }
 
-fn read(directory: &Path) -> Option<Arc<Tls>> {
-    let both = tls::server(directory).and_then(|config| Ok((config, tls::own_name(directory)?)));
-    match both {
-        Ok((config, own_name)) => Some(Arc::new(Tls { config, own_name })),
-        Err(error) => {
-            warn!(%error, "the data API has no usable certificate");
-            None
+impl Certificates {
+    /// What is to be used now; `None` where a certificate cannot be used.
+    fn read(&self) -> Option<Arc<Tls>> {
+        let users = Some(self.users.as_path()).filter(|users| users.join("tls.crt").exists());
+        self.read_with(users)
+    }
+
+    /// The node's own for everybody.
+    fn read_own(&self) -> Option<Arc<Tls>> {
+        self.read_with(None)
+    }
+
+    fn read_with(&self, users: Option<&Path>) -> Option<Arc<Tls>> {
+        let both = tls::server(&self.node, users).and_then(|config| Ok((config, tls::own_name(&self.node)?)));
+        match both {
+            Ok((config, own_name)) => Some(Arc::new(Tls { config, own_name })),
+            Err(error) => {
+                warn!(%error, users = users.is_some(), "a certificate of the data API cannot be used");
+                None
+            }
         }
     }
-}
 
-/// Takes changed certificates into use; unusable ones leave the old in use.
-async fn follow(directory: PathBuf, certificates: watch::Sender<Option<Arc<Tls>>>) {
-    let stamp = |directory: &Path| -> Option<SystemTime> { clock::changed_at(&directory.join("tls.crt")) };
-    let mut known = stamp(&directory);
-    loop {
-        sleep(LOOK).await;
-        let now = stamp(&directory);
-        if now == known && certificates.borrow().is_some() {
-            continue;
-        }
-        if let Some(tls) = read(&directory) {
+    fn stamps(&self) -> [Option<SystemTime>; 2] {
+        [&self.node, &self.users].map(|directory| clock::changed_at(&directory.join("tls.crt")))
+    }
+
+    /// Takes changed certificates into use; unusable ones leave the old in use.
+    async fn follow(self, certificates: watch::Sender<Option<Arc<Tls>>>) {
+        let mut known = self.stamps();
+        loop {
+            sleep(LOOK).await;
+            let now = self.stamps();
+            if now == known && certificates.borrow().is_some() {
+                continue;
+            }
             known = now;
-            info!("the data API uses the new certificates");
-            if certificates.send(Some(tls)).is_err() {
-                return;
+            // Where nothing is in use yet, the node's own is better than nothing.
+            let nothing = certificates.borrow().is_none();
+            if let Some(tls) = self.read().or_else(|| self.read_own().filter(|_| nothing)) {
+                info!("the data API uses the new certificates");
+                if certificates.send(Some(tls)).is_err() {
+                    return;
+                }
             }
         }
     }

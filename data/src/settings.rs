@@ -65,6 +65,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `ca.crt`, `tls.crt`, `tls.key`.
     pub tls: PathBuf,
+    /// The user's `tls.crt` and `tls.key`, for clients; there need not be any.
+    pub users_tls: PathBuf,
     /// One file for each token.
     pub tokens: PathBuf,
     /// One file for each role, with its account's password.

@@ -1,9 +1,14 @@
-//! TLS of the API: the node's certificate for clients, and both sides' certificates between nodes. The files are
-//! read anew when they change. The node's agent reads the files of its own sessions with the same functions.
+//! TLS of the API: the user's certificate for clients, or the node's where there is none, and the nodes' between nodes.
+//! The files are read anew when they change. The node's agent reads the files of its own sessions with the same functions.
 
 use std::{path::Path, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Why nothing can be secured.
@@ -31,19 +36,53 @@ pub struct Client {
     pub server_name: String,
 }
 
-/// What clients and other nodes are accepted with. A certificate is asked for and not demanded.
-pub fn server(directory: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// The name by which nodes ask for each other: every node's certificate is valid for it, and no user's has to be.
+const BETWEEN_NODES: &str = "localhost";
+
+/// Shows nodes the node's certificate, which they verify by the database's authority, and everybody else the user's.
+#[derive(Debug)]
+struct Choice {
+    node: Arc<CertifiedKey>,
+    users: Option<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let users = self
+            .users
+            .as_ref()
+            .filter(|_| hello.server_name() != Some(BETWEEN_NODES));
+        Some(Arc::clone(users.unwrap_or(&self.node)))
+    }
+}
+
+/// What clients and other nodes are accepted with: the node's `directory`, and the user's where there is one. A
+/// certificate is asked for and not demanded.
+pub fn server(directory: &Path, users: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots(directory)?), Arc::clone(&provider))
             .allow_unauthenticated()
             .build()?;
+    let choice = Choice {
+        node: certified(directory, &provider)?,
+        users: users.map(|users| certified(users, &provider)).transpose()?,
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(directory, "tls.crt")?, key(directory)?)?;
+        .with_cert_resolver(Arc::new(choice));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn certified(directory: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates(directory, "tls.crt")?;
+    Ok(Arc::new(CertifiedKey::from_der(
+        chain,
+        key(directory)?,
+        provider,
+    )?))
 }
 
 /// What another node is connected to with.
@@ -77,12 +116,16 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
 fn host(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::DNSName(host) if !host.contains('*') => {
-            Some((*host).to_owned())
-        }
-        _ => None,
-    })
+    let hosts = || {
+        names.value.general_names.iter().filter_map(|name| match name {
+            x509_parser::extensions::GeneralName::DNSName(host) if !host.contains('*') => Some(*host),
+            _ => None,
+        })
+    };
+    hosts()
+        .find(|host| *host == BETWEEN_NODES)
+        .or_else(|| hosts().next())
+        .map(str::to_owned)
 }
 
 /// The authority that every certificate must chain to.

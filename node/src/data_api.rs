@@ -64,6 +64,7 @@ fn settings(agent: &Agent) -> data::Settings {
         node: settings.node.as_str().to_owned(),
         listen: settings.api_listen,
         tls: settings.tls_dir.clone(),
+        users_tls: settings.api_tls_dir.clone(),
         tokens: settings.tokens_dir.clone(),
         accounts: settings.api_accounts_dir.clone(),
         mysql_socket: settings.mysql_socket.clone(),

@@ -83,6 +83,9 @@ pub struct Settings {
     /// Records what takes so many milliseconds or longer; 0 for nothing.
     #[arg(long, env = "DDB_API_AUDIT_SLOW", default_value_t = 1000)]
     pub api_audit_slow: u64,
+    /// The user's `tls.crt` and `tls.key` for clients of the data API; there need not be any.
+    #[arg(long, hide = true, env = "DDB_API_TLS_DIR", default_value = api::names::API_TLS_DIR)]
+    pub api_tls_dir: PathBuf,
     /// One file for each token.
     #[arg(long, hide = true, env = "DDB_TOKENS_DIR", default_value = api::names::TOKENS_DIR)]
     pub tokens_dir: PathBuf,

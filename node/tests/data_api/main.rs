@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod certificate;
 mod input;
 mod manners;
 mod steering;
@@ -59,6 +60,7 @@ async fn the_data_api_does_what_its_contract_says() {
     steering::diagnosis(&cluster).await;
     steering::bounded_reads(&cluster).await;
     steering::slow_reads(&cluster).await;
+    certificate::users_certificate(&cluster).await;
     steering::wishes(&cluster).await;
     steering::service_accounts(&cluster).await;
     steering::events(&cluster).await;

@@ -252,11 +252,20 @@ fn escaped(path: &str) -> String {
 type Tls = tokio_rustls::client::TlsStream<TcpStream>;
 
 async fn connect(tls: &Path, port: u16) -> std::io::Result<Tls> {
+    connect_to("node.test", tls, port).await
+}
+
+async fn connect_to(name: &str, tls: &Path, port: u16) -> std::io::Result<Tls> {
     let config = super::trusting(tls).with_no_client_auth();
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from("node.test").unwrap(), stream)
+        .connect(ServerName::try_from(name.to_owned()).unwrap(), stream)
         .await
+}
+
+/// Whether the authority in a directory vouches for who answers there by this name.
+pub async fn is_trusted(authority: &Path, port: u16, name: &str) -> bool {
+    connect_to(name, authority, port).await.is_ok()
 }
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)], more: &str) -> String {

@@ -11,7 +11,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command as Process, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -93,12 +96,17 @@ pub fn certificates(directory: &Path) {
     }
 }
 
+/// A port that nobody listens on. Below those that the kernel gives to outgoing connections, and each only once: a server
+/// binds it a while later.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// One pod's worth of processes.
@@ -345,6 +353,8 @@ fn run_agent(
         .arg(directory.join("account"))
         .args(["--api-listen", &format!("127.0.0.1:{own}")])
         .args(["--api-statement-seconds", "5"])
+        .arg("--api-tls-dir")
+        .arg(directory.join("api-tls"))
         .arg("--tokens-dir")
         .arg(directory.join("tokens"))
         .arg("--api-accounts-dir")

@@ -44,6 +44,14 @@ pub enum Error {
         /// The missing key.
         key: &'static str,
     },
+    /// The Secret that the spec names for the data API's certificate cannot be used.
+    #[error("Secret {name}, which spec.api.certificateSecret names, {lack}; mend it, or remove the field")]
+    UsersCertificate {
+        /// The Secret's name.
+        name: String,
+        /// What is wrong with it.
+        lack: &'static str,
+    },
     /// A stored certificate is of no use.
     #[error(
         "Secret {name} does not hold a usable certificate authority; put the former one back, or delete the Secret and then the pods one by one to have a new one made"

@@ -80,6 +80,7 @@ pub async fn rest(
         self::api_accounts(writer, database, api_accounts.as_ref()),
         share_fate(writer, database, tokens.as_ref()),
         share_fate(writer, database, api_accounts.as_ref()),
+        users_certificate(writer, database),
     )?;
     Ok(())
 }
@@ -116,6 +117,24 @@ async fn node_certificate(
     }
     tracing::info!(secret = name, "made the nodes' certificate");
     Ok(())
+}
+
+/// Says what is wrong with the Secret that the user names; nodes go on with what they have.
+async fn users_certificate(writer: &Writer, database: &Database) -> Result<(), Error> {
+    let Some(name) = &database.api.certificate_secret else {
+        return Ok(());
+    };
+    let secret = observe::secret(writer, name.clone()).await?;
+    let lack = match secret {
+        None => "does not exist",
+        Some(secret) if text(&secret, name, "tls.crt").is_err() => "has no `tls.crt`",
+        Some(secret) if text(&secret, name, "tls.key").is_err() => "has no `tls.key`",
+        Some(_) => return Ok(()),
+    };
+    Err(Error::UsersCertificate {
+        name: name.clone(),
+        lack,
+    })
 }
 
 /// Whether the stored certificate needs no renewal. One that cannot be read is renewed.

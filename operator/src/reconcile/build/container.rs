@@ -92,15 +92,26 @@ pub fn node(database: &Database, node: &str) -> Container {
             failure_threshold: Some(6),
             ..probe("/healthz")
         }),
-        volume_mounts: Some(vec![
-            mount(volume::DATA, names::DATA_DIR),
-            mount(volume::RUN, names::RUN_DIR),
-            mount(volume::TMP, "/tmp"),
-            read_only(volume::TLS, names::TLS_DIR),
-            read_only(volume::ACCOUNT, names::ACCOUNT_DIR),
-            read_only(volume::TOKENS, names::TOKENS_DIR),
-            read_only(volume::API_ACCOUNTS, names::API_ACCOUNTS_DIR),
-        ]),
+        volume_mounts: Some(
+            [
+                mount(volume::DATA, names::DATA_DIR),
+                mount(volume::RUN, names::RUN_DIR),
+                mount(volume::TMP, "/tmp"),
+                read_only(volume::TLS, names::TLS_DIR),
+                read_only(volume::ACCOUNT, names::ACCOUNT_DIR),
+                read_only(volume::TOKENS, names::TOKENS_DIR),
+                read_only(volume::API_ACCOUNTS, names::API_ACCOUNTS_DIR),
+            ]
+            .into_iter()
+            .chain(
+                database
+                    .api
+                    .certificate_secret
+                    .as_ref()
+                    .map(|_| read_only(volume::API_TLS, names::API_TLS_DIR)),
+            )
+            .collect(),
+        ),
         security_context: Some(security()),
         ..Container::default()
     }
@@ -125,6 +136,8 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
             slow_milliseconds,
         },
         cors_origins,
+        // A volume.
+        certificate_secret: _,
         // The operator asks for whom a token stands.
         service_accounts: _,
     } = &database.api;

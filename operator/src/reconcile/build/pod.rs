@@ -47,6 +47,8 @@ pub mod volume {
     pub const TOKENS: &str = "tokens";
     /// The data API's own accounts.
     pub const API_ACCOUNTS: &str = "api-accounts";
+    /// The user's certificate for the data API.
+    pub const API_TLS: &str = "api-tls";
 }
 
 /// Builds the pod of node `index`.
@@ -229,11 +231,22 @@ fn volumes(database: &Database, node: &str) -> Vec<Volume> {
         of_the_api(volume::TOKENS, names::tokens_secret(&database.name)),
         of_the_api(volume::API_ACCOUNTS, names::api_accounts_secret(&database.name)),
     ]
+    .into_iter()
+    .chain(
+        database
+            .api
+            .certificate_secret
+            .clone()
+            .map(|name| of_the_api(volume::API_TLS, name)),
+    )
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use k8s_openapi::api::core::v1::Container;
 
     use super::*;
     use crate::reconcile::database::example;
@@ -252,6 +265,30 @@ mod tests {
             .unwrap()
             .insert(ANNOTATION_TEMPLATE.to_owned(), "hash".to_owned());
         insta::assert_yaml_snapshot!(pod);
+    }
+
+    #[test]
+    fn a_certificate_of_the_users_is_mounted_for_the_agent_alone() {
+        let named = |spec: &mut api::DistributedDatabaseSpec| {
+            spec.api.certificate_secret = Some("shop-tls".to_owned());
+        };
+        let spec = build(&example::database(named), 0).spec.unwrap();
+        let volumes = spec.volumes.unwrap();
+        let secret = volumes.last().unwrap().secret.as_ref().unwrap();
+        assert_eq!(secret.secret_name.as_deref(), Some("shop-tls"));
+        assert_eq!(secret.optional, Some(true), "MySQL does not wait for it");
+        let sees = |container: &Container| {
+            let mounts = container.volume_mounts.as_ref().unwrap();
+            mounts.iter().any(|mount| mount.mount_path == names::API_TLS_DIR)
+        };
+        let seeing: Vec<&str> = spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .filter(|container| sees(container))
+            .map(|container| container.name.as_str())
+            .collect();
+        assert_eq!(seeing, [names::CONTAINER_NODE]);
     }
 
     #[test]
