@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -14,7 +14,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
+use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -48,6 +48,7 @@ pub struct Certificates {
 struct Tls {
     config: Arc<ServerConfig>,
     own_name: String,
+    users: Option<Arc<CertifiedKey>>,
 }
 
 /// Serves until `stop` says so, and then until what runs has finished.
@@ -57,7 +58,7 @@ pub async fn serve(
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let (sender, certificates) = watch::channel(places.read().or_else(|| places.read_own()));
+    let (sender, certificates) = watch::channel(places.read(None));
     tokio::spawn(places.follow(sender));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -137,24 +138,35 @@ async fn connection(
 }
 
 impl Certificates {
-    /// What is to be used now; `None` where a certificate cannot be used.
-    fn read(&self) -> Option<Arc<Tls>> {
-        let users = Some(self.users.as_path()).filter(|users| users.join("tls.crt").exists());
-        self.read_with(users)
-    }
-
-    /// The node's own for everybody.
-    fn read_own(&self) -> Option<Arc<Tls>> {
-        self.read_with(None)
-    }
-
-    fn read_with(&self, users: Option<&Path>) -> Option<Arc<Tls>> {
-        let both = tls::server(&self.node, users).and_then(|config| Ok((config, tls::own_name(&self.node)?)));
-        match both {
-            Ok((config, own_name)) => Some(Arc::new(Tls { config, own_name })),
+    /// What is to be used after `before`; `None` where the node's certificate cannot be used. The user's is one matter and
+    /// the node's another: one that cannot be used must not keep a renewed one of the other from being used.
+    fn read(&self, before: Option<&Tls>) -> Option<Arc<Tls>> {
+        let users = self.read_users(before);
+        let read = tls::server(&self.node, users.clone())
+            .and_then(|config| Ok((config, tls::own_name(&self.node)?)));
+        match read {
+            Ok((config, own_name)) => Some(Arc::new(Tls {
+                config,
+                own_name,
+                users,
+            })),
             Err(error) => {
-                warn!(%error, users = users.is_some(), "a certificate of the data API cannot be used");
+                warn!(%error, "the data API has no usable certificate");
                 None
+            }
+        }
+    }
+
+    /// The user's certificate, where there is one; the one before where it cannot be used.
+    fn read_users(&self, before: Option<&Tls>) -> Option<Arc<CertifiedKey>> {
+        if !self.users.join("tls.crt").exists() {
+            return None;
+        }
+        match tls::certified(&self.users) {
+            Ok(users) => Some(users),
+            Err(error) => {
+                warn!(%error, "the user's certificate of the data API cannot be used");
+                before.and_then(|before| before.users.clone())
             }
         }
     }
@@ -169,18 +181,67 @@ impl Certificates {
         loop {
             sleep(LOOK).await;
             let now = self.stamps();
-            if now == known && certificates.borrow().is_some() {
+            let before = certificates.borrow().clone();
+            if now == known && before.is_some() {
                 continue;
             }
-            known = now;
-            // Where nothing is in use yet, the node's own is better than nothing.
-            let nothing = certificates.borrow().is_none();
-            if let Some(tls) = self.read().or_else(|| self.read_own().filter(|_| nothing)) {
+            if let Some(tls) = self.read(before.as_deref()) {
+                known = now;
                 info!("the data API uses the new certificates");
                 if certificates.send(Some(tls)).is_err() {
                     return;
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    /// An authority's certificate and one by it for a node of this name.
+    fn install(directory: &std::path::Path, name: &str) {
+        std::fs::create_dir_all(directory).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = authority.self_signed(&key).unwrap();
+        std::fs::write(directory.join("ca.crt"), certificate.pem()).unwrap();
+        let own_key = KeyPair::generate().unwrap();
+        let mut own = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        own.distinguished_name.push(DnType::CommonName, name);
+        let own = own.signed_by(&own_key, &Issuer::new(authority, key)).unwrap();
+        std::fs::write(directory.join("tls.crt"), own.pem()).unwrap();
+        std::fs::write(directory.join("tls.key"), own_key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn a_users_certificate_that_is_spoilt_stays_and_keeps_no_renewed_one_of_the_nodes_back() {
+        let root = std::env::temp_dir().join(format!("ddb-certificates-{}", std::process::id()));
+        let places = Certificates {
+            node: root.join("node"),
+            users: root.join("users"),
+        };
+        install(&places.node, "first");
+        let without = places.read(None).unwrap();
+        assert!(without.users.is_none());
+        install(&places.users, "user");
+        let with = places.read(Some(&without)).unwrap();
+        assert!(with.users.is_some());
+        std::fs::write(places.users.join("tls.key"), "spoilt").unwrap();
+        install(&places.node, "second");
+        let after = places.read(Some(&with)).unwrap();
+        assert_eq!(after.own_name, "second");
+        assert!(Arc::ptr_eq(
+            after.users.as_ref().unwrap(),
+            with.users.as_ref().unwrap()
+        ));
+        assert!(places.read(None).unwrap().users.is_none(), "none was in use");
+        std::fs::write(places.node.join("tls.key"), "spoilt").unwrap();
+        assert!(places.read(Some(&after)).is_none());
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

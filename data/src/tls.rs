@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
@@ -56,17 +56,17 @@ impl ResolvesServerCert for Choice {
     }
 }
 
-/// What clients and other nodes are accepted with: the node's `directory`, and the user's where there is one. A
+/// What clients and other nodes are accepted with: the node's certificate, and the user's where there is one. A
 /// certificate is asked for and not demanded.
-pub fn server(directory: &Path, users: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server(directory: &Path, users: Option<Arc<CertifiedKey>>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots(directory)?), Arc::clone(&provider))
             .allow_unauthenticated()
             .build()?;
     let choice = Choice {
-        node: certified(directory, &provider)?,
-        users: users.map(|users| certified(users, &provider)).transpose()?,
+        node: certified(directory)?,
+        users,
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -76,13 +76,11 @@ pub fn server(directory: &Path, users: Option<&Path>) -> Result<Arc<ServerConfig
     Ok(Arc::new(config))
 }
 
-fn certified(directory: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+/// The certificate of a directory with its key, which must belong to it.
+pub fn certified(directory: &Path) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = certificates(directory, "tls.crt")?;
-    Ok(Arc::new(CertifiedKey::from_der(
-        chain,
-        key(directory)?,
-        provider,
-    )?))
+    let certified = CertifiedKey::from_der(chain, key(directory)?, &aws_lc_rs::default_provider())?;
+    Ok(Arc::new(certified))
 }
 
 /// What another node is connected to with.
