@@ -3,11 +3,7 @@
 //! A record is in the file before the reply goes out. It is written by one task, so that a disk that does not answer
 //! delays replies by [`PATIENCE`] at most and blocks nothing else; it is then still on standard output.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -151,13 +147,13 @@ impl Came {
 }
 
 impl Engine {
-    /// Whether a request that began then has taken as long as what is recorded for it.
-    pub fn is_slow(&self, begun: Instant) -> bool {
-        self.recorded.slow.is_some_and(|slow| clock::since(begun) >= slow)
+    /// Whether what took so long is recorded for it.
+    pub fn is_slow(&self, took: Duration) -> bool {
+        self.recorded.slow.is_some_and(|slow| took >= slow)
     }
 
     /// Records what a request came to.
-    pub async fn record(&self, call: &Call, operation: &str, came: &Came, begun: Instant) {
+    pub async fn record(&self, call: &Call, operation: &str, came: &Came, took: Duration) {
         let note = call.note().clone();
         let term = self.view.borrow().term;
         let Came { status, outcome } = *came;
@@ -174,8 +170,8 @@ impl Engine {
                 rows: note.rows,
                 outcome: name(outcome),
                 status,
-                milliseconds: clock::millis_since(begun),
-                slow: self.is_slow(begun),
+                milliseconds: clock::millis(took),
+                slow: self.is_slow(took),
                 request: call.id().to_owned(),
                 statement: note.statement,
             })

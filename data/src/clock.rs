@@ -16,7 +16,12 @@ pub fn timestamp() -> jiff::Timestamp {
 
 /// Milliseconds since `earlier`.
 pub fn millis_since(earlier: Instant) -> u64 {
-    u64::try_from(now().saturating_duration_since(earlier).as_millis()).unwrap_or(u64::MAX)
+    millis(since(earlier))
+}
+
+/// A span in whole milliseconds.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time since `earlier`.

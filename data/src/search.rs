@@ -208,7 +208,7 @@ impl Search {
                 .text(" LIKE ")
                 .value(Value::Text(pattern.clone())),
         };
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis = clock::millis(time);
         let mut sql = Sql::new("SELECT /*+ MAX_EXECUTION_TIME(")
             .number(millis.clamp(1, u64::from(u32::MAX)))
             .text(") */ *");

@@ -107,9 +107,10 @@ pub async fn carry(
                 Err(problem) => (problem.into_response(), true),
             };
             let refused = matches!(response.status().as_u16(), 401 | 403);
-            if here && (writes || refused || engine.recorded.reads || engine.is_slow(begun)) {
+            let took = clock::since(begun);
+            if here && (writes || refused || engine.recorded.reads || engine.is_slow(took)) {
                 let came = Came::to(&response);
-                Box::pin(engine.record(&call, &what, &came, begun)).await;
+                Box::pin(engine.record(&call, &what, &came, took)).await;
             }
             if let Some(standing) = journey.pass.as_ref().and_then(Pass::standing) {
                 standing.say(response.headers_mut());
@@ -382,7 +383,7 @@ impl Journey {
 /// Says how old the data was at most when it was read, where the request set a bound.
 fn aged(mut response: Response, age: Option<Duration>) -> Response {
     if let Some(age) = age {
-        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let millis = clock::millis(age);
         response
             .headers_mut()
             .insert("data-age", HeaderValue::from(millis));

@@ -195,8 +195,7 @@ async fn scale(world: &World) -> Result<Finding> {
         early.is_none(),
         "two acknowledgements were asked for before the new nodes held everything: {quorums:?}"
     );
-    let finding = end.finding();
-    Ok(finding)
+    Ok(end.finding())
 }
 
 /// The pods that went away, in order.
@@ -228,8 +227,7 @@ async fn change_config(world: &World) -> Result<Finding> {
         master.name_any()
     );
     planned(&database, term).await?;
-    let finding = end.finding();
-    Ok(finding)
+    Ok(end.finding())
 }
 
 async fn bad_image(world: &World) -> Result<Finding> {
@@ -262,8 +260,7 @@ async fn bad_image(world: &World) -> Result<Finding> {
         "more than the first slave was touched: {touched:?}"
     );
     same_master(&database, &master, term).await?;
-    let finding = end.finding();
-    Ok(finding)
+    Ok(end.finding())
 }
 
 /// Deletes an object and waits for another one of its name.

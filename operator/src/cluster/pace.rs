@@ -21,12 +21,12 @@ pub struct Pace {
     slaves: BTreeMap<NodeId, NodePace>,
 }
 
-/// What a node had when it was last heard.
-#[derive(Debug, Clone)]
-struct Position {
+/// What a node had when it was last heard: executed, and received where it follows.
+#[derive(Debug, Clone, Copy)]
+struct Position<'a> {
     heard: Millis,
-    executed: GtidSet,
-    held: GtidSet,
+    executed: &'a GtidSet,
+    received: &'a GtidSet,
 }
 
 impl Pace {
@@ -35,7 +35,7 @@ impl Pace {
         let positions = observed
             .nodes
             .iter()
-            .filter_map(|(name, view)| Some((name.clone(), Position::of(view)?)))
+            .filter_map(|(name, view)| Some((name, Position::of(view)?)))
             .collect();
         self.compare(observed.record.term, observed.record.master.as_ref(), positions);
     }
@@ -45,7 +45,7 @@ impl Pace {
         self.slaves.get(slave).copied().unwrap_or_default()
     }
 
-    fn compare(&mut self, term: Term, master: Option<&NodeId>, mut positions: BTreeMap<NodeId, Position>) {
+    fn compare(&mut self, term: Term, master: Option<&NodeId>, mut positions: BTreeMap<&NodeId, Position>) {
         if term != self.term {
             *self = Self {
                 term,
@@ -53,8 +53,11 @@ impl Pace {
             };
         }
         if let Some(Position { heard, executed, .. }) = master.and_then(|name| positions.remove(name)) {
-            if self.executed.back().is_none_or(|(at, _)| *at < heard) {
-                self.executed.push_back((heard, executed));
+            match self.executed.back_mut() {
+                // At rest nothing is copied.
+                Some((at, known)) if known == executed => *at = heard.max(*at),
+                Some((at, _)) if *at >= heard => {}
+                _ => self.executed.push_back((heard, executed.clone())),
             }
             while let Some((next, _)) = self.executed.get(1)
                 && next + FAR < heard
@@ -65,19 +68,19 @@ impl Pace {
         self.slaves = positions
             .into_iter()
             .map(|(name, slave)| {
-                let before = self.of(&name);
+                let before = self.of(name);
                 let is_near = |pace, set| {
                     let bound = if before >= pace { FAR } else { NEAR };
                     self.lag(slave.heard, set).is_some_and(|lag| lag <= bound)
                 };
-                let pace = if is_near(NodePace::Executes, &slave.executed) {
+                let pace = if is_near(NodePace::Executes, slave.executed) {
                     NodePace::Executes
-                } else if is_near(NodePace::Receives, &slave.held) {
+                } else if is_near(NodePace::Receives, &slave.executed.union(slave.received)) {
                     NodePace::Receives
                 } else {
                     NodePace::Behind
                 };
-                (name, pace)
+                (name.clone(), pace)
             })
             .collect();
     }
@@ -93,15 +96,15 @@ impl Pace {
     }
 }
 
-impl Position {
-    fn of(view: &NodeView) -> Option<Self> {
+impl<'a> Position<'a> {
+    fn of(view: &'a NodeView) -> Option<Self> {
         let (Session::Open { heard }, Some(server)) = (&view.session, view.server()) else {
             return None;
         };
         Some(Self {
             heard: *heard,
-            executed: server.executed.clone(),
-            held: server.holds(),
+            executed: &server.executed,
+            received: &server.received,
         })
     }
 }
@@ -116,14 +119,15 @@ mod tests {
     fn look(pace: &mut Pace, now: Millis, term: u64, [unreceived, unexecuted]: [Millis; 2]) -> NodePace {
         let (master, slave) = (NodeId::from("db-0"), NodeId::from("db-1"));
         let upto = |upto| GtidSet::new().with(A, 1, upto);
-        let position = |held, executed| Position {
+        let [all, received, executed] = [now, now - unreceived, now - unexecuted].map(upto);
+        let position = |received, executed| Position {
             heard: now,
-            executed: upto(executed),
-            held: upto(held),
+            executed,
+            received,
         };
         let positions = BTreeMap::from([
-            (master.clone(), position(now, now)),
-            (slave.clone(), position(now - unreceived, now - unexecuted)),
+            (&master, position(&all, &all)),
+            (&slave, position(&received, &executed)),
         ]);
         pace.compare(Term(term), Some(&master), positions);
         pace.of(&slave)

@@ -68,25 +68,18 @@ pub enum Condition {
 
 /// The condition of the database now.
 pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatabaseStatus) -> Condition {
+    let current = current(wanted, &observed.pods);
     let serve = status.phase == Phase::Healthy
-        && (0..wanted.nodes).all(|index| {
-            let name = names::node(wanted.name, index);
-            observed
-                .pods
-                .get(&name)
-                .is_some_and(|pod| !pod.deleting && serves(&name, pod, status))
-        });
+        && current.len() == wanted.nodes as usize
+        && current
+            .iter()
+            .all(|(name, pod, _)| !pod.deleting && serves(name, pod, status));
     // Writes wait for what a slave has not received when another slave is replaced, and for what the new master has not
     // executed when the master is.
     let master = status.record.master.as_ref().map(failover::NodeId::as_str);
-    let slaves_turn = (0..wanted.nodes).zip(wanted.templates).any(|(index, template)| {
-        let name = names::node(wanted.name, index);
-        Some(name.as_str()) != master
-            && observed
-                .pods
-                .get(&name)
-                .is_some_and(|pod| pod.template != *template)
-    });
+    let slaves_turn = current
+        .iter()
+        .any(|(name, _, outdated)| *outdated && Some(name.as_str()) != master);
     let needed = if slaves_turn {
         NodePace::Receives
     } else {
@@ -177,14 +170,7 @@ fn replacement(
     rested: bool,
 ) -> Vec<Step> {
     let master = status.record.master.as_ref().map(failover::NodeId::as_str);
-    let current: Vec<(String, &PodFacts, bool)> = (0..wanted.nodes)
-        .zip(wanted.templates)
-        .filter_map(|(index, template)| {
-            let name = names::node(wanted.name, index);
-            let pod = pods.get(&name)?;
-            Some((name, pod, pod.template != *template))
-        })
-        .collect();
+    let current = current(wanted, pods);
     let outdated = || current.iter().filter(|(_, _, outdated)| *outdated);
     // What cannot run under its old template loses nothing by a new one, in whatever state the database is.
     let never_led = status.record.term.0 == 0;
@@ -215,6 +201,18 @@ fn replacement(
     };
     next.map(|(name, pod, _)| end(name, pod, "its template is out of date"))
         .into_iter()
+        .collect()
+}
+
+/// The pods that there are of the nodes that are wanted, with their names; true of those of an old template.
+fn current<'a>(wanted: &Wanted, pods: &'a BTreeMap<String, PodFacts>) -> Vec<(String, &'a PodFacts, bool)> {
+    (0..wanted.nodes)
+        .zip(wanted.templates)
+        .filter_map(|(index, template)| {
+            let name = names::node(wanted.name, index);
+            let pod = pods.get(&name)?;
+            Some((name, pod, pod.template != *template))
+        })
         .collect()
 }
 

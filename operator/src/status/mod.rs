@@ -69,14 +69,7 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
     let nodes: Vec<NodeStatus> = observed
         .nodes
         .iter()
-        .map(|(name, view)| NodeStatus {
-            pace: if record.master.as_ref() == Some(name) {
-                NodePace::Executes
-            } else {
-                pace.of(name)
-            },
-            ..node_status(name, view, observed, troubles.get(name), now, wall)
-        })
+        .map(|(name, view)| node_status(name, view, observed, pace, troubles.get(name), now, wall))
         .collect();
     let ready = nodes.iter().filter(|node| node.ready).count();
     let phase = phase_of(applied, report, observed, ready, policy);
@@ -265,16 +258,20 @@ fn node_status(
     name: &NodeId,
     view: &NodeView,
     observed: &Observed,
+    pace: &Pace,
     trouble: Option<&String>,
     now: Millis,
     wall: Timestamp,
 ) -> NodeStatus {
     let record = &observed.record;
     let server = view.server();
+    let leads = record.master.as_ref() == Some(name);
     // One that leads because nobody else can is not closed.
-    let closed = observed.asked.fence.contains(name) && record.master.as_ref() != Some(name);
-    let master = record.master.as_ref().filter(|master| *master != name);
-    let led_by = master
+    let closed = observed.asked.fence.contains(name) && !leads;
+    let led_by = record
+        .master
+        .as_ref()
+        .filter(|_| !leads)
         .and_then(|master| observed.nodes.get(master))
         .and_then(NodeView::server);
     let behind = led_by.zip(server).map(|(master, server)| {
@@ -288,7 +285,7 @@ fn node_status(
         version: server.map(|server| server.version.clone()),
         gtid_set: server.map(ServerState::holds).unwrap_or_default(),
         behind,
-        pace: NodePace::default(),
+        pace: if leads { NodePace::Executes } else { pace.of(name) },
         message: if closed {
             format!("kept closed by the annotation {}", names::ANNOTATION_FENCE)
         } else {
