@@ -18,7 +18,7 @@ struct Section {
 }
 
 /// What safety rests on. A `loose_` name is one of a plugin that `--initialize` does not load.
-const SAFETY: [Section; 9] = [
+const SAFETY: [Section; 10] = [
     Section {
         why: "Every transaction has a name, and a slave's log is a copy of the master's",
         settings: &[
@@ -69,6 +69,10 @@ const SAFETY: [Section; 9] = [
             ("loose_rpl_semi_sync_source_wait_point", "AFTER_SYNC"),
             ("loose_rpl_semi_sync_source_wait_no_replica", "ON"),
         ],
+    },
+    Section {
+        why: "A donor lets go of a copy that broke off within a minute, and can be copied anew",
+        settings: &[("loose_clone_donor_timeout_after_network_failure", "1")],
     },
     Section {
         why: "A slave commits in the master's order and notices a silent master within a second",

@@ -15,7 +15,7 @@
 //! Invariants, each kept by the module named:
 //! 1. A change of master has a term, recorded by compare-and-swap before its first command ([`step`]).
 //! 2. Promotion in term T needs fences confirmed in T by so many nodes that the old master can get no further
-//!    write acknowledged ([`quorum`]).
+//!    write acknowledged ([`quorum`]). A master that only rests needs its own ([`rest`]).
 //! 3. The promoted node holds all that N − W fenced members received or executed, its own included, and has
 //!    executed it: that is every acknowledged write ([`elect`]).
 //! 4. A term has at most one candidate, and the role label leaves every pod before one gets it ([`step`]).
@@ -33,12 +33,14 @@ mod force;
 pub mod gtid;
 pub mod guard;
 pub mod ids;
+mod install;
 pub mod observed;
 pub mod plan;
 pub mod quorum;
 pub mod record;
 pub mod rejoin;
 mod resize;
+mod rest;
 mod step;
 
 pub use gtid::GtidSet;

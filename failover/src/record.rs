@@ -74,6 +74,8 @@ pub enum Kind {
     Switchover,
     /// Too few nodes answer for a failover, and a person named the node that is to lead all the same.
     Forced,
+    /// The master closes while another node copies it, and leads again.
+    Rest,
 }
 
 /// Why the master changes.
@@ -95,6 +97,8 @@ pub enum Cause {
     Requested,
     /// An earlier change of master was interrupted.
     Interrupted,
+    /// Commits wait for nodes that have to copy the master first, and hold the copy up.
+    CommitsWait,
 }
 
 impl Cause {
@@ -109,6 +113,7 @@ impl Cause {
             Self::Unreachable => "neither the operator nor the slaves reach the master",
             Self::Requested => "it was asked for",
             Self::Interrupted => "an earlier change of master was interrupted",
+            Self::CommitsWait => "its commits wait for nodes that must copy it first, and hold the copy up",
         }
     }
 }
@@ -141,7 +146,7 @@ impl Intent {
     /// True where a master that came back is to lead again and no other node may: nobody fails over without being
     /// asked.
     pub fn is_return(&self) -> bool {
-        self.from.is_some() && self.from == self.to
+        self.kind == Kind::Failover && self.from.is_some() && self.from == self.to
     }
 }
 

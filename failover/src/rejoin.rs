@@ -50,7 +50,7 @@ pub fn followers(
         .nodes
         .iter()
         .filter(|(node, _)| *node != leader.node && counts(node));
-    others
+    let plan = others
         .filter_map(|(node, view)| {
             if observed.asked.fence.contains(node) {
                 commanded::keep_closed(node, view, leader, report)
@@ -58,7 +58,115 @@ pub fn followers(
                 follower(observed, node, view, leader, policy, report)
             }
         })
-        .collect()
+        .collect();
+    one_after_the_other(observed, plan)
+}
+
+/// Lets one copy of a donor begin at a time, and one copy over a node that is still whole. The names of volumes
+/// decide, which change with each attempt, so that a node whose copies fail does not keep the others waiting.
+fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
+    let copy = |action: &Action| match action {
+        Action::Clone { node, donor, .. } => {
+            let volume = &observed.nodes.get(node)?.live_report()?.volume;
+            Some((volume.clone(), donor.clone(), is_whole(observed, node)))
+        }
+        _ => None,
+    };
+    let copies: Vec<_> = plan.iter().filter_map(copy).collect();
+    let begins = |action: &Action| {
+        let Some((volume, donor, whole)) = copy(action) else {
+            return true;
+        };
+        let mut before = copies.iter().filter(|(other, ..)| *other < volume);
+        !before.any(|(_, of, other)| *of == donor || (whole && *other))
+    };
+    plan.into_iter().filter(begins).collect()
+}
+
+/// True where the node's data is that of which it is known that it holds what was acknowledged.
+fn is_whole(observed: &Observed, node: &NodeId) -> bool {
+    let live = observed.nodes.get(node).and_then(NodeView::live_report);
+    live.is_some_and(|live| observed.record.members.get(node) == Some(&live.volume))
+}
+
+/// How many nodes but `except` acknowledge what `leader` commits, or will as soon as they follow it.
+pub(crate) fn acknowledging(
+    observed: &Observed,
+    leader: Leader<'_>,
+    policy: &Policy,
+    except: Option<&NodeId>,
+) -> usize {
+    let closed = resize::removed(observed, policy);
+    let stays = |node: &NodeId| {
+        node != leader.node
+            && Some(node) != except
+            && !closed.contains(node)
+            && !observed.asked.fence.contains(node)
+    };
+    let others = observed.nodes.iter().filter(|(node, _)| stays(node));
+    others
+        .filter(|(_, view)| acknowledges(observed, view, leader))
+        .count()
+}
+
+fn acknowledges(observed: &Observed, view: &NodeView, leader: Leader<'_>) -> bool {
+    let (Some(live), Some(state)) = (view.live_report(), view.server()) else {
+        return false;
+    };
+    if live.cloning.is_some() {
+        return false;
+    }
+    is_connected(live, state, leader)
+        || (is_settled(live, leader) && matches!(gap(observed, live, state, leader), Gap::None))
+}
+
+/// True where the node receives from this master in this term.
+fn is_connected(live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> bool {
+    let receives = matches!(
+        state.role,
+        Role::Slave {
+            receiver: Receiver::Receiving { .. },
+            ..
+        }
+    );
+    receives && followed_this(live, leader)
+}
+
+/// True where the node acknowledges, or is about to, and writes would wait for it while it is cloned.
+fn is_needed(
+    observed: &Observed,
+    node: &NodeId,
+    live: &NodeReport,
+    state: &ServerState,
+    leader: Leader<'_>,
+    policy: &Policy,
+) -> bool {
+    let receives = matches!(
+        state.role,
+        Role::Slave {
+            receiver: Receiver::Receiving { .. } | Receiver::Connecting { .. },
+            ..
+        }
+    );
+    let Role::Master { acks, .. } = leader.state.role else {
+        return false;
+    };
+    receives
+        && followed_this(live, leader)
+        && acknowledging(observed, leader, policy, Some(node)) < acks as usize
+}
+
+/// The node other than `except` that is being cloned, as far as can be told from `source`.
+pub(crate) fn copies<'a>(
+    observed: &'a Observed,
+    source: &NodeId,
+    except: &NodeId,
+    leader: Leader<'_>,
+) -> Option<&'a NodeId> {
+    let cloned = |view: &NodeView| view.live_report().is_some_and(|live| live.cloning.is_some());
+    let mut others = observed.nodes.iter().filter(|(node, _)| *node != except);
+    let copied = others.find(|(node, view)| cloned(view) && donor(observed, node, leader).0 == *source);
+    copied.map(|(node, _)| node)
 }
 
 /// What stands between a node and the master.
@@ -141,6 +249,13 @@ fn follower(
         }
         Gap::Errant(extra) => {
             let reason = format!("it has transactions that the master lacks: {extra}");
+            if is_needed(observed, node, live, state, leader, policy) {
+                report.notes.push(format!(
+                    "{node}: is cloned when enough other nodes acknowledge writes, which would wait for it, because \
+                     {reason}"
+                ));
+                return None;
+            }
             clone(observed, node, leader, policy, reason, report)
         }
         Gap::Purged(missing) => {
@@ -218,14 +333,7 @@ fn waiting_there(observed: &Observed, leader: Leader<'_>) -> GtidSet {
         let (Some(live), Some(state)) = (view.live_report(), view.server()) else {
             continue;
         };
-        let connected = matches!(
-            state.role,
-            Role::Slave {
-                receiver: Receiver::Receiving { .. },
-                ..
-            }
-        );
-        if connected && followed_this(live, leader) {
+        if is_connected(live, state, leader) {
             let ahead = state.holds().subtract(&leader.state.executed);
             all = all.union(&ahead.subtract(&ahead.without_server(&leader.state.uuid)));
         }
@@ -278,6 +386,13 @@ fn clone(
         return None;
     }
     let (donor, address) = donor(observed, node, leader);
+    if let Some(other) = copies(observed, &donor, node, leader) {
+        // MySQL copies a server to one other at a time.
+        report.notes.push(format!(
+            "{node}: is cloned from {donor} after {other}, because {reason}"
+        ));
+        return None;
+    }
     report
         .notes
         .push(format!("{node}: is cloned from {donor}, because {reason}"));

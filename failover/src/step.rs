@@ -1,16 +1,16 @@
 //! One decision: the entry of the crate. Judges a steady database and takes a new term where the master must
 //! change; the change itself is carried through in [`crate::change`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Action, Cause, Decision, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Record,
-    Report, Role, ServerState, Term, Wish, change, commanded,
+    Report, Role, ServerState, Term, VolumeId, Wish, change, commanded,
     evidence::{self, Health},
     force, quorum,
     record::acks_for,
     rejoin::{self, Leader},
-    resize,
+    resize, rest,
 };
 
 /// A switchover to a node that lacks more transactions than this is refused: writes would wait for it meanwhile.
@@ -52,6 +52,12 @@ pub struct State {
     pub(crate) aside_tried: Option<Millis>,
     /// Since when fewer slaves serve than must acknowledge.
     pub(crate) lacking_since: Option<Millis>,
+    /// Since when commits of the master hold up the copy without which nobody can acknowledge them.
+    pub(crate) held_up_since: Option<Millis>,
+    /// When the master last began to rest.
+    pub(crate) rested: Option<Millis>,
+    /// The copies that were begun while the candidate waits for one.
+    pub(crate) copies: BTreeSet<VolumeId>,
 }
 
 /// How far a change of master has come, for people.
@@ -81,6 +87,7 @@ impl State {
         *self = Self {
             watched_since: self.watched_since,
             aside_tried: self.aside_tried,
+            rested: self.rested,
             own_term: Some(term),
             begun: Some(begun),
             ..Self::default()
@@ -222,7 +229,14 @@ fn steady(
         return (vec![action], report);
     }
     plan.extend(commanded::answer_resync(observed, master, policy));
-    plan.extend(keep(state, observed, master, policy, now, &mut report));
+    let kept = keep(state, observed, master, policy, now, &mut report);
+    if let Some(leader) = Leader::of(observed, master, observed.record.term)
+        && let Some(action) = rest::begin(state, observed, leader, policy, &kept, now)
+    {
+        report.decision = Decision::Changing;
+        return (vec![action], report);
+    }
+    plan.extend(kept);
     (plan, report)
 }
 

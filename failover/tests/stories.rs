@@ -711,25 +711,112 @@ fn a_slave_with_a_transaction_of_its_own_is_cloned_though_it_replicates() {
     assert_eq!(world.clones, [("db-2".into(), "db-1".into())]);
 }
 
+/// Gives the node a transaction that nobody else has.
+fn make_errant(world: &mut World, node: &str) {
+    let own = uuid(&node.into());
+    let state = world.server(node);
+    state.executed = state.executed.clone().with(&own, 1, 1);
+}
+
 #[test]
-fn two_slaves_are_never_cloned_at_the_same_time() {
+fn two_errant_slaves_are_cloned_one_after_the_other_while_one_acknowledges() {
     let mut world = World::led(3, 5);
-    for node in ["db-1", "db-2"] {
-        let errant = world
-            .server(node)
-            .executed
-            .clone()
-            .with(&uuid(&node.into()), 1, 1);
-        world.server(node).executed = errant;
-    }
+    make_errant(&mut world, "db-1");
+    make_errant(&mut world, "db-2");
     world.stuck = vec!["Follow"];
-    world.run(1);
     world.run(20);
-    assert!(
-        world.clones.iter().all(|(_, donor)| *donor == "db-0".into()),
-        "{:?}",
-        world.clones
+    let first = ("db-1".into(), "db-0".into());
+    assert_eq!(
+        world.clones.as_slice(),
+        std::slice::from_ref(&first),
+        "writes need the other"
     );
+    world.stuck.clear();
+    world.run(20);
+    assert_eq!(world.clones, [first, ("db-2".into(), "db-1".into())]);
+    assert_eq!(world.observed.record.term, Term(1));
+}
+
+#[test]
+fn the_only_slave_that_acknowledges_is_not_cloned() {
+    let mut world = World::led(2, 5);
+    make_errant(&mut world, "db-1");
+    world.run(20);
+    assert_eq!(world.clones, []);
+    let notes = world.report.notes.join("; ");
+    assert!(
+        notes.contains("db-1: is cloned when enough other nodes acknowledge writes"),
+        "{notes}"
+    );
+}
+
+/// Both slaves came back with empty volumes, the master has purged what they need, and a commit waits on it.
+fn waits_alone() -> World {
+    let mut world = World::led(3, 5);
+    let all = world.server("db-0").executed.clone();
+    world.server("db-0").purged = all;
+    for node in ["db-1", "db-2"] {
+        world.reboot(node, GtidSet::new());
+        let report = world.report_of(node);
+        (report.volume, report.followed) = (format!("{node} anew").into(), None);
+    }
+    if let Role::Master { waiting, .. } = &mut world.server("db-0").role {
+        *waiting = 1;
+    }
+    // A copy begins and does not end.
+    world.stuck = vec!["Clone"];
+    world.log.clear();
+    world
+}
+
+#[test]
+fn a_master_whose_commits_hold_up_the_only_copy_is_copied_at_rest() {
+    let mut world = waits_alone();
+    world.run(90);
+    assert_eq!(world.observed.record.term, Term(1), "they may still end");
+    world.run(60);
+    assert_eq!(world.observed.record.term, Term(2));
+    assert!(!world.log.contains(&"Promote db-0".to_owned()), "{:?}", world.log);
+    let waiting = world.report.waiting_for.join("; ");
+    assert!(
+        waiting.contains("a copy of db-0, which stays closed"),
+        "{waiting}"
+    );
+    world.stuck.clear();
+    world.run(20);
+    assert_eq!(world.master(), Some("db-0".into()));
+    assert_eq!(world.clones[0], ("db-1".into(), "db-0".into()));
+    let at = |entry: &str| world.log.iter().position(|it| it == entry);
+    assert!(at("Clone db-1") < at("Promote db-0"), "{:?}", world.log);
+    assert_eq!(world.clones.len(), 2);
+    let change = world.changes.last().unwrap();
+    assert_eq!((change.intent.kind, change.term), (Kind::Rest, Term(2)));
+}
+
+#[test]
+fn a_master_that_is_lost_at_rest_is_replaced_where_enough_others_answer() {
+    let mut world = World::led(5, 5);
+    let all = world.server("db-0").executed.clone();
+    world.server("db-0").purged = all;
+    for node in ["db-3", "db-4"] {
+        world.reboot(node, GtidSet::new());
+        let report = world.report_of(node);
+        (report.volume, report.followed) = (format!("{node} anew").into(), None);
+    }
+    for node in ["db-1", "db-2"] {
+        make_errant(&mut world, node);
+        world.report_of(node).followed = None;
+    }
+    if let Role::Master { waiting, .. } = &mut world.server("db-0").role {
+        *waiting = 1;
+    }
+    world.stuck = vec!["Clone", "Fence db-0"];
+    world.run(150);
+    let resting = world.observed.record.intent.as_ref().map(|intent| intent.kind);
+    assert_eq!(resting, Some(Kind::Rest));
+    world.run(2000);
+    let intent = world.observed.record.intent.clone().unwrap();
+    assert_eq!((intent.kind, intent.to), (Kind::Failover, None));
 }
 
 #[test]

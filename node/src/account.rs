@@ -73,6 +73,9 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
         watched(agent, Box::pin(lane.set_password(user, password))).await?;
         info!(user, "the application account has its new password");
     }
+    if !lane.is_copied_closed().await? {
+        watched(agent, Box::pin(lane.grant_copy_closed())).await?;
+    }
     if !agent.settings.api_off {
         for role in Role::ALL {
             Box::pin(settle_role(agent, &mut lane, role)).await?;

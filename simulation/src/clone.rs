@@ -1,5 +1,7 @@
 //! Clone: the node's data is thrown away and a donor's copied, beside the agent's queue.
 
+use failover::Millis;
+
 use crate::{
     agent::Next,
     bits::Bits,
@@ -8,6 +10,9 @@ use crate::{
     mutant::Mutant,
     world::World,
 };
+
+/// A copy that stands still for so long is given up.
+const STANDSTILL: Millis = 10_000;
 
 impl World {
     /// The data gets its new identity before the first byte is touched; copying goes on beside the queue.
@@ -68,6 +73,8 @@ impl World {
                     ..job.clone()
                 });
             }
+            // A server is copied to one other at a time.
+            2 if there && self.is_copied(donor) => return self.end_clone(node, &job),
             2 if there => {
                 self.on_overwrite(node);
                 let copied = self.machines[donor].disk.divergent;
@@ -79,8 +86,22 @@ impl World {
                     (None, Bits::default(), Bits::default(), Bits::default());
                 self.machines[node].agent.cloning = Some(Job {
                     stage: 3,
+                    began: self.now,
                     ..job.clone()
                 });
+            }
+            // The donor's commits that wait for an acknowledgement hold up the end.
+            3 if there
+                && self.machines[donor]
+                    .server
+                    .as_ref()
+                    .is_some_and(|it| !it.waiting.is_empty()) =>
+            {
+                if self.now.saturating_sub(job.began) < STANDSTILL {
+                    return false;
+                }
+                self.crash(node);
+                return self.end_clone(node, &job);
             }
             3 => {
                 if there {
@@ -97,6 +118,17 @@ impl World {
             _ => return self.end_clone(node, &job),
         }
         true
+    }
+
+    fn is_copied(&self, donor: Node) -> bool {
+        let copies = |job: &Job| {
+            job.stage == 3 && matches!(job.command.order, Order::Clone { donor: of, .. } if of == donor)
+        };
+        let mut clones = self
+            .machines
+            .iter()
+            .filter_map(|machine| machine.agent.cloning.as_ref());
+        clones.any(copies)
     }
 
     fn end_clone(&mut self, node: Node, job: &Job) -> bool {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use failover::{Decision, record::acks_for};
 
 use crate::{
+    bits::Txn,
     event::{Event, Node},
     generate::round,
     invariant::{Invariant, Violation},
@@ -38,12 +39,16 @@ impl World {
                 return Err(violation.clone());
             }
             let Some(master) = self.settled() else { continue };
+            let term = self.api.record.term;
             match wrote {
-                None if !self.ledger.is_full() => {
-                    wrote = Some(self.ledger.txns.len());
+                // Whoever wrote in an older term may never have heard of it.
+                Some((txn, before)) if before == term && !self.ledger.acknowledged.has(txn) => {}
+                Some((txn, _)) if self.ledger.acknowledged.has(txn) => return self.verdict(master),
+                _ if !self.ledger.is_full() => {
+                    let txn = Txn::try_from(self.ledger.txns.len()).unwrap_or(Txn::MAX);
+                    wrote = Some((txn, term));
                     *events += u64::from(self.apply(Event::Write { node: master }));
                 }
-                Some(txn) if !u16::try_from(txn).is_ok_and(|txn| self.ledger.acknowledged.has(txn)) => {}
                 _ => return self.verdict(master),
             }
         }
@@ -85,11 +90,31 @@ impl World {
     fn fair_round(&mut self, events: &mut u64) {
         *events += u64::from(self.apply(Event::Wait { ms: 25 }));
         for event in round(self) {
-            // Clients rest, so that slaves can catch up and the sets can be compared.
-            if !matches!(event, Event::Write { .. }) {
+            // Clients rest, so that slaves can catch up and the sets can be compared; the agent writes where an
+            // acknowledgement was lost.
+            let rests = match event {
+                Event::Write { node } => !self.lost_acknowledgement(node),
+                _ => false,
+            };
+            if !rests {
                 *events += u64::from(self.apply(event));
             }
         }
+    }
+
+    /// A commit of `node` waits for slaves that hold it.
+    fn lost_acknowledgement(&self, node: Node) -> bool {
+        let Some(server) = self.machines[node].server.as_ref() else {
+            return false;
+        };
+        let Some(last) = server.waiting.back() else {
+            return false;
+        };
+        let holds = |other: &Node| {
+            let machine = &self.machines[*other];
+            self.is_attached(*other, node) && machine.sent.is_empty() && machine.disk.holds().has(last.txn)
+        };
+        (0..NODES).filter(holds).count() >= server.acks as usize
     }
 
     /// The master of the record, if it is open and labelled.
@@ -144,13 +169,20 @@ impl World {
                 == self.ledger.identifiers(&self.machines[master].disk.log)
     }
 
-    /// A node with errant transactions that the policy says to hold.
+    /// A node with errant transactions that the policy says to hold, or without which writes would wait.
     fn is_held(&self, node: Node, master: Node) -> bool {
-        self.quarantine
+        let others = (0..NODES).filter(|other| *other != node && self.is_attached(*other, master));
+        let is_needed = self.is_attached(node, master) && others.count() < self.api.record.acks as usize;
+        (self.quarantine || is_needed)
             && !self.machines[master]
                 .disk
                 .log
                 .contains(&self.machines[node].disk.holds())
+    }
+
+    fn is_attached(&self, node: Node, master: Node) -> bool {
+        let machine = &self.machines[node];
+        machine.disk.channel == Some(master) && machine.awake().is_some_and(|server| server.connected)
     }
 
     fn verdict(&self, master: Node) -> Result<Recovery, Violation> {

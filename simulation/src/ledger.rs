@@ -71,6 +71,8 @@ pub struct RecordNote {
     pub acks: usize,
     /// The members, by index, with their volumes.
     pub members: Vec<(Node, String)>,
+    /// The master that only rests in this term.
+    pub rests: Option<Node>,
 }
 
 impl RecordNote {
@@ -84,6 +86,12 @@ impl RecordNote {
                 .iter()
                 .map(|(node, volume)| (index(node), volume.as_str().to_owned()))
                 .collect(),
+            rests: record
+                .intent
+                .as_ref()
+                .filter(|intent| intent.kind == failover::Kind::Rest)
+                .and_then(|intent| intent.to.as_ref())
+                .map(index),
         }
     }
 }

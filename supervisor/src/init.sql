@@ -5,7 +5,8 @@ SET SESSION sql_log_bin = 0;
 CREATE USER IF NOT EXISTS 'ddb_replication'@'%' IDENTIFIED WITH caching_sha2_password BY '' REQUIRE X509;
 GRANT REPLICATION SLAVE ON *.* TO 'ddb_replication'@'%';
 CREATE USER IF NOT EXISTS 'ddb_clone'@'%' IDENTIFIED WITH caching_sha2_password BY '' REQUIRE X509;
-GRANT BACKUP_ADMIN ON *.* TO 'ddb_clone'@'%';
+-- It copies closed servers too, whose offline_mode lets only such accounts in.
+GRANT BACKUP_ADMIN, CONNECTION_ADMIN ON *.* TO 'ddb_clone'@'%';
 -- The agent's own schema: one row whose change frees a commit whose acknowledgement was lost on the wire.
 CREATE DATABASE IF NOT EXISTS ddb;
 CREATE TABLE IF NOT EXISTS ddb.beat (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, term BIGINT UNSIGNED NOT NULL, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6));

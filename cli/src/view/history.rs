@@ -49,6 +49,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Failover => "failover",
         Kind::Switchover => "switchover",
         Kind::Forced => "forced",
+        Kind::Rest => "copied at rest",
     }
 }
 
@@ -62,5 +63,6 @@ fn cause(cause: Cause) -> &'static str {
         Cause::Unreachable => "unreachable",
         Cause::Requested => "asked for",
         Cause::Interrupted => "interrupted",
+        Cause::CommitsWait => "commits waited",
     }
 }

@@ -111,11 +111,19 @@ pub const CASES: &[Case] = &[
     },
     Case {
         row: 38,
-        part: "",
+        part: "a",
         fault: "rows written on both slaves by their administrators at once",
         expects: "both are cloned, neither waits for the other for ever",
         limit: Some(Duration::from_secs(30)),
         run: |world| both_errant(world).boxed_local(),
+    },
+    Case {
+        row: 38,
+        part: "b",
+        fault: "volumes and pods of both slaves deleted under load",
+        expects: "the master is copied though commits wait there, and writes go on",
+        limit: Some(Duration::from_mins(1)),
+        run: |world| both_empty(world).boxed_local(),
     },
     Case {
         row: 39,
@@ -429,6 +437,26 @@ async fn both_errant(world: &World) -> Result<Finding> {
         event(&database, "Cloned", &slave.name_any(), before).await?;
     }
     Ok(ordeal.end(at, HEALED).await?.finding())
+}
+
+async fn both_empty(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "bothempty").await?;
+    let master = database.master_pod().await?;
+    let slaves = database.slave_pods().await?;
+    let at = ordeal.now();
+    for slave in &slaves {
+        faults::delete_pod_and_volumes(&world.client, slave).await?;
+    }
+    for slave in &slaves {
+        new_life(&database, &Node::from(slave)).await?;
+    }
+    let end = ordeal.end(at, HEALED).await?;
+    ensure!(
+        end.master().is_some_and(|node| node.name == master.name_any()),
+        "an empty node leads"
+    );
+    Ok(end.finding())
 }
 
 async fn empty_candidate(world: &World) -> Result<Finding> {

@@ -390,8 +390,16 @@ impl World {
                 "all that answer are fenced before a forced promotion"
             );
         }
+        let rests = record
+            .intent
+            .as_ref()
+            .is_some_and(|intent| intent.kind == Kind::Rest && intent.to.as_ref() == Some(node));
+        if rests {
+            let own: Vec<&NodeId> = fenced.clone().map(|(name, _)| name).collect();
+            assert!(own.contains(&node), "a master rests in a fence of its own");
+        }
         assert!(
-            forced || fenced.count() >= record.fence_quorum(),
+            forced || rests || fenced.count() >= record.fence_quorum(),
             "fence before promote"
         );
         let other = self
@@ -403,7 +411,7 @@ impl World {
         let state = self.server(node.as_str());
         let contained = held.iter().filter(|held| state.executed.contains(held)).count();
         assert!(
-            state.executed.contains(requires) && (forced || contained >= record.fence_quorum()),
+            state.executed.contains(requires) && (forced || rests || contained >= record.fence_quorum()),
             "nothing acknowledged is left behind"
         );
         state.role = Role::Master {

@@ -20,6 +20,8 @@ use crate::{
 
 /// The longest time that copying may take.
 const COPY: Duration = Duration::from_hours(24);
+/// A copy to which the donor adds nothing for so long is given up.
+const STANDSTILL: Duration = Duration::from_secs(15);
 /// The longest time that the cloned server may take to come up.
 const BOOT: Duration = Duration::from_mins(10);
 
@@ -56,16 +58,26 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
         mysql.command().await.reset_replica_all().await.or_refuse()?;
     }
     let begun = clock::now();
-    let copied = {
+    let ended = {
         let mut lane = mysql.command().await;
         lane.set_donor(&host, port).await.or_refuse()?;
         lane.super_read_only_off().await.or_refuse()?;
         tokio::select! {
-            result = lane.clone_from(&host, port, COPY) => result,
-            never = show_progress(job) => never,
+            result = lane.clone_from(&host, port, COPY) => Some(result),
+            () = show_until_it_stands_still(job) => None,
         }
     };
-    match copied {
+    let Some(ended) = ended else {
+        // A kill of the statement would wait for the donor too. The data is gone already.
+        job.agent.supervision.kill().await.or_refuse()?;
+        return Err(Refusal::Failed {
+            message: format!(
+                "clone of {donor}: nothing came from it for {} s",
+                STANDSTILL.as_secs()
+            ),
+        });
+    };
+    match ended {
         Ok(()) | Err(Error::Broken { .. }) => {}
         Err(error) if error.code() == Some(RESTART_BY_SUPERVISOR) => {}
         Err(error) => return refuse(job, life, donor, error).await,
@@ -74,15 +86,25 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
     await_cloned_server(job, life).await
 }
 
-/// Puts the copied hundredths on the board for ever.
-async fn show_progress(job: &Job) -> Result<(), Error> {
+/// Puts the copied hundredths on the board, until nothing comes from the donor any more: it is gone, which MySQL bears
+/// for five minutes, or its commits wait for acknowledgements, which MySQL bears for ever.
+async fn show_until_it_stands_still(job: &Job) {
+    let (mut received, mut since) = (0, clock::now());
     loop {
         sleep(Duration::from_millis(200)).await;
         let Ok(mut side) = tokio::time::timeout(LOOK, job.agent.mysql.side()).await else {
             continue;
         };
-        if let Ok(hundredths) = side.clone_progress().await {
-            job.agent.board.cloning(Some(hundredths));
+        let Ok(progress) = side.clone_progress().await else {
+            since = clock::now();
+            continue;
+        };
+        job.agent.board.cloning(Some(progress.hundredths));
+        if !progress.is_fed || progress.received != received {
+            (received, since) = (progress.received, clock::now());
+        }
+        if since.elapsed() >= STANDSTILL {
+            return;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Error, Lane, quote};
 
 /// These write, so they wait for slaves like every commit; whoever asks watches for how long.
-const WRITE: Duration = Duration::from_hours(1);
+pub(super) const WRITE: Duration = Duration::from_hours(1);
 
 /// What an application may do: its data and its tables, nothing of the server's.
 const PRIVILEGES: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE VIEW, \

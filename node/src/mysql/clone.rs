@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Lane, QUICK, number, quote};
+use super::{Error, Lane, QUICK, account::WRITE, number, quote};
 use api::names::CLONE_USER;
 
 /// The clone is complete, the server has ended and is started by its supervisor.
@@ -18,6 +18,23 @@ impl Lane {
         self.run("name the donor", QUICK, sql).await
     }
 
+    /// True when a closed server lets whoever clones it in. Databases made by an earlier release lack the right.
+    pub async fn is_copied_closed(&mut self) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT COUNT(*) FROM mysql.global_grants WHERE USER = '{CLONE_USER}' AND PRIV = 'CONNECTION_ADMIN'"
+        );
+        let found: u64 = self
+            .count("look for the clone account's rights", QUICK, sql)
+            .await?;
+        Ok(found > 0)
+    }
+
+    /// Lets whoever clones this server in while it is closed.
+    pub async fn grant_copy_closed(&mut self) -> Result<(), Error> {
+        let sql = format!("GRANT CONNECTION_ADMIN ON *.* TO '{CLONE_USER}'@'%'");
+        self.run("grant", WRITE, sql).await
+    }
+
     /// Overwrites this server's data with the donor's. It ends with the server's end.
     pub async fn clone_from(&mut self, host: &str, port: u16, deadline: Duration) -> Result<(), Error> {
         let sql = format!(
@@ -27,14 +44,33 @@ impl Lane {
         self.run("clone", deadline, sql).await
     }
 
-    /// Completed hundredths of the clone under way.
-    pub async fn clone_progress(&mut self) -> Result<u8, Error> {
+    /// How far the clone under way has come.
+    pub async fn clone_progress(&mut self) -> Result<Progress, Error> {
         const WHAT: &str = "ask for the clone's progress";
-        let sql = "SELECT COALESCE(FLOOR(100 * SUM(LEAST(DATA, ESTIMATE)) / NULLIF(SUM(ESTIMATE), 0)), 0) \
+        let sql = "SELECT COALESCE(FLOOR(100 * SUM(LEAST(DATA, ESTIMATE)) / NULLIF(SUM(ESTIMATE), 0)), 0), \
+                   COALESCE(SUM(NETWORK), 0), \
+                   COALESCE(SUM(STAGE = 'DROP DATA' AND STATE = 'Completed') = 1 \
+                   AND SUM(STAGE = 'FILE SYNC' AND STATE = 'Not Started') = 1, 0) \
                    FROM performance_schema.clone_progress";
         let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
-        rows.first()
-            .map_or(Ok(0), |row| number::<u8>(row, 0, WHAT))
-            .map(|hundredths| hundredths.min(100))
+        let Some(row) = rows.first() else {
+            return Ok(Progress::default());
+        };
+        Ok(Progress {
+            hundredths: number::<u8>(row, 0, WHAT)?.min(100),
+            received: number(row, 1, WHAT)?,
+            is_fed: number::<u8>(row, 2, WHAT)? == 1,
+        })
     }
+}
+
+/// How far a clone has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Completed hundredths.
+    pub hundredths: u8,
+    /// Bytes that came over the network.
+    pub received: u64,
+    /// It is at a stage in which the donor has something to send all the time.
+    pub is_fed: bool,
 }

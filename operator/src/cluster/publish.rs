@@ -285,7 +285,7 @@ fn done_event(action: &Action) -> Option<Told> {
                 intent.cause.sentence()
             );
             Told {
-                warning: matches!(intent.kind, Kind::Failover | Kind::Forced),
+                warning: matches!(intent.kind, Kind::Failover | Kind::Forced | Kind::Rest),
                 ..told("MasterChanges", term.0, note)
             }
         }

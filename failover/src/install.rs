@@ -1,0 +1,235 @@
+//! The second half of a change of master: the elected node drains, is copied where nobody could follow it otherwise, is
+//! promoted and routed, and everybody follows.
+
+use crate::{
+    Action, Change, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Progress, Record,
+    Report, State, Term, Wish,
+    change::fences,
+    force, quorum,
+    rejoin::{self, Leader},
+    rest,
+};
+
+/// The second half: drain, promote, route, and everybody follows.
+pub(crate) fn install(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    (candidate, requires): (&NodeId, &GtidSet),
+    policy: &Policy,
+    now: Millis,
+    report: &mut Report,
+) -> Plan {
+    let term = observed.record.term;
+    // Who would have to hold what it shows is lost.
+    let is_forced = intent.kind == Kind::Forced;
+    let Some(leader) = Leader::of(observed, candidate, term) else {
+        return promote(
+            state,
+            observed,
+            intent,
+            (candidate, requires),
+            policy,
+            now,
+            report,
+        );
+    };
+    state.marks.entry("drained").or_insert(now);
+    state.marks.entry("promoted").or_insert(now);
+    let mut plan = rejoin::followers(observed, leader, policy, report);
+    if let Some(action) = rest::begin(state, observed, leader, policy, &plan, now) {
+        return vec![action];
+    }
+    if !leader.state.open {
+        // The promotion broke off before its last statement; it is idempotent.
+        report.waiting_for.push(format!("{candidate} to let clients in"));
+        plan.push(Action::Promote {
+            node: candidate.clone(),
+            term,
+            acks: observed.record.acks,
+            requires: requires.clone(),
+        });
+        return plan;
+    }
+    let stamped = |view: &crate::NodeView| match &view.pod {
+        Pod::Present {
+            labelled_master,
+            stamp,
+            ..
+        } => (*labelled_master, *stamp == term),
+        Pod::Missing => (false, true),
+    };
+    let others_clear = observed
+        .nodes
+        .iter()
+        .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
+    let copies = quorum::holders(observed, candidate, requires);
+    if is_forced || copies >= observed.record.acks as usize {
+        plan.push(Action::Lead {
+            node: candidate.clone(),
+            term,
+        });
+    }
+    match observed.nodes.get(candidate).map(stamped) {
+        Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
+        Some((false, true)) if others_clear && copies < observed.record.acks as usize && !is_forced => {
+            report.waiting_for.push(format!(
+                "{} slaves to hold all that {candidate} shows ({copies} do)",
+                observed.record.acks
+            ));
+        }
+        Some((false, true)) if others_clear => {
+            report
+                .waiting_for
+                .push(format!("clients to be led to {candidate}"));
+            plan.push(Action::Route {
+                node: candidate.clone(),
+                term,
+            });
+        }
+        _ => report
+            .waiting_for
+            .push("the label role=master to leave the other pods".to_owned()),
+    }
+    plan
+}
+
+/// What is to be done before the candidate leads: it executes everything, and then is promoted.
+fn promote(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    (candidate, requires): (&NodeId, &GtidSet),
+    policy: &Policy,
+    now: Millis,
+    report: &mut Report,
+) -> Plan {
+    let term = observed.record.term;
+    let is_forced = intent.kind == Kind::Forced;
+    let executed = observed
+        .nodes
+        .get(candidate)
+        .and_then(|view| view.server())
+        .map(|it| &it.executed);
+    let drained = executed.is_some_and(|executed| executed.contains(requires));
+    let node = candidate.clone();
+    if !drained {
+        report
+            .waiting_for
+            .push(format!("{candidate} to execute what it received"));
+        return vec![Action::Drain { node, term }];
+    }
+    if !is_forced && quorum::holders(observed, candidate, requires) < observed.record.acks as usize {
+        let hiding = hide(observed, candidate, term);
+        if !hiding.is_empty() {
+            report.waiting_for.push(format!(
+                "clients to be led away from {candidate} until others hold what it holds"
+            ));
+            return hiding;
+        }
+    }
+    if is_forced {
+        // One that began to answer after the choice could still acknowledge.
+        let mut open = fences(observed, term);
+        open.retain(|action| action.node() != Some(candidate));
+        if !open.is_empty() {
+            report.waiting_for.extend(force::to_confirm(&open));
+            return open;
+        }
+    }
+    state.marks.entry("drained").or_insert(now);
+    let copies = rest::copy_first(
+        state,
+        observed,
+        intent,
+        (candidate, requires),
+        term,
+        policy,
+        report,
+    );
+    if let Some(copies) = copies {
+        return copies;
+    }
+    report.waiting_for.push(format!("{candidate} to become master"));
+    vec![Action::Promote {
+        node,
+        term,
+        acks: observed.record.acks,
+        requires: requires.clone(),
+    }]
+}
+
+/// What is to be done before the node can open without being seen: neither its label nor the Service may lead to it,
+/// and none of an older term may any more, however late it is carried out.
+///
+/// A Service that the term before this one led to its own master is right as it is: that term has no other candidate,
+/// and whatever is older is refused already. Another write of it would cost a second, for which the network holds the
+/// next one back.
+fn hide(observed: &Observed, node: &NodeId, term: Term) -> Plan {
+    let mut plan = Vec::new();
+    let pod = observed.nodes.get(node).map(|view| &view.pod);
+    if !matches!(pod, Some(Pod::Present { labelled_master: false, stamp, .. }) if *stamp == term) {
+        let node = node.clone();
+        plan.push(Action::Unlabel { node, term });
+    }
+    let service = &observed.service;
+    let leads_here = service.to.as_ref() == Some(node);
+    let settled_before = service.to.is_some() && service.term.next() == term;
+    if leads_here || !(service.term == term || settled_before) {
+        let node = node.clone();
+        plan.push(Action::Withdraw { node, term });
+    }
+    plan
+}
+
+/// The change is complete: the record says so, and whoever asked is answered.
+fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &NodeId, now: Millis) -> Plan {
+    state.marks.entry("routed").or_insert(now);
+    let begun = *state.begun.get_or_insert(now);
+    let Progress { steps, candidate } = state.progress();
+    let change = Change {
+        term: observed.record.term,
+        intent: intent.clone(),
+        master: master.clone(),
+        steps,
+        total: now.saturating_sub(begun),
+        may_be_lost: force::loss(observed, intent, master),
+        kept: candidate.map(|(_, requires)| requires).unwrap_or_default(),
+    };
+    let loss = change.may_be_lost.clone();
+    let record = Record {
+        master: Some(master.clone()),
+        intent: None,
+        ..observed.record.clone()
+    };
+    let mut plan = vec![Action::Record {
+        record,
+        completes: Some(change),
+    }];
+    let leads = format!("{master} leads in term {}", observed.record.term);
+    if let Some(wish) = &observed.switchover {
+        let done = match &wish.to {
+            Some(to) => to == master,
+            None => intent.from.as_ref() != Some(master),
+        };
+        let who = wish.to.as_ref().map_or("no other node", NodeId::as_str);
+        let message = if done {
+            leads.clone()
+        } else {
+            format!("{who} could not take over in time; {leads}")
+        };
+        plan.push(Action::Answer {
+            wish: Wish::Promote,
+            done,
+            message,
+        });
+    }
+    if let (Some(_), Some(loss)) = (&observed.asked.force, loss) {
+        plan.push(Action::Answer {
+            wish: Wish::Force,
+            done: true,
+            message: format!("{leads}; {loss}"),
+        });
+    }
+    plan
+}
