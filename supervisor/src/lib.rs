@@ -19,6 +19,7 @@ pub mod install;
 pub mod log;
 pub mod prepare;
 pub mod protocol;
+pub mod relay;
 pub mod sabotage;
 pub mod server;
 

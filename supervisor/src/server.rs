@@ -34,7 +34,7 @@ use crate::{
     log::{self, LastError, say},
     prepare::{self, Prepared},
     protocol::{Request, State},
-    sabotage,
+    relay, sabotage,
 };
 
 /// A server that lives shorter than this counts towards the back-off.
@@ -422,6 +422,7 @@ impl Server {
         self.hold_after_end = false;
         self.clear_marker();
         self.clear_socket_lock();
+        self.mend_relay_logs();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
             self.watchers.publish(State::Running {
@@ -450,6 +451,22 @@ impl Server {
                 "{} cannot be taken away: {error}",
                 self.settings.mysql_socket_lock.display()
             ));
+        }
+    }
+
+    /// A log that cannot be mended may hold the applier up, and its server can do everything else.
+    fn mend_relay_logs(&self) {
+        match relay::mend(&self.settings.datadir) {
+            Ok(halves) => {
+                for half in halves {
+                    say(&format!(
+                        "half a transaction was taken off the end of {}, which ends at {} now",
+                        half.log.display(),
+                        half.end
+                    ));
+                }
+            }
+            Err(error) => say(&format!("the relay logs cannot be mended: {error}")),
         }
     }
 

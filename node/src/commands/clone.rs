@@ -54,7 +54,11 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
         lane.set_replica_enabled(false).await.or_refuse()?;
         lane.stop_receiver().await.or_refuse()?;
         drop(lane);
-        drain::stop_applier(job).await?;
+        if let Err(error) = drain::stop_applier(job).await {
+            // Half a transaction at the end of the relay logs. The next server begins without its applier.
+            job.agent.supervision.kill().await.or_refuse()?;
+            return Err(error);
+        }
         mysql.command().await.reset_replica_all().await.or_refuse()?;
     }
     let begun = clock::now();

@@ -58,8 +58,8 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
         }
         Some(_) => {
             stop_acknowledging(job, &status).await?;
-            execute_all(job).await?;
-            change_source(job, &host, port, false).await?;
+            let applies = execute_all(job).await?;
+            change_source(job, &host, port, applies).await?;
             end_fence(job, followed).await?;
         }
         None => {
@@ -82,18 +82,18 @@ async fn stop_acknowledging(job: &Job, status: &Status) -> Result<(), Refusal> {
     }
 }
 
-/// Executes everything received and stops the applier.
-async fn execute_all(job: &Job) -> Result<(), Refusal> {
+/// Executes everything received; returns whether the applier runs now, which it goes on to do. To stop it could take a
+/// minute, if the relay logs end with half a transaction, as after a kill: where that is but the name of one, MySQL heeds no
+/// kill of its threads either.
+async fn execute_all(job: &Job) -> Result<bool, Refusal> {
     drain::drain(job, DRAIN).await?;
-    drain::stop_applier(job).await?;
     let now = job.status().await?;
-    let left = now
-        .channel
-        .as_ref()
-        .map(|channel| channel.received.subtract(&now.executed))
-        .unwrap_or_default();
+    let Some(channel) = &now.channel else {
+        return Ok(false);
+    };
+    let left = channel.received.subtract(&now.executed);
     if left.is_empty() {
-        Ok(())
+        Ok(channel.applier == Service::On && channel.applier_error.is_empty())
     } else {
         Err(precondition(format!("received but not executed: {left}")))
     }
