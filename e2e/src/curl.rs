@@ -2,7 +2,12 @@
 //!
 //! curl reads what it is to do from its standard input, so that no token stands among its arguments.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use api::{names, wire};
@@ -21,6 +26,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The kubelets bring a changed Secret to the nodes one after the other.
 const KNOWN: Duration = Duration::from_mins(3);
+
+/// Counts the files of authorities that this program writes.
+static AUTHORITIES: AtomicU32 = AtomicU32::new(0);
 
 /// A client of one node's port. One whose token is empty sends none.
 #[derive(Debug, Clone)]
@@ -72,10 +80,16 @@ pub async fn make_token(database: &Database, role: &str) -> Result<String> {
 
 /// A client with a new token for a slave's own port, once every node knows the token: any may come to lead.
 pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
+    let slave = Node::from(&database.slave_pod().await?);
+    let client = known(database, role, &slave).await?;
+    Ok((slave, client))
+}
+
+/// A client with a new token for the port of `node`, once every node knows the token.
+pub async fn known(database: &Database, role: &str, node: &Node) -> Result<Curl> {
     let token = make_token(database, role).await?;
     for node in database.pods().await? {
-        let address = node.ip.clone().context("the node has no address")?;
-        let client = Curl::of(database, &token, &node.name, &address).await?;
+        let client = Curl::of_node(database, &token, &node).await?;
         until("answer to the new token", KNOWN, async || {
             let answer = client.get("/is-master", &[], &[]).await?;
             Ok(if answer.status == 200 {
@@ -86,13 +100,39 @@ pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
         })
         .await?;
     }
-    let slave = Node::from(&database.slave_pod().await?);
-    let address = slave.ip.clone().context("the slave has no address")?;
-    let client = Curl::of(database, &token, &slave.name, &address).await?;
-    Ok((slave, client))
+    Curl::of_node(database, &token, node).await
 }
 
 impl Curl {
+    async fn of_node(database: &Database, token: &str, node: &Node) -> Result<Self> {
+        let address = node.ip.as_ref().context("the node has no address")?;
+        Self::of(database, token, &node.name, address).await
+    }
+
+    /// The same node under another name, whose certificate is by this authority.
+    pub async fn through(&self, host: &str, authority: &str) -> Result<Self> {
+        // Each authority has a file of its own: an older client goes on with its own.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        let file = format!("{host}-{}-{number}-ca.crt", std::process::id());
+        let path = std::env::temp_dir().join(file);
+        tokio::fs::write(&path, authority).await?;
+        Ok(Self {
+            authority: path,
+            host: host.to_owned(),
+            ..self.clone()
+        })
+    }
+
+    /// The token, for a program's environment.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The file with the authority's certificate.
+    pub fn authority(&self) -> &std::path::Path {
+        &self.authority
+    }
+
     /// The same with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

@@ -19,8 +19,6 @@ use crate::{
     wait::{Seen, until},
 };
 
-/// So many write at once.
-const WRITERS: usize = 3;
 /// Rows that each writer is to have written at least; a busy machine writes few.
 const ROWS: usize = 5;
 /// They write for so long before the fault and after it.
@@ -35,13 +33,14 @@ pub struct Written {
     pub slowest: Duration,
 }
 
-/// Writes through `client` into a new table of the database `schema` while `fault` happens.
+/// So many `writers` at once write through `client` into a new table of the database `schema` while `fault` happens.
 ///
 /// # Errors
 /// Where a request is refused, or `fault` fails.
 pub async fn write_through(
     client: &Curl,
     schema: &str,
+    writers: usize,
     fault: impl Future<Output = Result<()>>,
 ) -> Result<Written> {
     client
@@ -59,8 +58,8 @@ pub async fn write_through(
         stop.store(true, Ordering::Relaxed);
         ended
     };
-    let writers = (0..WRITERS).map(|writer| write(client, schema, writer, &stop));
-    let (ended, written) = tokio::join!(fault, try_join_all(writers));
+    let all = (0..writers).map(|writer| write(client, schema, writer, &stop));
+    let (ended, written) = tokio::join!(fault, try_join_all(all));
     ended?;
     let written = written?;
     let slowest = written.iter().map(|(_, slowest)| *slowest).max();
@@ -69,7 +68,7 @@ pub async fn write_through(
         .flat_map(|(ids, _)| ids)
         .map(|id| (id, 1))
         .collect();
-    ensure!(rows.len() > WRITERS * ROWS, "only {} rows", rows.len());
+    ensure!(rows.len() > writers * ROWS, "only {} rows", rows.len());
     Ok(Written {
         rows,
         slowest: slowest.unwrap_or_default(),
@@ -103,7 +102,7 @@ impl Written {
     /// In a sentence.
     pub fn sentence(&self) -> String {
         format!(
-            "{} rows acknowledged through a slave, none refused, the slowest after {} ms",
+            "{} rows acknowledged, none refused, the slowest after {} ms",
             self.rows.len(),
             millis(self.slowest)
         )

@@ -125,7 +125,7 @@ async fn through_the_data_api(world: &World) -> Result<Finding> {
     let (_, client) = curl::client(&database, "writer").await?;
     let heir = database.slave_pod().await?.name_any();
     let term = database.status().await?.record.term.0;
-    let written = keyed::write_through(&client, "row_switch_api", async {
+    let written = keyed::write_through(&client, "row_switch_api", 3, async {
         ask(world, &database, &heir).await?;
         database.wait_led(term, HEALED).await.map(drop)
     })

@@ -1,5 +1,5 @@
 //! The data API with curl alone: the classic endpoints through a slave, and writes through a slave while the master is
-//! killed.
+//! killed; and the example clients.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use api::names;
 use e2e::{
     curl::{self, Curl},
     database::{Database, Node},
-    faults, keyed,
+    faults, keyed, tools,
     wait::{Seen, until},
     world::{World, on_cluster},
 };
@@ -22,8 +22,11 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
 
 const HEALED: Duration = Duration::from_mins(2);
+/// So many masters are killed under the fifty clients.
+const KILLS: u32 = 10;
 
 async fn client(world: &World, role: &str) -> Result<(Database, Node, Curl)> {
     let database = world.database().await?;
@@ -106,18 +109,92 @@ async fn classic_reads(client: &Curl, slave: &Node, after: &str) -> Result<()> {
 
 #[test]
 #[ignore = "needs a cluster: run `cargo xtask test`"]
-fn writes_with_curl_through_a_slave_outlast_a_killed_master_and_each_row_is_there_once() {
+fn fifty_clients_write_through_a_slave_while_ten_masters_are_killed_and_each_row_is_there_once() {
     on_cluster(async |world| {
-        let (database, _, client) = client(world, "writer").await?;
-        let term = database.status().await?.record.term.0;
-        let written = keyed::write_through(&client, "e2e_kill", async {
-            faults::signal_mysqld(&database.master_pod().await?, Signal::SIGKILL)?;
-            database.wait_led(term, HEALED).await.map(drop)
-        })
-        .await?;
-        eprintln!("    {}", written.sentence());
+        let (database, slave, client) = client(world, "writer").await?;
+        let kills = async {
+            for _ in 0..KILLS {
+                let term = database.status().await?.record.term.0;
+                // The node that is asked may have come to lead; it is asked on.
+                faults::signal_mysqld(&database.master_pod().await?, Signal::SIGKILL)?;
+                database.wait_healed(term, HEALED).await?;
+            }
+            Ok(())
+        };
+        let written = Box::pin(keyed::write_through(&client, "e2e_kill", 50, kills)).await?;
+        eprintln!("    asking {}: {}", slave.name, written.sentence());
         database.wait_healthy(HEALED).await?;
         written.are_everywhere(&database, "e2e_kill", HEALED).await
+    });
+}
+
+/// A port of this machine behind which a node's data API is, as behind `kubectl port-forward`. It ends with the future.
+async fn forward(address: String, ready: tokio::sync::oneshot::Sender<u16>) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    _ = ready.send(listener.local_addr()?.port());
+    let mut passages = tokio::task::JoinSet::new();
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        let address = address.clone();
+        passages.spawn(async move {
+            let mut node = TcpStream::connect((address.as_str(), api::wire::API_PORT)).await?;
+            tokio::io::copy_bidirectional(&mut client, &mut node).await
+        });
+    }
+}
+
+/// Runs an example as its own first lines say; returns what it prints.
+async fn run_example(words: [&str; 2], client: &Curl, port: u16) -> Result<String> {
+    let [program, file] = words;
+    let output = tokio::process::Command::new(program)
+        .arg(tools::repository().join("examples/clients").join(file))
+        .env("DDB_URL", format!("https://localhost:{port}"))
+        .env("DDB_TOKEN", client.token())
+        .env("DDB_CA", client.authority())
+        .env("NODE_EXTRA_CA_CERTS", client.authority())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("`{program}` cannot be started"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(output.status.success(), "{file}: {printed} {said}");
+    Ok(printed)
+}
+
+#[test]
+#[ignore = "needs a cluster: run `cargo xtask test`"]
+fn the_example_clients_do_what_they_say_and_outlast_a_killed_master() {
+    on_cluster(async |world| {
+        let (database, slave, client) = client(world, "admin").await?;
+        let (ready, port) = tokio::sync::oneshot::channel();
+        let forwarding = tokio::spawn(forward(slave.ip.context("the slave has no address")?, ready));
+        let port = port.await?;
+        let python = "Ada, Grace\nrefused: ";
+        let examples = [
+            (["python3", "guestbook.py"], python),
+            (["node", "guestbook.mjs"], python),
+            (
+                ["sh", "guestbook.sh"],
+                "{\"rows\":[{\"name\":\"Ada\"},{\"name\":\"Grace\"}]",
+            ),
+        ];
+        for (words, wanted) in examples {
+            let printed = run_example(words, &client, port).await?;
+            ensure!(printed.starts_with(wanted), "{words:?}: {printed}");
+        }
+        for (words, wanted) in examples {
+            let term = database.status().await?.record.term.0;
+            faults::signal_mysqld(&database.master_pod().await?, Signal::SIGKILL)?;
+            let printed = run_example(words, &client, port).await?;
+            ensure!(
+                printed.starts_with(wanted),
+                "{words:?} during a failover: {printed}"
+            );
+            database.wait_healed(term, HEALED).await?;
+        }
+        forwarding.abort();
+        Ok(())
     });
 }
 

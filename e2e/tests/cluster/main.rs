@@ -4,6 +4,7 @@
 //! They run one after the other and share one three-node database where a test does not need its own. Wall-clock bounds
 //! are generous: figures are for `cargo xtask bench`.
 
+mod api_settings;
 mod catalogue;
 mod commands;
 mod data_api;

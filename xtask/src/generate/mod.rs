@@ -1,6 +1,8 @@
 //! `cargo xtask generate`: writes the custom resource definition from the Rust types, for `kubectl apply` and for
-//! the chart; with `--check` it only compares and fails when a file is stale. Generated files are committed, so
-//! that users need no Rust to install them.
+//! the chart, and the data API's reference from its `OpenAPI` document; with `--check` it only compares and fails when a
+//! file is stale. Generated files are committed, so that users need no Rust for them.
+
+mod reference;
 
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use crate::host;
 const HEADER: &str = "# Generated from the Rust types by `cargo xtask generate`; do not edit.\n";
 const PLAIN: &str = "crds/distributeddatabases.yaml";
 const CHART: &str = "charts/ddb-operator/files/distributeddatabases.yaml";
+const DOCUMENT: &str = "docs/openapi.json";
+const REFERENCE: &str = "docs/data-api-reference.md";
 /// Amounts as every API of Kubernetes spells them.
 const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$";
 
@@ -31,16 +35,24 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let text = definition()?;
+    let definition = definition()?;
+    let (document, reference) = reference::files()?;
+    let files = [
+        (PLAIN, &definition),
+        (CHART, &definition),
+        (DOCUMENT, &document),
+        (REFERENCE, &reference),
+    ];
     let mut stale = Vec::new();
-    for path in [PLAIN, CHART].map(|path| host::repository().join(path)) {
-        if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
+    for (path, text) in files {
+        let path = host::repository().join(path);
+        if std::fs::read_to_string(&path).is_ok_and(|present| present == *text) {
             continue;
         }
         if arguments.check {
             stale.push(path.display().to_string());
         } else {
-            write(&path, &text)?;
+            write(&path, text)?;
             println!("{}", path.display());
         }
     }
