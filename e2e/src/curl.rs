@@ -80,16 +80,10 @@ pub async fn make_token(database: &Database, role: &str) -> Result<String> {
 
 /// A client with a new token for a slave's own port, once every node knows the token: any may come to lead.
 pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
-    let slave = Node::from(&database.slave_pod().await?);
-    let client = known(database, role, &slave).await?;
-    Ok((slave, client))
-}
-
-/// A client with a new token for the port of `node`, once every node knows the token.
-pub async fn known(database: &Database, role: &str, node: &Node) -> Result<Curl> {
     let token = make_token(database, role).await?;
     for node in database.pods().await? {
-        let client = Curl::of_node(database, &token, &node).await?;
+        let address = node.ip.clone().context("the node has no address")?;
+        let client = Curl::of(database, &token, &node.name, &address).await?;
         until("answer to the new token", KNOWN, async || {
             let answer = client.get("/is-master", &[], &[]).await?;
             Ok(if answer.status == 200 {
@@ -100,15 +94,13 @@ pub async fn known(database: &Database, role: &str, node: &Node) -> Result<Curl>
         })
         .await?;
     }
-    Curl::of_node(database, &token, node).await
+    let slave = Node::from(&database.slave_pod().await?);
+    let address = slave.ip.clone().context("the slave has no address")?;
+    let client = Curl::of(database, &token, &slave.name, &address).await?;
+    Ok((slave, client))
 }
 
 impl Curl {
-    async fn of_node(database: &Database, token: &str, node: &Node) -> Result<Self> {
-        let address = node.ip.as_ref().context("the node has no address")?;
-        Self::of(database, token, &node.name, address).await
-    }
-
     /// The same node under another name, whose certificate is by this authority.
     pub async fn through(&self, host: &str, authority: &str) -> Result<Self> {
         // Each authority has a file of its own: an older client goes on with its own.

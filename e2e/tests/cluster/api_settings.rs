@@ -15,7 +15,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 const HEALTHY: Duration = Duration::from_mins(3);
 /// The kubelet brings a changed Secret into a pod within a minute or so.
@@ -30,7 +30,9 @@ fn users_certificate() -> Result<(String, Secret)> {
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = authority.self_signed(&key)?.pem();
     let own_key = KeyPair::generate()?;
-    let own = CertificateParams::new(vec![HOST.to_owned()])?;
+    let mut own = CertificateParams::new(vec![HOST.to_owned()])?;
+    // With the authority's name, which is the default, it would pass for self-signed.
+    own.distinguished_name.push(DnType::CommonName, HOST);
     let certificate = own.signed_by(&own_key, &Issuer::new(authority, key))?;
     let mut secret = Secret {
         type_: Some("kubernetes.io/tls".to_owned()),
@@ -86,7 +88,9 @@ fn clients_are_shown_the_users_certificate_and_what_is_slow_is_recorded() {
         secrets.create(&PostParams::default(), &secret).await?;
         database.wait_healthy(HEALTHY).await?;
         let node = Node::from(&database.master_pod().await?);
-        let client = curl::known(&database, "admin", &node).await?;
+        let token = curl::make_token(&database, "admin").await?;
+        let address = node.ip.as_deref().context("the node has no address")?;
+        let client = Curl::of(&database, &token, &node.name, address).await?;
         let users = trusts(&client, &authority).await?;
 
         let (other, renewed) = users_certificate()?;
@@ -94,7 +98,7 @@ fn clients_are_shown_the_users_certificate_and_what_is_slow_is_recorded() {
         secrets
             .patch("users-tls", &apply, &Patch::Apply(&renewed))
             .await?;
-        trusts(&client, &other).await?;
+        let client = trusts(&client, &other).await?;
         ensure!(
             users.get("/is-master", &[], &[]).await.is_err(),
             "the former is still shown"
