@@ -102,7 +102,7 @@ const SAFETY: [Section; 10] = [
 ];
 
 /// Further settings that are ours because the pod is built around them.
-const PLACES: [&str; 20] = [
+const PLACES: [&str; 21] = [
     "datadir",
     "socket",
     "port",
@@ -116,6 +116,7 @@ const PLACES: [&str; 20] = [
     "server_id",
     "server_uuid",
     "report_host",
+    "relay_log_index",
     "skip_networking",
     "skip_log_bin",
     "skip_grant_tables",

@@ -597,6 +597,9 @@ impl Default for FailoverSpec {
     }
 }
 
+/// A slave executes so many small transactions in a second or two, less than a copy takes.
+const REPLAY: u64 = 1000;
+
 impl DistributedDatabase {
     /// The policy that the failover engine is to follow.
     pub fn policy(&self) -> failover::Policy {
@@ -616,6 +619,7 @@ impl DistributedDatabase {
             detect_after: Millis::from(detect_after_milliseconds.unsigned_abs()),
             switchover_deadline: Millis::from(switchover_deadline_milliseconds.unsigned_abs()),
             nodes: self.spec.nodes.unsigned_abs(),
+            replay: REPLAY,
             errant: match errant_policy {
                 ErrantPolicy::Repair => failover::ErrantPolicy::Repair,
                 ErrantPolicy::Quarantine => failover::ErrantPolicy::Quarantine,

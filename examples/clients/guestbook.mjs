@@ -2,7 +2,8 @@
 // A client of the data API with nothing but Node's own library.
 //
 // It outlasts a failover: a request waits for the new master, and a change is sent again with the same key, which makes
-// it happen once. What it has written it sees again on whichever node answers.
+// it happen once. What it has written it sees again on whichever node answers. The token needs the role `admin`, because
+// the database that is made is dropped in the end.
 //
 //     DDB_URL=https://localhost:8443 NODE_EXTRA_CA_CERTS=ca.crt DDB_TOKEN=… node guestbook.mjs
 
@@ -53,10 +54,11 @@ class Database {
 }
 
 const database = new Database(process.env.DDB_URL, process.env.DDB_TOKEN);
-await database.ask("POST", "/v1/databases", { name: "guestbook" });
+const name = `guestbook_${randomUUID().slice(0, 8)}`;
+await database.ask("POST", "/v1/databases", { name });
 const schema = "id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100) NOT NULL";
-await database.ask("POST", "/v1/databases/guestbook/tables", { name: "visits", schema });
-const rows = "/v1/databases/guestbook/tables/visits/rows";
+await database.ask("POST", `/v1/databases/${name}/tables`, { name: "visits", schema });
+const rows = `/v1/databases/${name}/tables/visits/rows`;
 await database.ask("POST", rows, [{ name: "Ada" }, { name: "Grace" }]);
 const visits = (await database.ask("GET", `${rows}?order=id`)).rows;
 console.log(visits.map((visit) => visit.name).join(", "));
@@ -66,4 +68,4 @@ try {
   if (!(error instanceof Refused)) throw error;
   console.log(`refused: ${error.problem.title}, ${error.problem.outcome}`);
 }
-await database.ask("DELETE", "/v1/databases/guestbook?confirm=guestbook");
+await database.ask("DELETE", `/v1/databases/${name}?confirm=${name}`);

@@ -4,9 +4,12 @@
 It outlasts a failover: a request waits for the new master, and a change is sent again with the same key, which makes it
 happen once. What it has written it sees again on whichever node answers.
 
+The token needs the role `admin`, because the database that is made is dropped in the end.
+
     DDB_URL=https://localhost:8443 DDB_CA=ca.crt DDB_TOKEN=… python3 guestbook.py
 """
 
+import http.client
 import json
 import os
 import ssl
@@ -47,25 +50,33 @@ class Database:
         for attempt in range(1, ATTEMPTS + 1):
             request = urllib.request.Request(self.url + path, data, headers, method=method)
             try:
-                with urllib.request.urlopen(request, context=self.tls, timeout=20) as reply:
-                    self.seen = reply.headers.get("Write-Token", self.seen)
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                problem = json.load(error)
-                if not problem["retryable"] or attempt == ATTEMPTS:
-                    raise Refused(problem) from None
-            except OSError:  # the connection broke; the key tells the node what was done already
+                with self.send(request) as reply:
+                    content = json.load(reply)
+                    if reply.status < 400:
+                        self.seen = reply.headers.get("Write-Token", self.seen)
+                        return content
+                if not content["retryable"] or attempt == ATTEMPTS:
+                    raise Refused(content)
+            except (OSError, http.client.HTTPException):
+                # The connection broke; the key tells the node what was done already.
                 if attempt == ATTEMPTS:
                     raise
             time.sleep(0.2 * attempt)
 
+    def send(self, request):
+        try:
+            return urllib.request.urlopen(request, context=self.tls, timeout=20)
+        except urllib.error.HTTPError as refusal:
+            return refusal
+
 
 def main():
     database = Database(os.environ["DDB_URL"], os.environ["DDB_TOKEN"], os.environ["DDB_CA"])
-    database.ask("POST", "/v1/databases", {"name": "guestbook"})
+    name = f"guestbook_{uuid.uuid4().hex[:8]}"
+    database.ask("POST", "/v1/databases", {"name": name})
     columns = "id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100) NOT NULL"
-    database.ask("POST", "/v1/databases/guestbook/tables", {"name": "visits", "schema": columns})
-    rows = "/v1/databases/guestbook/tables/visits/rows"
+    database.ask("POST", f"/v1/databases/{name}/tables", {"name": "visits", "schema": columns})
+    rows = f"/v1/databases/{name}/tables/visits/rows"
     database.ask("POST", rows, [{"name": "Ada"}, {"name": "Grace"}])
     visits = database.ask("GET", rows + "?order=id")["rows"]
     print(", ".join(visit["name"] for visit in visits))
@@ -73,7 +84,7 @@ def main():
         database.ask("POST", rows, {"name": None})
     except Refused as refused:
         print(f"refused: {refused.problem['title']}, {refused.problem['outcome']}")
-    database.ask("DELETE", "/v1/databases/guestbook?confirm=guestbook")
+    database.ask("DELETE", f"/v1/databases/{name}?confirm={name}")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ pub(crate) fn carry_through(
     }
     if state.candidate.is_none()
         && let Some(action) = force::falls_back(state, observed, intent, now)
-            .or_else(|| rest::falls_back(state, observed, intent, now))
+            .or_else(|| rest::falls_back(state, observed, intent, policy, now))
             .or_else(|| commanded::released(state, observed, intent, policy))
     {
         return (vec![action], report);
@@ -71,17 +71,18 @@ pub(crate) fn carry_through(
             report.notes.push(format!(
                 "{candidate} was lost while it was made master: {why}; beginning again"
             ));
-            // A first master must hold what all members hold, however often it is begun.
-            let kind = match intent.kind {
-                Kind::Bootstrap => Kind::Bootstrap,
-                // A person's permission was for that node and that term.
-                Kind::Failover | Kind::Switchover | Kind::Forced | Kind::Rest => Kind::Failover,
-            };
             let to = intent.to.clone().filter(|_| intent.is_return());
-            let intent = Intent {
+            let again = |kind| Intent {
                 kind,
                 to,
                 ..intent.clone()
+            };
+            let intent = match intent.kind {
+                // A first master must hold what all members hold, however often it is begun.
+                Kind::Bootstrap => again(Kind::Bootstrap),
+                // A person's permission was for that node and that term.
+                Kind::Failover | Kind::Switchover | Kind::Forced => again(Kind::Failover),
+                Kind::Rest => rest::after(observed, intent, policy),
             };
             return (vec![take_term(state, observed, intent, begun)], report);
         }
@@ -189,7 +190,7 @@ fn fence_and_elect(
         return force::choose(state, observed, to, open, report);
     }
     if let Some(master) = intent.to.as_ref().filter(|_| intent.kind == Kind::Rest) {
-        return rest::choose(state, observed, master, open, report);
+        return rest::choose(state, observed, master, open, now, report);
     }
     let fenced = quorum::fenced(observed, term);
     let everybody = intent.kind == Kind::Bootstrap && fenced.have.len() < observed.record.size as usize;

@@ -143,8 +143,8 @@ fn promote(
         observed,
         intent,
         (candidate, requires),
-        term,
         policy,
+        now,
         report,
     );
     if let Some(copies) = copies {
@@ -207,6 +207,11 @@ fn complete(state: &mut State, observed: &Observed, intent: &Intent, master: &No
         completes: Some(change),
     }];
     let leads = format!("{master} leads in term {}", observed.record.term);
+    if intent.kind == Kind::Rest {
+        // Nobody tried to carry a wish out meanwhile: it is taken up now.
+        state.rested = Some(now);
+        return plan;
+    }
     if let Some(wish) = &observed.switchover {
         let done = match &wish.to {
             Some(to) => to == master,

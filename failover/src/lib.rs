@@ -68,6 +68,9 @@ pub struct Policy {
     pub switchover_deadline: Millis,
     /// How many nodes the resource asks for.
     pub nodes: u32,
+    /// An empty node executes so many transactions of the master at most from its logs; it is cloned where there are
+    /// more, which takes a fraction of the time.
+    pub replay: u64,
     /// What happens to a node with transactions that the master lacks.
     pub errant: ErrantPolicy,
 }

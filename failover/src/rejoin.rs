@@ -89,35 +89,36 @@ fn is_whole(observed: &Observed, node: &NodeId) -> bool {
     live.is_some_and(|live| observed.record.members.get(node) == Some(&live.volume))
 }
 
-/// How many nodes but `except` acknowledge what `leader` commits, or will as soon as they follow it.
-pub(crate) fn acknowledging(
-    observed: &Observed,
-    leader: Leader<'_>,
-    policy: &Policy,
-    except: Option<&NodeId>,
-) -> usize {
-    let closed = resize::removed(observed, policy);
-    let stays = |node: &NodeId| {
-        node != leader.node
-            && Some(node) != except
-            && !closed.contains(node)
-            && !observed.asked.fence.contains(node)
+/// How many nodes but `except` acknowledge what `leader` commits.
+pub(crate) fn connected(observed: &Observed, leader: Leader<'_>, except: Option<&NodeId>) -> usize {
+    let connected = |view: &NodeView| {
+        let both = view.live_report().zip(view.server());
+        both.is_some_and(|(live, state)| live.cloning.is_none() && is_connected(live, state, leader))
     };
+    let others = observed.nodes.iter().filter(|(node, _)| Some(*node) != except);
+    others.filter(|(_, view)| connected(view)).count()
+}
+
+/// How many nodes acknowledge what `leader` commits, or will as soon as they follow it.
+pub(crate) fn acknowledging(observed: &Observed, leader: Leader<'_>, policy: &Policy) -> usize {
+    let closed = resize::removed(observed, policy);
+    let stays =
+        |node: &NodeId| node != leader.node && !closed.contains(node) && !observed.asked.fence.contains(node);
     let others = observed.nodes.iter().filter(|(node, _)| stays(node));
     others
-        .filter(|(_, view)| acknowledges(observed, view, leader))
+        .filter(|(_, view)| acknowledges(observed, view, leader, policy))
         .count()
 }
 
-fn acknowledges(observed: &Observed, view: &NodeView, leader: Leader<'_>) -> bool {
+fn acknowledges(observed: &Observed, view: &NodeView, leader: Leader<'_>, policy: &Policy) -> bool {
     let (Some(live), Some(state)) = (view.live_report(), view.server()) else {
         return false;
     };
-    if live.cloning.is_some() {
+    if live.cloning.is_some() || live.stopping || live.term > leader.term {
         return false;
     }
     is_connected(live, state, leader)
-        || (is_settled(live, leader) && matches!(gap(observed, live, state, leader), Gap::None))
+        || (is_settled(live, leader) && matches!(gap(observed, live, state, leader, policy), Gap::None))
 }
 
 /// True where the node receives from this master in this term.
@@ -139,7 +140,6 @@ fn is_needed(
     live: &NodeReport,
     state: &ServerState,
     leader: Leader<'_>,
-    policy: &Policy,
 ) -> bool {
     let receives = matches!(
         state.role,
@@ -151,9 +151,7 @@ fn is_needed(
     let Role::Master { acks, .. } = leader.state.role else {
         return false;
     };
-    receives
-        && followed_this(live, leader)
-        && acknowledging(observed, leader, policy, Some(node)) < acks as usize
+    receives && followed_this(live, leader) && connected(observed, leader, Some(node)) < acks as usize
 }
 
 /// The node other than `except` that is being cloned, as far as can be told from `source`.
@@ -174,6 +172,8 @@ pub(crate) fn copies<'a>(
 enum Gap {
     /// Its set is part of the master's, and the master still has the logs for the rest.
     None,
+    /// It is empty, and the master has so many transactions.
+    Empty(u64),
     /// It holds transactions that the master lacks.
     Errant(GtidSet),
     /// The master no longer has the logs that it needs.
@@ -203,9 +203,7 @@ fn follower(
         return None;
     }
     let resync = commanded::wants_resync(observed, node, leader, policy);
-    if !resync
-        && follows_well(state, leader, node, report)
-        && !matches!(gap(observed, live, state, leader), Gap::Errant(_))
+    if !resync && follows_well(state, leader, node, report) && extra(observed, live, state, leader).is_empty()
     {
         return None;
     }
@@ -232,7 +230,7 @@ fn follower(
             report,
         );
     }
-    match gap(observed, live, state, leader) {
+    match gap(observed, live, state, leader, policy) {
         Gap::None => Some(Action::Follow {
             node: node.clone(),
             term: leader.term,
@@ -249,7 +247,7 @@ fn follower(
         }
         Gap::Errant(extra) => {
             let reason = format!("it has transactions that the master lacks: {extra}");
-            if is_needed(observed, node, live, state, leader, policy) {
+            if is_needed(observed, node, live, state, leader) {
                 report.notes.push(format!(
                     "{node}: is cloned when enough other nodes acknowledge writes, which would wait for it, because \
                      {reason}"
@@ -260,6 +258,10 @@ fn follower(
         }
         Gap::Purged(missing) => {
             let reason = format!("the master no longer has the logs of {missing}");
+            clone(observed, node, leader, policy, reason, report)
+        }
+        Gap::Empty(count) => {
+            let reason = format!("it is empty, and a copy is quicker than {count} transactions");
             clone(observed, node, leader, policy, reason, report)
         }
     }
@@ -341,27 +343,41 @@ fn waiting_there(observed: &Observed, leader: Leader<'_>) -> GtidSet {
     all
 }
 
-fn gap(observed: &Observed, live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> Gap {
+fn gap(
+    observed: &Observed,
+    live: &NodeReport,
+    state: &ServerState,
+    leader: Leader<'_>,
+    policy: &Policy,
+) -> Gap {
+    let extra = extra(observed, live, state, leader);
+    if !extra.is_empty() {
+        return Gap::Errant(extra);
+    }
     let holds = state.holds();
-    let extra = holds.subtract(&leader.state.executed);
+    let missing = leader.state.purged.subtract(&holds);
+    let count = leader.state.executed.count();
+    if !missing.is_empty() {
+        Gap::Purged(missing)
+    } else if holds.is_empty() && count > policy.replay && !policy.paused {
+        Gap::Empty(count)
+    } else {
+        Gap::None
+    }
+}
+
+/// What the node holds and this master surely lacks.
+fn extra(observed: &Observed, live: &NodeReport, state: &ServerState, leader: Leader<'_>) -> GtidSet {
+    let extra = state.holds().subtract(&leader.state.executed);
     // What this node received from this very master in this term may still wait there for an acknowledgement and
     // be absent from the master's executed set; it is the master's own and no error.
-    let extra = if followed_this(live, leader) {
+    if followed_this(live, leader) {
         extra.without_server(&leader.state.uuid)
     } else if extra.is_empty() {
         extra
     } else {
         // So it is where it came by a clone of such a node: as that one is connected, the master has it.
         extra.subtract(&waiting_there(observed, leader))
-    };
-    if !extra.is_empty() {
-        return Gap::Errant(extra);
-    }
-    let missing = leader.state.purged.subtract(&holds);
-    if missing.is_empty() {
-        Gap::None
-    } else {
-        Gap::Purged(missing)
     }
 }
 
@@ -454,7 +470,7 @@ fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, Str
             && view
                 .live_report()
                 .zip(view.server())
-                .is_some_and(|(live, state)| !matches!(gap(observed, live, state, leader), Gap::Errant(_)))
+                .is_some_and(|(live, state)| extra(observed, live, state, leader).is_empty())
     });
     let nearest = slaves
         .filter_map(|(other, view)| Some((other, view.address()?, view.server()?)))

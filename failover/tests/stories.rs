@@ -738,6 +738,19 @@ fn two_errant_slaves_are_cloned_one_after_the_other_while_one_acknowledges() {
 }
 
 #[test]
+fn an_empty_node_is_cloned_where_the_master_has_much_though_it_has_all_logs() {
+    for (writes, clones) in [(5, 0), (1500, 1)] {
+        let mut world = World::led(3, writes);
+        world.reboot("db-2", GtidSet::new());
+        let report = world.report_of("db-2");
+        (report.volume, report.followed) = ("anew".into(), None);
+        world.run(10);
+        assert_eq!(world.clones.len(), clones, "{writes} writes");
+        assert_eq!(world.server("db-2").executed.count(), writes);
+    }
+}
+
+#[test]
 fn the_only_slave_that_acknowledges_is_not_cloned() {
     let mut world = World::led(2, 5);
     make_errant(&mut world, "db-1");
@@ -748,6 +761,19 @@ fn the_only_slave_that_acknowledges_is_not_cloned() {
         notes.contains("db-1: is cloned when enough other nodes acknowledge writes"),
         "{notes}"
     );
+}
+
+#[test]
+fn a_slave_that_cannot_connect_does_not_stand_in_for_the_one_that_acknowledges() {
+    let mut world = World::led(3, 5);
+    make_errant(&mut world, "db-1");
+    if let Role::Slave { receiver, .. } = &mut world.server("db-2").role {
+        *receiver = Receiver::Connecting {
+            error: "access denied".into(),
+        };
+    }
+    world.run(20);
+    assert_eq!(world.clones, []);
 }
 
 /// Both slaves came back with empty volumes, the master has purged what they need, and a commit waits on it.
@@ -793,9 +819,83 @@ fn a_master_whose_commits_hold_up_the_only_copy_is_copied_at_rest() {
     assert_eq!((change.intent.kind, change.term), (Kind::Rest, Term(2)));
 }
 
+/// A resting master that is closed, and whose copy goes on.
+fn at_rest() -> World {
+    let mut world = waits_alone();
+    world.run(150);
+    assert_eq!(world.observed.record.term, Term(2));
+    assert_eq!(world.report_of("db-0").fenced, Some(Term(2)));
+    world
+}
+
 #[test]
-fn a_master_that_is_lost_at_rest_is_replaced_where_enough_others_answer() {
+fn a_master_that_is_out_of_reach_for_a_moment_at_rest_leads_again() {
+    let mut world = at_rest();
+    world.view("db-0").session = Session::Broken { since: world.now };
+    world.run(3);
+    let intent = world.observed.record.intent.clone().unwrap();
+    assert_eq!(
+        (intent.kind, intent.to),
+        (Kind::Rest, Some("db-0".into())),
+        "nobody else holds anything"
+    );
+    world.view("db-0").session = Session::Open { heard: world.now };
+    world.stuck.clear();
+    world.run(30);
+    assert_eq!(world.master(), Some("db-0".into()));
+    assert_eq!(world.observed.record.term, Term(3));
+}
+
+#[test]
+fn a_resting_master_that_lost_its_promotion_is_closed_again_by_whoever_takes_over() {
+    let mut world = at_rest();
+    world.state = failover::State::default();
+    let report = world.report_of("db-0");
+    (report.fenced, report.promoted) = (None, Some(Term(2)));
+    world.run(300);
+    let term = world.observed.record.term;
+    assert!(term > Term(2), "{:?}", world.report);
+    assert_eq!(world.report_of("db-0").fenced, Some(term));
+}
+
+#[test]
+fn a_whole_slave_that_comes_back_ends_the_rest() {
+    let mut world = World::led(3, 5);
+    let whole = world.view("db-2").clone();
+    world.observed.nodes.insert("db-2".into(), whole.clone());
+    let all = world.server("db-0").executed.clone();
+    world.server("db-0").purged = all;
+    world.reboot("db-1", GtidSet::new());
+    let report = world.report_of("db-1");
+    (report.volume, report.followed) = ("anew".into(), None);
+    world.cut("db-2", false);
+    if let Role::Master { waiting, .. } = &mut world.server("db-0").role {
+        *waiting = 1;
+    }
+    world.stuck = vec!["Clone"];
+    world.run(1000);
+    assert_eq!(world.observed.record.term, Term(1), "db-2 may be whole");
+    world.run(700);
+    assert_eq!(world.observed.record.term, Term(2));
+    *world.view("db-2") = whole;
+    world.run(10);
+    assert_eq!(world.master(), Some("db-0".into()));
+    assert_eq!(world.clones, [], "the copy of db-1 was not waited for");
+}
+
+#[test]
+fn no_other_node_leads_after_a_rest_where_nobody_fails_over_unasked() {
     let mut world = World::led(5, 5);
+    world.policy.automatic = false;
+    rests_alone_of_five(&mut world);
+    world.view("db-0").pod = Pod::Missing;
+    world.run(5);
+    let intent = world.observed.record.intent.clone().unwrap();
+    assert_eq!((intent.kind, intent.to), (Kind::Failover, Some("db-0".into())));
+}
+
+/// Two empty slaves, two with transactions of their own, and a master that does not close for its rest.
+fn rests_alone_of_five(world: &mut World) {
     let all = world.server("db-0").executed.clone();
     world.server("db-0").purged = all;
     for node in ["db-3", "db-4"] {
@@ -804,7 +904,7 @@ fn a_master_that_is_lost_at_rest_is_replaced_where_enough_others_answer() {
         (report.volume, report.followed) = (format!("{node} anew").into(), None);
     }
     for node in ["db-1", "db-2"] {
-        make_errant(&mut world, node);
+        make_errant(world, node);
         world.report_of(node).followed = None;
     }
     if let Role::Master { waiting, .. } = &mut world.server("db-0").role {
@@ -814,6 +914,12 @@ fn a_master_that_is_lost_at_rest_is_replaced_where_enough_others_answer() {
     world.run(150);
     let resting = world.observed.record.intent.as_ref().map(|intent| intent.kind);
     assert_eq!(resting, Some(Kind::Rest));
+}
+
+#[test]
+fn a_master_that_is_lost_at_rest_is_replaced_where_enough_others_answer() {
+    let mut world = World::led(5, 5);
+    rests_alone_of_five(&mut world);
     world.run(2000);
     let intent = world.observed.record.intent.clone().unwrap();
     assert_eq!((intent.kind, intent.to), (Kind::Failover, None));

@@ -88,6 +88,8 @@ async fn a_slave_with_half_a_transaction_follows_another_master_at_once() {
     cluster.operators[2]
         .until("another life", |report| up(report).is_some())
         .await;
+    let lacks = all.subtract(&cluster.operators[2].state().holds());
+    assert_eq!(lacks.count(), 1, "only the half is gone: {lacks}");
 
     for node in 0..3 {
         cluster.operators[node].done("fence", 2, fence(false)).await;

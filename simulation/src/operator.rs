@@ -220,6 +220,7 @@ impl World {
             detect_after: 1000,
             switchover_deadline: 5000,
             nodes: operator.nodes,
+            replay: 30,
             errant: if self.quarantine {
                 ErrantPolicy::Quarantine
             } else {

@@ -11,6 +11,7 @@
 //!   timers  ──┘
 //! ```
 
+pub mod binlog;
 pub mod clock;
 pub mod control;
 pub mod death;

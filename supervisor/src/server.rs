@@ -456,17 +456,15 @@ impl Server {
 
     /// A log that cannot be mended may hold the applier up, and its server can do everything else.
     fn mend_relay_logs(&self) {
-        match relay::mend(&self.settings.datadir) {
-            Ok(halves) => {
-                for half in halves {
-                    say(&format!(
-                        "half a transaction was taken off the end of {}, which ends at {} now",
-                        half.log.display(),
-                        half.end
-                    ));
-                }
-            }
-            Err(error) => say(&format!("the relay logs cannot be mended: {error}")),
+        let tell = |half: &relay::Half| {
+            say(&format!(
+                "half a transaction was taken off the end of {}, which ends at {} now",
+                half.log.display(),
+                half.end
+            ));
+        };
+        if let Err(error) = relay::mend(&self.settings.datadir, tell) {
+            say(&format!("the relay logs are left as they are: {error}"));
         }
     }
 

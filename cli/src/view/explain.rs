@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use api::DistributedDatabaseStatus;
+use failover::Kind;
 use jiff::Timestamp;
 
 use super::model::View;
@@ -34,14 +35,18 @@ pub fn text(view: &View, facts: &Facts) -> String {
             .as_ref()
             .map(|to| format!(" {to} was asked for."))
             .unwrap_or_default();
-        paragraph(
-            &mut text,
-            &format!(
-                "Under way: term {} was taken to replace {}, because {}.{to}",
-                view.term,
-                change.from.as_deref().unwrap_or("nobody"),
+        let from = change.from.as_deref().unwrap_or("nobody");
+        let what = match change.kind {
+            Kind::Rest => format!(
+                "to close {} while it is copied, because {}.",
+                change.to.as_deref().unwrap_or(from),
                 change.cause.sentence()
             ),
+            _ => format!("to replace {from}, because {}.{to}", change.cause.sentence()),
+        };
+        paragraph(
+            &mut text,
+            &format!("Under way: term {} was taken {what}", view.term),
         );
     }
     if let Some(to) = &view.requested {

@@ -3,9 +3,10 @@
 
 use api::DistributedDatabaseStatus;
 use api::resource::Phase;
+use failover::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::model::{Verdict, View};
+use super::model::{Intended, Verdict, View};
 use super::words::{and, count};
 use crate::fetch::{Facts, Operator};
 
@@ -63,7 +64,12 @@ fn down(view: &View, status: &DistributedDatabaseStatus) -> Option<String> {
                 .as_ref()
                 .map(|change| format!(", because {}", change.cause.sentence()))
                 .unwrap_or_default();
-            return Some(format!("The master changes{why}; writes wait until it has."));
+            let rests = |change: &Intended| change.kind == Kind::Rest;
+            return Some(if view.change_under_way.as_ref().is_some_and(rests) {
+                format!("The master is closed while it is copied{why}; reads and writes wait until then.")
+            } else {
+                format!("The master changes{why}; writes wait until it has.")
+            });
         }
         Phase::Down | Phase::Healthy | Phase::Degraded | Phase::Paused | Phase::Invalid => {}
     }

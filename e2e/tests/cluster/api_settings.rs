@@ -119,7 +119,9 @@ async fn audit(client: &Curl) -> Result<()> {
         .get("/createdb", &[("name", "e2e_slow")], &[])
         .await?
         .must(200)?;
-    client.get("/databases", &[], &[]).await?.must(200)?;
+    for _ in 0..20 {
+        client.get("/databases", &[], &[]).await?.must(200)?;
+    }
     let records = async |slow: &str| -> Result<Vec<String>> {
         let found = client.get("/v1/audit", &[("slow", slow)], &[]).await?.must(200)?;
         let records = found["records"].as_array().context("no records")?;
@@ -136,10 +138,10 @@ async fn audit(client: &Curl) -> Result<()> {
         "    {slow} records of what took a millisecond or more, {} of what was quicker",
         quick.len()
     );
-    let all = [records("true").await?, quick].concat();
+    // One that was slow would be there without `audit.reads`.
     ensure!(
-        all.iter().any(|it| it.contains("/databases")),
-        "no read is recorded: {all:?}"
+        quick.iter().any(|it| it.contains("/databases")),
+        "no read is recorded: {quick:?}"
     );
     Ok(())
 }

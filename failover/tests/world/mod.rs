@@ -92,6 +92,7 @@ impl World {
                 detect_after: 1000,
                 switchover_deadline: 5000,
                 nodes,
+                replay: 1000,
                 errant: ErrantPolicy::Repair,
             },
             now: 0,

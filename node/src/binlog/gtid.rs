@@ -3,11 +3,9 @@
 use std::fmt::Write as _;
 
 use failover::GtidSet;
+use supervisor::binlog::event::{HEADER, u64_at};
 
-use super::{
-    Error,
-    event::{HEADER, u64_at},
-};
+use super::Error;
 
 /// More origins than any server has: the number then means the other encoding, of sets with tags.
 const ORIGINS: u64 = 1 << 20;

@@ -3,9 +3,7 @@
 //! Pure parsing over anything that can be read and sought; it changes nothing. What it does not understand it
 //! refuses with a sentence, because the alternative, a clone, is always safe.
 
-mod event;
 mod gtid;
-mod query;
 pub mod tail;
 
 pub use tail::{Tail, find};

@@ -3,17 +3,14 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use failover::GtidSet;
-
-use super::{
-    Error,
+use supervisor::binlog::{
+    ENCRYPTED, MAGIC,
     event::{Format, HEADER, Header, is_whole, kind},
-    gtid,
     query::{self, Statement},
 };
 
-/// How a binary log begins, and how an encrypted one does.
-const MAGIC: [u8; 4] = *b"\xfebin";
-const ENCRYPTED: [u8; 4] = *b"\xfdbin";
+use super::{Error, gtid};
+
 /// Longer events than this are not read whole; none of those that must be is.
 const LONGEST: u32 = 64 << 20;
 
@@ -118,7 +115,7 @@ impl Scan<'_> {
         let Some(format) = self.format else {
             return match (header.kind, event) {
                 (kind::FORMAT, Some(event)) => {
-                    self.format = Some(Format::read(event, at)?);
+                    self.format = Some(Format::read(event).ok_or(Error::Damaged { at })?);
                     self.head = at + u64::from(header.size);
                     Ok(())
                 }

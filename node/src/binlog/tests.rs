@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use super::*;
-use crate::binlog::event::crc32;
+use supervisor::binlog::event::crc32;
 
 const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const A_BYTES: [u8; 16] = [

@@ -280,10 +280,11 @@ fn done_event(action: &Action) -> Option<Told> {
                 },
             completes: None,
         } => {
-            let note = format!(
-                "Term {term}: the master changes because {}.",
-                intent.cause.sentence()
-            );
+            let what = match (intent.kind, &intent.to) {
+                (Kind::Rest, Some(master)) => format!("{master} is closed while it is copied"),
+                _ => "the master changes".to_owned(),
+            };
+            let note = format!("Term {term}: {what} because {}.", intent.cause.sentence());
             Told {
                 warning: matches!(intent.kind, Kind::Failover | Kind::Forced | Kind::Rest),
                 ..told("MasterChanges", term.0, note)
@@ -364,6 +365,7 @@ fn changed_event(change: &Change) -> Told {
     let from = intent
         .from
         .as_ref()
+        .filter(|from| *from != master)
         .map(|from| format!(" after {from}"))
         .unwrap_or_default();
     let mut note = format!("Term {term}: {master} is the master{from}, {total} ms after the first evidence.");

@@ -46,7 +46,9 @@ fn reference(document: &Value) -> String {
         out,
         "{}\n\nThe same as an OpenAPI 3.1 document: [openapi.json](openapi.json), and `/v1/openapi.json` of every node. \
          What replies promise, and how to begin: [data-api.md](data-api.md).\n\nWhat goes wrong is answered with a \
-         [Problem](#problem): 4XX where the request is at fault, 5XX where the node or the database cannot do it now.",
+         [Problem](#problem): 4XX where the request is at fault, 5XX where the node or the database cannot do it now. Changes take the header \
+         `Idempotency-Key`, reads `After` and `Consistency`, both `Prefer`; what was changed is answered with \
+         `Write-Token`.",
         words(&document["info"]["description"])
     );
     let all: Vec<(&str, &str, &Value)> = object(&document["paths"])
@@ -174,7 +176,7 @@ fn kind(schema: &Value) -> String {
         Value::String(name) if name == "array" => format!("list of {}", kind(&schema["items"])),
         Value::String(name) if name == "object" => match &schema["additionalProperties"] {
             values @ Value::Object(fields) if !fields.is_empty() => format!("object of {}", kind(values)),
-            _ => "object".to_owned(),
+            _ => fields(&schema["properties"]),
         },
         Value::String(name) => name.clone(),
         Value::Array(names) => {
@@ -182,6 +184,18 @@ fn kind(schema: &Value) -> String {
             names.join(" or ")
         }
         _ => "any".to_owned(),
+    }
+}
+
+/// An object that has no name of its own, by its fields.
+fn fields(properties: &Value) -> String {
+    let fields: Vec<String> = object(properties)
+        .map(|(name, of)| format!("`{name}` ({})", kind(of)))
+        .collect();
+    if fields.is_empty() {
+        "object".to_owned()
+    } else {
+        format!("object with {}", fields.join(", "))
     }
 }
 

@@ -39,8 +39,9 @@ struct Step {
 
 /// Reads rows, a page at a time
 ///
-/// Filters are `column=op.value`; `select` names columns, `order` is `column.asc` or `column.desc`, `count` is none,
-/// estimated or exact.
+/// Filters are `column=op.value`, where `op` is eq, ne, lt, lte, gt, gte, like, `in.(a,b)`, `between.low,high`,
+/// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
+/// `column.desc`, `count` is none, estimated or exact.
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     params(("db" = String, Path), ("table" = String, Path), ("select" = Option<String>, Query),
         ("order" = Option<String>, Query), ("limit" = Option<usize>, Query), ("after" = Option<String>, Query),

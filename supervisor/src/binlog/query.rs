@@ -18,8 +18,8 @@ pub enum Statement {
     Other,
 }
 
-/// Reads a whole statement event; `None` where it is not understood.
-pub fn read(event: &[u8], checksums: bool) -> Option<Statement> {
+/// The status variables and the text of a whole statement event; `None` where it is not understood.
+pub fn parts(event: &[u8], checksums: bool) -> Option<(&[u8], &[u8])> {
     let end = event.len().checked_sub(if checksums { CHECKSUM } else { 0 })?;
     let database = usize::from(*event.get(HEADER + 8)?);
     let variables = usize::from(u16::from_le_bytes([
@@ -28,7 +28,14 @@ pub fn read(event: &[u8], checksums: bool) -> Option<Statement> {
     ]));
     let begin = HEADER + FIXED;
     let status = event.get(begin..begin + variables)?;
-    match event.get(begin + variables + database + 1..end)? {
+    let text = event.get(begin + variables + database + 1..end)?;
+    Some((status, text))
+}
+
+/// Reads a whole statement event; `None` where it is not understood.
+pub fn read(event: &[u8], checksums: bool) -> Option<Statement> {
+    let (status, text) = parts(event, checksums)?;
+    match text {
         b"BEGIN" => Some(Statement::Begin),
         b"COMMIT" | b"ROLLBACK" => Some(Statement::Commit),
         text if text.starts_with(b"XA ") || text.starts_with(b"SAVEPOINT") => Some(Statement::Other),

@@ -1,7 +1,5 @@
 //! Event headers, checksums, and the event that describes the file's format.
 
-use super::Error;
-
 /// Bytes of a header.
 pub const HEADER: usize = 19;
 /// Bytes of a checksum, where there is one.
@@ -26,6 +24,7 @@ pub mod kind {
     pub const GTID: u8 = 33;
     pub const ANONYMOUS: u8 = 34;
     pub const PREVIOUS_GTIDS: u8 = 35;
+    pub const XA_PREPARE: u8 = 38;
     pub const PARTIAL_ROWS: u8 = 39;
     pub const PAYLOAD: u8 = 40;
     pub const TAGGED_GTID: u8 = 42;
@@ -64,26 +63,21 @@ pub struct Format {
 }
 
 impl Format {
-    /// Reads the whole first event.
-    pub fn read(event: &[u8], at: u64) -> Result<Self, Error> {
-        let damaged = || Error::Damaged { at };
-        let flags = u16::from_le_bytes([
-            *event.get(17).ok_or_else(damaged)?,
-            *event.get(18).ok_or_else(damaged)?,
-        ]);
+    /// Reads the whole first event; `None` where it is damaged.
+    pub fn read(event: &[u8]) -> Option<Self> {
+        let flags = u16::from_le_bytes([*event.get(17)?, *event.get(18)?]);
         // The format event itself has a checksum even where the others have none.
         let algorithm = event
             .len()
             .checked_sub(CHECKSUM + 1)
             .filter(|at| *at >= HEADER)
-            .and_then(|at| event.get(at))
-            .ok_or_else(damaged)?;
+            .and_then(|at| event.get(at))?;
         let mut closed = event.to_vec();
         closed[17..19].copy_from_slice(&(flags & !IN_USE).to_le_bytes());
         if *algorithm > 1 || (*algorithm == 1 && !is_whole(&closed)) {
-            return Err(damaged());
+            return None;
         }
-        Ok(Self {
+        Some(Self {
             checksums: *algorithm == 1,
             in_use: flags & IN_USE != 0,
         })
