@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use api::wire::Command;
 use sqlx::{Row, raw_sql};
 use support::{
-    cluster::{Cluster, assert_holds, fence, follow, signal},
+    cluster::{Cluster, assert_holds, fence, follow, is_down, signal},
     is_caught_up, now, up,
 };
 use tokio::time::sleep;
@@ -83,13 +83,15 @@ async fn a_slave_with_half_a_transaction_follows_another_master_at_once() {
     while process.exists() {
         sleep(Duration::from_millis(20)).await;
     }
+    cluster.operators[2].until("down", is_down).await;
     halve(&logs);
     cluster.nodes[2].restart_supervisor();
     cluster.operators[2]
         .until("another life", |report| up(report).is_some())
         .await;
     let lacks = all.subtract(&cluster.operators[2].state().holds());
-    assert_eq!(lacks.count(), 1, "only the half is gone: {lacks}");
+    // The half may be of a later transaction than these.
+    assert!(lacks.count() <= 1, "only the half is gone: {lacks}");
 
     for node in 0..3 {
         cluster.operators[node].done("fence", 2, fence(false)).await;
