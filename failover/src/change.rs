@@ -384,9 +384,16 @@ pub(crate) fn cannot_execute(view: &NodeView) -> Option<String> {
 }
 
 /// True once the node that is promoted has reported neither its fence nor its mastership for too long.
-pub(crate) fn lasts_between(state: &mut State, now: Millis) -> bool {
+fn lasts_between(state: &mut State, now: Millis) -> bool {
     let since = *state.between_since.get_or_insert(now);
     now.saturating_sub(since) >= PROMOTION_MOMENT
+}
+
+/// True where the node was told to lead in this term, by another operator, and lasts in not leading: no fence of a term
+/// in which it led is ever confirmed.
+pub(crate) fn led_before(state: &mut State, observed: &Observed, node: &NodeId, now: Millis) -> bool {
+    let live = observed.nodes.get(node).and_then(NodeView::live_report);
+    live.is_some_and(|live| live.promoted == Some(observed.record.term)) && lasts_between(state, now)
 }
 
 /// Why the candidate can no longer become the master of this term, if it cannot.

@@ -210,8 +210,7 @@ pub(crate) fn wants_resync(observed: &Observed, node: &NodeId, leader: Leader<'_
 
 /// The data has a new life already, so the copy was begun.
 fn has_begun(observed: &Observed, node: &NodeId) -> bool {
-    let live = observed.nodes.get(node).and_then(|view| view.live_report());
-    live.is_some_and(|live| observed.record.members.get(node) != Some(&live.volume))
+    observed.is_whole(node) == Some(false)
 }
 
 /// What comes of a wish for a new clone; nothing while it is being carried out.

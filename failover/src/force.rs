@@ -7,7 +7,7 @@
 use crate::{
     Action, Cause, Decision, Force, Forced, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Policy,
     Record, Report, ServerState, State, Term, Wish,
-    change::{cannot_execute, lasts_between},
+    change::{cannot_execute, led_before},
     commanded,
     plan::LastResort,
     quorum::{self, Quorum},
@@ -280,15 +280,6 @@ pub(crate) fn choose(
         std::collections::BTreeMap::new(),
     ));
     open
-}
-
-/// True where the node was told to lead in this term, by another operator, and lasts in not leading.
-fn led_before(state: &mut State, observed: &Observed, to: &NodeId, now: Millis) -> bool {
-    let live = observed.nodes.get(to).and_then(|view| view.live_report());
-    if live.is_none_or(|report| report.promoted != Some(observed.record.term)) {
-        return false;
-    }
-    lasts_between(state, now)
 }
 
 /// What `open` fences are waited for.

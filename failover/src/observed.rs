@@ -314,7 +314,21 @@ impl ServerState {
     }
 }
 
+impl Observed {
+    /// Whether the node's data is that of which the record knows that it holds what was acknowledged; `None` while it
+    /// does not answer.
+    pub(crate) fn is_whole(&self, node: &NodeId) -> Option<bool> {
+        let live = self.nodes.get(node)?.live_report()?;
+        Some(self.record.members.get(node) == Some(&live.volume))
+    }
+}
+
 impl NodeView {
+    /// The newest report of a node that is being cloned.
+    pub(crate) fn being_cloned(&self) -> Option<&NodeReport> {
+        self.live_report().filter(|live| live.cloning.is_some())
+    }
+
     /// The server's own words, where it answers and the session is open.
     pub fn server(&self) -> Option<&ServerState> {
         match (&self.session, &self.report) {

@@ -68,7 +68,11 @@ fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
     let copy = |action: &Action| match action {
         Action::Clone { node, donor, .. } => {
             let volume = &observed.nodes.get(node)?.live_report()?.volume;
-            Some((volume.clone(), donor.clone(), is_whole(observed, node)))
+            Some((
+                volume.clone(),
+                donor.clone(),
+                observed.is_whole(node) == Some(true),
+            ))
         }
         _ => None,
     };
@@ -81,12 +85,6 @@ fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
         !before.any(|(_, of, other)| *of == donor || (whole && *other))
     };
     plan.into_iter().filter(begins).collect()
-}
-
-/// True where the node's data is that of which it is known that it holds what was acknowledged.
-fn is_whole(observed: &Observed, node: &NodeId) -> bool {
-    let live = observed.nodes.get(node).and_then(NodeView::live_report);
-    live.is_some_and(|live| observed.record.members.get(node) == Some(&live.volume))
 }
 
 /// How many nodes but `except` acknowledge what `leader` commits.
@@ -161,9 +159,9 @@ pub(crate) fn copies<'a>(
     except: &NodeId,
     leader: Leader<'_>,
 ) -> Option<&'a NodeId> {
-    let cloned = |view: &NodeView| view.live_report().is_some_and(|live| live.cloning.is_some());
     let mut others = observed.nodes.iter().filter(|(node, _)| *node != except);
-    let copied = others.find(|(node, view)| cloned(view) && donor(observed, node, leader).0 == *source);
+    let copied = others
+        .find(|(node, view)| view.being_cloned().is_some() && donor(observed, node, leader).0 == *source);
     copied.map(|(node, _)| node)
 }
 
@@ -432,8 +430,8 @@ fn incomplete<'a>(
     let removed = resize::removed(observed, policy);
     let intact = |node: &NodeId| {
         let view = observed.nodes.get(node)?;
-        let known = observed.record.members.get(node)?;
-        Some(*known == view.live_report()?.volume || has_caught_up(view, leader))
+        observed.record.members.get(node)?;
+        Some(observed.is_whole(node)? || has_caught_up(view, leader))
     };
     if intact(node) != Some(true) {
         return None;

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Action, Durability, Millis, NodeId, Observed, Plan, Policy, Record, Report, Role, State, VolumeId, force,
+    Action, Durability, Millis, NodeId, NodeView, Observed, Plan, Policy, Record, Report, Role, State,
+    VolumeId, force,
     record::acks_for,
     rejoin::{self, Leader},
 };
@@ -123,9 +124,7 @@ fn wanted_acks(
     }
     let removed = removed(observed, policy);
     let serving = observed.nodes.iter().filter(|(node, view)| {
-        let volume = view.live_report().map(|live| &live.volume);
-        let counts = volume.is_some() && observed.record.members.get(*node) == volume;
-        counts && !removed.contains(*node) && rejoin::stands_well(view, leader)
+        observed.is_whole(node) == Some(true) && !removed.contains(*node) && rejoin::stands_well(view, leader)
     });
     let serving = u32::try_from(serving.count()).unwrap_or(full).min(full);
     if recorded < full {
@@ -297,13 +296,13 @@ fn shrink(
 
 /// How many members hold `mark`.
 fn holders(observed: &Observed, mark: &crate::GtidSet) -> usize {
-    let holds = |(node, volume): &(&NodeId, &VolumeId)| {
-        observed.nodes.get(*node).is_some_and(|view| {
-            view.live_report().is_some_and(|live| live.volume == **volume)
-                && view.server().is_some_and(|state| state.holds().contains(mark))
-        })
-    };
-    observed.record.members.iter().filter(holds).count()
+    let whole = |node: &&NodeId| observed.is_whole(node) == Some(true);
+    let holds = |view: &NodeView| view.server().is_some_and(|state| state.holds().contains(mark));
+    let members = observed.record.members.keys().filter(whole);
+    members
+        .filter_map(|node| observed.nodes.get(node))
+        .filter(|view| holds(view))
+        .count()
 }
 
 /// True when every member but `except` holds `mark`.

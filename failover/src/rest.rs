@@ -12,7 +12,7 @@
 use crate::{
     Action, Cause, Decision, Durability, GtidSet, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan,
     Pod, Policy, Report, Role, State,
-    change::lasts_between,
+    change::led_before,
     quorum,
     rejoin::{self, Leader},
     step::take_term,
@@ -91,7 +91,7 @@ fn answering(observed: &Observed, leader: Leader<'_>) -> usize {
 }
 
 fn answers(view: &NodeView) -> bool {
-    view.server().is_some() || view.live_report().is_some_and(|live| live.cloning.is_some())
+    view.server().is_some() || view.being_cloned().is_some()
 }
 
 /// True while another member does not answer: it may be whole.
@@ -126,26 +126,21 @@ pub(crate) fn falls_back(
     now: Millis,
 ) -> Option<Action> {
     let master = intent.to.as_ref().filter(|_| intent.kind == Kind::Rest)?;
-    let view = observed.nodes.get(master);
-    let is_gone = view.is_none_or(|view| matches!(view.pod, Pod::Missing));
+    let is_gone = observed
+        .nodes
+        .get(master)
+        .is_none_or(|view| matches!(view.pod, Pod::Missing));
     let replaceable = quorum::fenceable(observed).is_met() && (is_gone || is_late(state, now));
-    if !replaceable && !led_before(state, observed, view, now) {
+    if !replaceable && !led_before(state, observed, master, now) {
         return None;
     }
     let begun = state.begun.unwrap_or_default();
     Some(take_term(state, observed, after(observed, intent, policy), begun))
 }
 
-/// True where another operator had the node promoted in this term, and it lasts in not leading: no fence of a term in
-/// which it led is ever confirmed.
-fn led_before(state: &mut State, observed: &Observed, view: Option<&NodeView>, now: Millis) -> bool {
-    let live = view.and_then(NodeView::live_report);
-    live.is_some_and(|live| live.promoted == Some(observed.record.term)) && lasts_between(state, now)
-}
-
-fn is_late(state: &mut State, now: Millis) -> bool {
-    let since = *state.marks.entry("recorded").or_insert(now);
-    now.saturating_sub(since) >= RETURN
+fn is_late(state: &State, now: Millis) -> bool {
+    let recorded = state.marks.get("recorded");
+    recorded.is_some_and(|at| now.saturating_sub(*at) >= RETURN)
 }
 
 /// The master itself, once it has confirmed its fence; `open` are the nodes that have not.
@@ -208,15 +203,15 @@ pub(crate) fn copy_first(
         return None;
     }
     let others = observed.nodes.iter().filter(|(node, _)| *node != candidate.node);
-    let under_way = others.filter_map(|(_, view)| view.live_report().filter(|live| live.cloning.is_some()));
+    let under_way = others.filter_map(|(_, view)| view.being_cloned());
     state.copies.extend(under_way.map(|live| live.volume.clone()));
     if state.copies.len() > COPIES {
         return None;
     }
     let mut plan = rejoin::followers(observed, candidate, policy, report);
     plan.retain(|action| matches!(action, Action::Clone { .. } | Action::Fence { .. }));
-    let since = *state.marks.entry("drained").or_insert(now);
-    let fences = now.saturating_sub(since) < FENCE && !plan.is_empty();
+    let drained = state.marks.get("drained").copied().unwrap_or(now);
+    let fences = now.saturating_sub(drained) < FENCE && !plan.is_empty();
     let copies = plan.iter().any(|action| matches!(action, Action::Clone { .. }))
         || rejoin::copies(observed, candidate.node, candidate.node, candidate).is_some();
     if !fences && !copies {

@@ -54,7 +54,7 @@ pub struct State {
     pub(crate) lacking_since: Option<Millis>,
     /// Since when commits of the master hold up the copy without which nobody can acknowledge them.
     pub(crate) held_up_since: Option<Millis>,
-    /// When the master last began to rest.
+    /// When the master last led again after a rest.
     pub(crate) rested: Option<Millis>,
     /// The copies that were begun while the candidate waits for one.
     pub(crate) copies: BTreeSet<VolumeId>,

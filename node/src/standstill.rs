@@ -1,6 +1,7 @@
 //! Does the applier stand still? MySQL's coordinator was seen to wait for ever for workers that were idle, without an
 //! error: STOP REPLICA and KILL did not end that, and the slave went on acknowledging what it did not execute. Such a
-//! server is killed. It boots fenced with everything that it received, and the operator has it follow again.
+//! server is killed. It boots fenced with everything that it received, and the operator has it follow again. The one cause
+//! that is known lies in the relay logs, and the supervisor takes it off them before that boot ([`supervisor::relay`]).
 //!
 //! It must not take a long transaction for a standstill, nor one that waits for a lock: then a worker is busy, or the
 //! coordinator says what it waits for.

@@ -59,7 +59,7 @@ pub async fn drain(job: &Job, deadline: Duration) -> Result<(), Refusal> {
     }
 }
 
-/// Stops the applier after a drain. A half-received transaction would hold it up for a minute, so its threads are
+/// Stops the applier of a slave whose data is thrown away. A half-received transaction would hold it up for a minute, so its threads are
 /// killed then, which rolls the half back.
 pub async fn stop_applier(job: &Job) -> Result<(), Refusal> {
     job.check()?;

@@ -11,7 +11,7 @@ use crate::host;
 /// What the tests of the data API compare the served document with.
 const SNAPSHOT: &str = "data/src/snapshots/data__router__tests__the_document_is_as_it_was_when_it_was_last_read_by_a_person.snap";
 /// Where the paths of a tag stand, and under which heading.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 10] = [
     ("databases", "Databases"),
     ("tables", "Tables"),
     ("rows", "Rows"),
@@ -22,7 +22,6 @@ const PARTS: [(&str, &str); 11] = [
     ("audit", "Audit"),
     ("classic", "Classic paths"),
     ("open", "Without a token"),
-    ("", "Other"),
 ];
 
 /// The document, as programs that generate clients read it, and the reference made from it.
@@ -54,20 +53,12 @@ fn reference(document: &Value) -> String {
     let all: Vec<(&str, &str, &Value)> = object(&document["paths"])
         .flat_map(|(path, item)| object(item).map(move |(method, operation)| (path, method, operation)))
         .collect();
-    for (at, (tag, heading)) in PARTS.iter().enumerate() {
-        let known = |tag: &str| PARTS.iter().any(|(other, _)| *other == tag);
-        let mut operations = all
-            .iter()
-            .filter(|(_, _, operation)| {
-                let of = operation["tags"][0].as_str().unwrap_or_default();
-                of == *tag || (at == PARTS.len() - 1 && !known(of))
-            })
-            .peekable();
-        if operations.peek().is_some() {
-            let _ = writeln!(out, "\n## {heading}");
-        }
-        for (path, method, operation) in operations {
-            write_operation(&mut out, path, method, operation);
+    for (tag, heading) in PARTS {
+        let _ = writeln!(out, "\n## {heading}");
+        for (path, method, operation) in &all {
+            if operation["tags"][0] == tag {
+                write_operation(&mut out, path, method, operation);
+            }
         }
     }
     let _ = writeln!(out, "\n## Objects");
@@ -117,7 +108,7 @@ fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value
         .map(|(status, answer)| {
             let contents: Vec<String> = object(&answer["content"])
                 .map(|(media, content)| match media {
-                    "application/json" | "application/problem+json" => kind(&content["schema"]),
+                    "application/json" => kind(&content["schema"]),
                     media => format!("`{media}`"),
                 })
                 .collect();
