@@ -79,6 +79,9 @@ enum Command {
         /// The same seed chooses the same faults.
         #[arg(long)]
         seed: u64,
+        /// Only faults of these kinds.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
         /// Keep the history also when it is good.
         #[arg(long)]
         keep: bool,
@@ -176,15 +179,28 @@ async fn run(arguments: &Arguments) -> Result<()> {
             );
             Ok(())
         }
-        Command::Chaos { seconds, seed, keep } => {
-            let course = Course::Random(Duration::from_secs(*seconds));
-            let (seed, keep) = (*seed, *keep);
-            chaos(arguments, &chaos::Plan { course, seed, keep }, false).await
+        Command::Chaos {
+            seconds,
+            seed,
+            only,
+            keep,
+        } => {
+            let plan = chaos::Plan {
+                course: Course::Random(Duration::from_secs(*seconds)),
+                seed: *seed,
+                only: only.clone(),
+                keep: *keep,
+            };
+            chaos(arguments, &plan, false).await
         }
         Command::Directed { rule, seed, broken } => {
-            let (course, seed) = (Course::Directed(*rule), *seed);
-            let keep = false;
-            chaos(arguments, &chaos::Plan { course, seed, keep }, *broken).await
+            let plan = chaos::Plan {
+                course: Course::Directed(*rule),
+                seed: *seed,
+                only: Vec::new(),
+                keep: false,
+            };
+            chaos(arguments, &plan, *broken).await
         }
         Command::Faults { only } => {
             let facts = catalogue::run::run(&arguments.target, only, &screen).await?;

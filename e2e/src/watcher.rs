@@ -44,6 +44,21 @@ pub enum What {
         master: Option<String>,
         phase: String,
     },
+    /// A change of master is complete.
+    Completed(Completed),
+}
+
+/// What the status told of a completed change of master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// Its term.
+    pub term: u64,
+    /// The new master.
+    pub master: String,
+    /// Why, in a word.
+    pub cause: String,
+    /// Milliseconds from the first evidence to the end of each step, in the order of time.
+    pub steps: Vec<(String, u64)>,
 }
 
 impl fmt::Display for Change {
@@ -52,6 +67,11 @@ impl fmt::Display for Change {
         match &self.what {
             What::Role { pod, role } => write!(out, "{pod} role={}", role.as_deref().unwrap_or("-")),
             What::Gone { pod } => write!(out, "{pod} gone"),
+            What::Completed(change) => write!(
+                out,
+                "term {} complete: {} by {}",
+                change.term, change.master, change.cause
+            ),
             What::Status { term, master, phase } => {
                 write!(
                     out,
@@ -130,6 +150,17 @@ impl History {
             self.changes.push(Change {
                 at,
                 what: What::Status { term, master, phase },
+            });
+        }
+    }
+
+    fn completed(&mut self, at: Duration, completed: Completed) {
+        let is_known =
+            |change: &Change| matches!(&change.what, What::Completed(known) if known.term == completed.term);
+        if !self.changes.iter().any(is_known) {
+            self.changes.push(Change {
+                at,
+                what: What::Completed(completed),
             });
         }
     }
@@ -271,6 +302,25 @@ fn database_event(history: &mut History, at: Duration, event: Event<DistributedD
     {
         let master = status.record.master.map(|node| node.to_string());
         history.status(at, status.record.term.0, master, format!("{:?}", status.phase));
+        // The status has the newest first.
+        for failover in status.last_failovers.iter().rev() {
+            history.completed(at, completed(&failover.change));
+        }
+    }
+}
+
+fn completed(change: &failover::record::Change) -> Completed {
+    let mut steps: Vec<(String, u64)> = change
+        .steps
+        .iter()
+        .map(|(step, at)| (step.clone(), *at))
+        .collect();
+    steps.sort_by_key(|(_, at)| *at);
+    Completed {
+        term: change.term.0,
+        master: change.master.to_string(),
+        cause: format!("{:?}", change.intent.cause),
+        steps,
     }
 }
 

@@ -16,6 +16,21 @@ pub struct Reign {
     pub master: Option<String>,
 }
 
+/// A completed change of master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// When it was heard of.
+    pub at: u64,
+    /// Its term.
+    pub term: u64,
+    /// Why, in a word.
+    pub cause: &'a str,
+    /// The new master.
+    pub master: &'a str,
+    /// Milliseconds from the first evidence to the end of each step.
+    pub steps: &'a [(String, u64)],
+}
+
 /// Everything.
 #[derive(Debug, Default)]
 pub struct Evidence<'a> {
@@ -27,6 +42,8 @@ pub struct Evidence<'a> {
     pub ops: Vec<&'a Op>,
     /// Terms in the order in which they were heard of.
     pub reigns: Vec<Reign>,
+    /// Completed changes of master.
+    pub changes: Vec<Change<'a>>,
     /// Moments with more than one label.
     pub labels: Vec<(u64, &'a [String])>,
     /// Faults.
@@ -50,6 +67,19 @@ impl<'a> Evidence<'a> {
                     at: *at,
                     term: *term,
                     master: master.clone(),
+                }),
+                Line::Change {
+                    at,
+                    term,
+                    cause,
+                    master,
+                    steps,
+                } => evidence.changes.push(Change {
+                    at: *at,
+                    term: *term,
+                    cause,
+                    master,
+                    steps,
                 }),
                 Line::Seen { at, masters } => evidence.labels.push((*at, masters)),
                 Line::Episode(episode) => evidence.episodes.push(episode),

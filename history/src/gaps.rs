@@ -5,12 +5,19 @@ use std::time::Duration;
 /// The longest gap between two neighbouring successes of which the later one lies after `fault`; where nothing
 /// succeeded after the fault, the time from the last success to `end`. `moments` are in ascending order.
 pub fn longest(moments: &[Duration], fault: Duration, end: Duration) -> Duration {
+    longest_from(moments, fault, end).1
+}
+
+/// The same gap with the moment at which it began.
+pub fn longest_from(moments: &[Duration], fault: Duration, end: Duration) -> (Duration, Duration) {
     let later = moments.partition_point(|at| *at <= fault);
-    let before = moments[..later].last().copied().unwrap_or(fault);
-    let mut previous = before;
-    let mut longest = Duration::ZERO;
+    let mut previous = moments[..later].last().copied().unwrap_or(fault);
+    let mut longest = (previous, Duration::ZERO);
     for at in moments[later..].iter().copied().chain(std::iter::once(end)) {
-        longest = longest.max(at.saturating_sub(previous));
+        let gap = at.saturating_sub(previous);
+        if gap > longest.1 {
+            longest = (previous, gap);
+        }
         previous = at;
     }
     longest

@@ -27,6 +27,6 @@ mod verdict;
 mod writes;
 
 pub use anomaly::{Anomaly, Name};
-pub use outages::{FaultKind, OVERLAPPING};
+pub use outages::{FaultKind, Late, OVERLAPPING};
 pub use record::{Did, Episode, FORMAT, Fault, Header, Holds, Line, Op, Outcome, Process, read};
 pub use verdict::{Verdict, judge};

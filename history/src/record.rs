@@ -30,6 +30,19 @@ pub enum Line {
         /// Its master.
         master: Option<String>,
     },
+    /// The status told of a completed change of master; for people, the judgement does not use it.
+    Change {
+        /// When it was heard of.
+        at: u64,
+        /// Its term.
+        term: u64,
+        /// Why, in a word.
+        cause: String,
+        /// The new master.
+        master: String,
+        /// Milliseconds from the first evidence to the end of each step, in the order of time.
+        steps: Vec<(String, u64)>,
+    },
     /// The watch of labels and terms saw something that must never be.
     Seen {
         /// When.

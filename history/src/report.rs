@@ -58,6 +58,16 @@ impl Display for Verdict {
             lost, doubled, stale, ..
         } = self;
         writeln!(out, "  {lost} lost, {doubled} doubled, {stale} stale by token")?;
+        for late in &self.late_outages {
+            writeln!(
+                out,
+                "  late: {} of {} at {} ms: {} ms without an acknowledgement from {} ms on",
+                late.kind, late.on, late.at_ms, late.outage_ms, late.from_ms
+            )?;
+            for change in &late.changes {
+                writeln!(out, "        {change}")?;
+            }
+        }
         for anomaly in self.details.iter().take(TOLD) {
             writeln!(out, "  {}: {}", anomaly.name.word(), anomaly.what)?;
         }

@@ -8,7 +8,7 @@ use crate::{
     anomaly::{Anomaly, Name},
     evidence::Evidence,
     lists, masters, outages,
-    outages::FaultKind,
+    outages::{FaultKind, Late},
     record::{Line, Outcome},
     registers, tokens, writes,
 };
@@ -45,6 +45,8 @@ pub struct Verdict {
     pub anomalies: BTreeMap<String, usize>,
     /// Faults and outages by kind.
     pub kinds: BTreeMap<String, FaultKind>,
+    /// The late outages, each with the changes of master meanwhile.
+    pub late_outages: Vec<Late>,
     /// The anomalies themselves.
     #[serde(skip)]
     pub details: Vec<Anomaly>,
@@ -78,7 +80,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
     for anomaly in &details {
         *anomalies.entry(anomaly.name.word()).or_default() += 1;
     }
-    let kinds = outages::measure(&evidence);
+    let (kinds, late_outages) = outages::measure(&evidence);
     let count = |writes: bool, outcome: Outcome| {
         let wanted = evidence.ops.iter().filter(|op| op.did.writes() == writes);
         wanted.filter(|op| op.outcome == outcome).count()
@@ -99,10 +101,11 @@ pub fn judge(lines: &[Line]) -> Verdict {
             .map(|reign| reign.term)
             .collect::<BTreeSet<_>>()
             .len(),
-        late: kinds.values().map(|kind| kind.late).sum(),
+        late: late_outages.len(),
         verdict: if details.is_empty() { "ok" } else { "violated" },
         anomalies,
         kinds,
+        late_outages,
         details,
     }
 }

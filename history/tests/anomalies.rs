@@ -450,8 +450,28 @@ fn the_unluckiest_steady_writer_tells_the_outage_of_a_fault_and_three_budgets_ar
             header.budgets_ms.insert("mysqld-kill".to_owned(), 99);
         }
     }
+    let Some(at) = lines.iter().find_map(|line| match line {
+        Line::Episode(episode) => Some(episode.faults[0].at),
+        _ => None,
+    }) else {
+        panic!("no fault in a good history");
+    };
+    for (at, term) in [(at - 1, 1), (at + 1, 2)] {
+        lines.push(Line::Change {
+            at,
+            term,
+            cause: "ServerDied".to_owned(),
+            master: "a-1".to_owned(),
+            steps: vec![("recorded".to_owned(), 20), ("routed".to_owned(), 290)],
+        });
+    }
     let verdict = judge(&lines);
     assert_eq!((verdict.late, verdict.verdict), (1, "ok"));
+    let late = &verdict.late_outages[0];
+    assert_eq!((late.kind.as_str(), late.outage_ms), ("mysqld-kill", 300));
+    assert!(late.from_ms <= late.at_ms);
+    assert_eq!(late.changes.len(), 1, "{late:?}");
+    assert!(late.changes[0].contains("term 2") && late.changes[0].contains("recorded 20, routed 290 ms"));
 }
 
 #[test]

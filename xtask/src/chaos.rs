@@ -19,6 +19,9 @@ pub struct Arguments {
     /// The same seed chooses the same faults, though not at the same moments of the programs they hit.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only faults of these kinds, such as mysqld-kill,pod-delete.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', conflicts_with = "sabotage")]
+    only: Vec<String>,
     /// Keep the history also when it is good.
     #[arg(long)]
     keep: bool,
@@ -82,6 +85,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let seconds = (arguments.minutes * 60.0).ceil() as u64;
         words.extend(["chaos".to_owned(), format!("--seconds={seconds}")]);
         words.push(format!("--seed={}", arguments.seed));
+        if !arguments.only.is_empty() {
+            words.push(format!("--only={}", arguments.only.join(",")));
+        }
         words.extend(arguments.keep.then(|| "--keep".to_owned()));
         return e2e::run(&arguments.place, &words);
     };

@@ -35,7 +35,7 @@ use crate::{
     sql::Address,
     tools::repository,
     wait::{self, Seen},
-    watcher::{Violation, Watcher, What},
+    watcher::{Completed, Violation, Watcher, What},
     world,
 };
 use clients::{Client, Clients, Common, Place, Work};
@@ -71,6 +71,8 @@ pub struct Plan {
     pub course: Course,
     /// What chooses them.
     pub seed: u64,
+    /// Only random faults of these kinds; all where none is named.
+    pub only: Vec<String>,
     /// Keep the history also when it is good.
     pub keep: bool,
 }
@@ -227,7 +229,7 @@ async fn work(
     let faults = match plan.course {
         Course::Random(length) => {
             let end = clock.at() + length;
-            schedule::run(&field, recorder, screen, (clock, end), plan.seed).await
+            schedule::run(&field, recorder, screen, (clock, end), (plan.seed, &plan.only)).await
         }
         Course::Directed(rule) => directed::run(&field, recorder, screen, rule).await,
     };
@@ -297,9 +299,22 @@ fn header(plan: &Plan) -> Header {
 fn tell_changes(watcher: &Watcher, recorder: &Recorder) {
     let micros = |at: Duration| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
     for change in watcher.changes() {
-        if let What::Status { term, master, .. } = change.what {
-            let at = micros(change.at);
-            recorder.line(Line::Term { at, term, master });
+        let at = micros(change.at);
+        match change.what {
+            What::Status { term, master, .. } => recorder.line(Line::Term { at, term, master }),
+            What::Completed(Completed {
+                term,
+                master,
+                cause,
+                steps,
+            }) => recorder.line(Line::Change {
+                at,
+                term,
+                cause,
+                master,
+                steps,
+            }),
+            What::Role { .. } | What::Gone { .. } => {}
         }
     }
     for (at, violation) in watcher.violations() {

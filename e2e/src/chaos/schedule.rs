@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use history::{Episode, Fault, Line};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -37,12 +37,13 @@ pub async fn run(
     recorder: &Recorder,
     screen: &Screen,
     (clock, end): (Clock, Duration),
-    seed: u64,
+    (seed, only): (u64, &[String]),
 ) -> Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let kinds = wanted(only)?;
     let mut faults = 0;
     while clock.at() < end {
-        let episode = episode(field, recorder, screen, &mut random).await?;
+        let episode = episode(field, recorder, screen, (&mut random, &kinds)).await?;
         faults += episode.faults.len();
         tell(screen, clock, recorder, &episode, faults);
         let unhealed = episode.unhealed.is_some();
@@ -62,10 +63,10 @@ async fn episode(
     field: &Field<'_>,
     recorder: &Recorder,
     screen: &Screen,
-    random: &mut ChaCha8Rng,
+    (random, kinds): (&mut ChaCha8Rng, &[&'static Kind]),
 ) -> Result<Episode> {
     let mut count = 1;
-    while count < MOST && random.random_bool(ANOTHER) {
+    while count < MOST.min(kinds.len()) && random.random_bool(ANOTHER) {
         count += 1;
     }
     let mut faults: Vec<Fault> = Vec::new();
@@ -75,7 +76,7 @@ async fn episode(
         if number > 0 {
             sleep(Duration::from_millis(random.random_range(0..BETWEEN_MS))).await;
         }
-        let kind = choose(random, &chosen);
+        let kind = choose(random, kinds, &chosen);
         chosen.insert(kind.name);
         let at = recorder.now();
         let done = match field.inflict(kind, random).await {
@@ -135,8 +136,26 @@ pub async fn healed(field: &Field<'_>, recorder: &Recorder, bound: Duration) -> 
     .await
 }
 
-fn choose(random: &mut ChaCha8Rng, without: &BTreeSet<&str>) -> &'static Kind {
-    let left: Vec<&Kind> = KINDS.iter().filter(|kind| !without.contains(kind.name)).collect();
+/// The kinds of these names; all where none is named.
+fn wanted(names: &[String]) -> Result<Vec<&'static Kind>> {
+    if names.is_empty() {
+        return Ok(KINDS.iter().collect());
+    }
+    let of_name = |name: &String| {
+        KINDS.iter().find(|kind| kind.name == name).with_context(|| {
+            let all: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+            format!("there is no kind of fault {name}; there are {}", all.join(", "))
+        })
+    };
+    names.iter().map(of_name).collect()
+}
+
+fn choose(random: &mut ChaCha8Rng, kinds: &[&'static Kind], without: &BTreeSet<&str>) -> &'static Kind {
+    let left: Vec<&'static Kind> = kinds
+        .iter()
+        .copied()
+        .filter(|kind| !without.contains(kind.name))
+        .collect();
     left.choose_weighted(random, |kind| kind.weight)
         .expect("an episode has fewer faults than there are kinds, and every weight is above zero")
 }

@@ -40,7 +40,7 @@ pub async fn follow(screen: &Screen, watcher: &Watcher) {
                     phase_shown.clone_from(phase);
                     screen.fact("phase", &format!("{} {phase}", ms(change.at)));
                 }
-                What::Status { .. } | What::Gone { .. } => {}
+                What::Status { .. } | What::Gone { .. } | What::Completed(_) => {}
             }
         }
         shown = changes.len();
