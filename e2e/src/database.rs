@@ -76,6 +76,20 @@ impl From<&Pod> for Node {
     }
 }
 
+fn stays(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 impl Database {
     /// The database `name`, whether it exists or not.
     pub fn new(client: &Client, namespace: &str, name: &str) -> Self {
@@ -233,6 +247,22 @@ impl Database {
                 Seen::Done(status)
             } else {
                 Seen::NotYet(describe(&status))
+            })
+        })
+        .await
+    }
+
+    /// Waits until every pod is there to stay and Ready, whatever the status says.
+    pub async fn wait_pods_ready(&self, bound: Duration) -> Result<()> {
+        wait::until("pods", bound, async || {
+            let wanted = self.get().await?.spec.nodes;
+            let pods = self.pod_api().list(&self.selector()).await?.items;
+            let ready = pods.iter().filter(|pod| stays(pod) && is_ready(pod)).count();
+            let whole = pods.len() == ready && i32::try_from(ready) == Ok(wanted);
+            Ok(if whole {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{ready} of {wanted} are Ready; there are {}", pods.len()))
             })
         })
         .await

@@ -31,6 +31,9 @@ pub struct Service {
     pub to: Option<NodeId>,
     /// The term that led it there; a write of an older term is refused.
     pub term: Term,
+    /// From when on a further change reaches clients at once. Kubernetes' proxies carry changes out once a second, so
+    /// that one which comes soon after another waits. `None` where nothing changed lately, or where nobody can wait.
+    pub settles: Option<Millis>,
 }
 
 /// What people ask for beside a switchover.

@@ -16,6 +16,9 @@ use crate::{
 /// A switchover to a node that lacks more transactions than this is refused: writes would wait for it meanwhile.
 const MOST_BEHIND: u64 = 1000;
 
+/// How long a planned change of master waits for Services that changed a moment ago.
+const SETTLING: Millis = 1500;
+
 /// How long the API server may take to show the deletion of a pod whose agent was told to stop. The kubelet acts on
 /// the deletion that it was shown itself, so this covers a slow watch, not a slow cluster.
 const DELETION_SHOWS: Millis = 500;
@@ -48,6 +51,8 @@ pub struct State {
     pub(crate) raise_mark: Option<(GtidSet, Millis)>,
     /// The master's set when the nodes that are to go had all been fenced for a while, and since when they are.
     pub(crate) shrink_mark: Option<(GtidSet, Millis)>,
+    /// Since when a planned change of master waits for the Services to settle.
+    pub(crate) settling_since: Option<Millis>,
     /// When a master that is to be kept closed was last told to hand over.
     pub(crate) aside_tried: Option<Millis>,
     /// Since when fewer slaves serve than must acknowledge.
@@ -200,9 +205,17 @@ fn steady(
     if !only_its_agent {
         state.stopping_since = None;
     }
+    let mut report = Report::of(Decision::Steady);
     match health {
         Health::Lost { .. } if only_its_agent && stopping_ms(state, now) < STOPPING_GRACE => {
             return let_agent_restart(state, observed, master, policy, now);
+        }
+        Health::Lost {
+            cause: Cause::PodStopping,
+            ..
+        } if services_settle(state, observed, now, &mut report) => {
+            let plan = keep(state, observed, master, policy, now, &mut report);
+            return (plan, report);
         }
         Health::Lost { kind, cause } => return replace(state, observed, master, (kind, cause), policy, now),
         Health::Doubtful(note) if commanded::replaces_doubtful(observed, master, policy) => {
@@ -213,20 +226,24 @@ fn steady(
         }
         Health::Doubtful(note) => {
             state.begun.get_or_insert(now);
-            let mut report = Report::of(Decision::Steady);
             report.notes.push(note);
             let plan = keep(state, observed, master, policy, now, &mut report);
             return (plan, report);
         }
         Health::Leads => state.begun = None,
     }
-    let mut report = Report::of(Decision::Steady);
-    let mut plan = match requested(state, observed, master, policy, now) {
-        Some(action @ Action::Record { .. }) => return (vec![action], report),
-        answer => Vec::from_iter(answer),
-    };
-    if let Some(action) = commanded::step_aside(state, observed, master, policy, now, &mut report) {
-        return (vec![action], report);
+    let mut plan = Vec::new();
+    let planned = observed.switchover.is_some() || observed.asked.fence.contains(master);
+    if !planned {
+        state.settling_since = None;
+    } else if !services_settle(state, observed, now, &mut report) {
+        match requested(state, observed, master, policy, now) {
+            Some(action @ Action::Record { .. }) => return (vec![action], report),
+            answer => plan.extend(answer),
+        }
+        if let Some(action) = commanded::step_aside(state, observed, master, policy, now, &mut report) {
+            return (vec![action], report);
+        }
     }
     plan.extend(commanded::answer_resync(observed, master, policy));
     let kept = keep(state, observed, master, policy, now, &mut report);
@@ -238,6 +255,23 @@ fn steady(
     }
     plan.extend(kept);
     (plan, report)
+}
+
+/// True while a planned change of master had better wait: clients would be led to the new master late. It waits for so
+/// long at most, however often the Services change.
+fn services_settle(state: &mut State, observed: &Observed, now: Millis, report: &mut Report) -> bool {
+    let Some(settles) = observed.service.settles.filter(|settles| now < *settles) else {
+        return false;
+    };
+    let since = *state.settling_since.get_or_insert(now);
+    if now.saturating_sub(since) >= SETTLING {
+        return false;
+    }
+    report.waiting_for.push(format!(
+        "the Services, which changed a moment ago, to settle: kube-proxy would lead clients to a new master {} ms late",
+        settles - now
+    ));
+    true
 }
 
 /// How long the master's agent has been told to stop while its pod stays.

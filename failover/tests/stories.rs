@@ -3,7 +3,7 @@
 mod world;
 
 use failover::{
-    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Tail, Term,
+    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Switchover, Tail, Term,
     record::acks_for,
 };
 use world::{World, name, uuid};
@@ -427,6 +427,52 @@ fn a_pod_that_is_shut_down_hands_over_first() {
         fences[0], "Fence db-0",
         "the slaves go on acknowledging until the master has stopped"
     );
+}
+
+#[test]
+fn what_is_planned_waits_for_services_that_changed_a_moment_ago() {
+    let plans: [fn(&mut World); 3] = [
+        |world| {
+            world.report_of("db-0").stopping = true;
+            world.delete_pod("db-0");
+        },
+        |world| {
+            world.observed.switchover = Some(Switchover {
+                to: Some("db-1".into()),
+            })
+        },
+        |world| _ = world.observed.asked.fence.insert("db-0".into()),
+    ];
+    for plan in plans {
+        let mut world = World::led(3, 5);
+        let settled = world.now + 600;
+        world.observed.service.settles = Some(settled);
+        plan(&mut world);
+        while world.now < settled {
+            assert_eq!(world.observed.record.term, Term(1), "at {}", world.now);
+            world.run(1);
+        }
+        world.run(12);
+        assert_eq!(world.observed.record.term, Term(2));
+        assert_eq!(world.master(), Some("db-1".into()));
+        // Where they change all the time, it is not waited for for ever.
+        let mut world = World::led(3, 5);
+        plan(&mut world);
+        for _ in 0..300 {
+            world.observed.service.settles = Some(world.now + 1000);
+            world.run(1);
+        }
+        assert_eq!(world.master(), Some("db-1".into()));
+    }
+}
+
+#[test]
+fn a_lost_master_is_replaced_whatever_the_services_do() {
+    let mut world = World::led(3, 5);
+    world.observed.service.settles = Some(world.now + 1000);
+    world.kill("db-0");
+    world.run(12);
+    assert!(world.now < 1000 && world.master() == Some("db-1".into()));
 }
 
 #[test]

@@ -34,6 +34,48 @@ const HELD_MS: u64 = 3000;
 /// first writes need more.
 const FORGET_AFTER_MS: u64 = 2000;
 
+/// A former master stays closed for so long after it began to follow. The master's Service led to it, and proxies
+/// may do so for a second and a little more: clients that they lead here would take a slave for the master, read what
+/// is old by now, and stay. A closed server ends them, and they come to the new master with the next attempt.
+const STILL_LED_HERE_MS: u64 = 2000;
+
+/// Whether clients may still be led here as to the master.
+#[derive(Debug, Default)]
+struct Former {
+    /// It has led since it was last opened as a slave.
+    led: bool,
+    /// Since when it follows, and in which term.
+    follows: Option<(Term, Instant)>,
+}
+
+impl Former {
+    /// Takes in what the node is now; true while it must stay closed.
+    fn must_stay_closed(&mut self, report: &NodeReport, now: Instant) -> bool {
+        let Server::Up(state) = &report.server else {
+            self.led |= report.promoted.is_some();
+            return self.led;
+        };
+        self.led |= report.promoted.is_some() || matches!(state.role, Role::Master { .. });
+        if let Role::Slave { term, .. } = state.role
+            && self.led
+        {
+            let since = match self.follows {
+                Some((known, since)) if known == term => since,
+                _ => {
+                    self.follows = Some((term, now));
+                    now
+                }
+            };
+            let still = now.saturating_duration_since(since) < Duration::from_millis(STILL_LED_HERE_MS);
+            self.led = still;
+            if !still {
+                self.follows = None;
+            }
+        }
+        self.led
+    }
+}
+
 /// What runs while the node is master in one term.
 struct Mastership {
     term: Term,
@@ -49,6 +91,7 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
     let mut mastership: Option<Mastership> = None;
     let mut certificates = clock::changed_at(&agent.settings.tls_dir.join("tls.crt"));
     let mut held_since: Option<Instant> = None;
+    let mut former = Former::default();
     let mut turn: u64 = 0;
     loop {
         tokio::select! {
@@ -63,7 +106,8 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
                 .board
                 .status()
                 .is_some_and(|status| status.channel.is_some());
-        if (rests || wants_settling(&report)) && executor.try_send(Order::Settle).is_err() {
+        let closed = former.must_stay_closed(&report, clock::now());
+        if (rests || (!closed && wants_settling(&report))) && executor.try_send(Order::Settle).is_err() {
             warn!("the executor takes no orders");
         }
         let held = agent.board.held_ms().is_some() && agent.board.operators() > 0;
@@ -169,5 +213,87 @@ async fn reload_certificates(agent: &Agent, known: &mut Option<std::time::System
             *known = now;
         }
         Err(error) => warn!(%error, "mysqld keeps the old certificates"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use failover::{Applier, GtidSet, Receiver, ServerState};
+
+    use super::*;
+
+    fn report(promoted: Option<u64>, role: Role) -> NodeReport {
+        NodeReport {
+            volume: "v".into(),
+            term: Term(2),
+            fenced: None,
+            followed: None,
+            promoted: promoted.map(Term),
+            stopping: false,
+            cloning: None,
+            tail: None,
+            closed: None,
+            server: Server::Up(Box::new(ServerState {
+                uuid: String::new(),
+                version: String::new(),
+                role,
+                executed: GtidSet::new(),
+                received: GtidSet::new(),
+                purged: GtidSet::new(),
+                open: false,
+                stuck: None,
+            })),
+        }
+    }
+
+    fn slave(term: u64) -> NodeReport {
+        let role = Role::Slave {
+            term: Term(term),
+            source: "db-1".into(),
+            address: String::new(),
+            receiver: Receiver::Receiving { age_ms: 0 },
+            applier: Applier::Running,
+            caught_up: true,
+        };
+        report(None, role)
+    }
+
+    #[test]
+    fn a_former_master_stays_closed_until_nobody_is_led_to_it_as_to_the_master() {
+        let begun = clock::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut former = Former::default();
+        assert!(!former.must_stay_closed(&slave(1), at(0)), "it never led");
+        former.must_stay_closed(&report(Some(1), Role::Idle), at(10));
+        assert!(
+            former.must_stay_closed(&report(None, Role::Idle), at(20)),
+            "fenced"
+        );
+        assert!(
+            former.must_stay_closed(&slave(2), at(5000)),
+            "it follows from now on"
+        );
+        assert!(former.must_stay_closed(&slave(2), at(6900)));
+        assert!(
+            former.must_stay_closed(&slave(3), at(6950)),
+            "a new master, a new time"
+        );
+        assert!(former.must_stay_closed(&slave(3), at(8900)));
+        assert!(!former.must_stay_closed(&slave(3), at(8950)));
+        assert!(
+            !former.must_stay_closed(&slave(4), at(9000)),
+            "it has been a slave since"
+        );
+    }
+
+    #[test]
+    fn a_restart_of_the_server_begins_no_new_time() {
+        let begun = clock::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut former = Former::default();
+        former.must_stay_closed(&report(Some(1), Role::Idle), at(0));
+        assert!(former.must_stay_closed(&slave(2), at(0)));
+        assert!(former.must_stay_closed(&report(None, Role::Idle), at(1000)));
+        assert!(!former.must_stay_closed(&slave(2), at(2000)));
     }
 }

@@ -36,6 +36,8 @@ pub struct PodFacts {
     pub machine: Option<String>,
     /// Its deletion was asked for.
     pub deleting: bool,
+    /// The seconds that its deletion gives it to end.
+    pub grace: Option<i64>,
     /// The value of the role label.
     pub role: Option<String>,
     /// The term annotation.
@@ -208,6 +210,7 @@ fn pod_facts(pod: &Pod) -> PodFacts {
             .filter(|address| !address.is_empty()),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         deleting: meta.deletion_timestamp.is_some(),
+        grace: meta.deletion_grace_period_seconds,
         role: meta
             .labels
             .as_ref()

@@ -318,6 +318,8 @@ impl World {
             service: Service {
                 to: operator.service.0.map(name),
                 term: Term(operator.service.1),
+                // It only delays what is planned, and the model's time for a switchover is short.
+                settles: None,
             },
         })
     }

@@ -245,6 +245,7 @@ async fn cast(database: &Database, master: &Address, nodes: &Nodes) -> Result<Ve
     let through_master = || Place::Service("master", master.clone());
     let slaves = database.slaves_address().await?;
     let through_slaves = || Place::Service("slaves", slaves.clone());
+    let through_any = Place::Service("any", database.any_address().await?);
     let one = |work, place, every, steady| Client {
         work,
         place,
@@ -254,6 +255,7 @@ async fn cast(database: &Database, master: &Address, nodes: &Nodes) -> Result<Ve
     let mut cast = vec![
         one(Work::Inserts, through_master(), 10, true),
         one(Work::Inserts, through_master(), 10, true),
+        one(Work::Inserts, through_any, 30, false),
         one(Work::Tokens, through_master(), 50, false),
         one(Work::Pairs, through_master(), 30, false),
         one(Work::Counts, through_master(), 40, false),

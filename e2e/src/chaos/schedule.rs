@@ -1,6 +1,6 @@
 //! Which fault comes when: episodes of one to three faults, each from calm to calm, until the time is over.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use anyhow::{Context, Result};
 use history::{Episode, Fault, Line};
@@ -28,8 +28,8 @@ const ANOTHER: f64 = 0.35;
 const MOST: usize = 3;
 /// Between two faults of one episode.
 const BETWEEN_MS: u64 = 2000;
-/// Between two episodes.
-const REST_MS: u64 = 800;
+/// Between two episodes: calm is also that kube-proxy, which works once a second, has carried out what changed last.
+const REST_MS: Range<u64> = 1100..1900;
 
 /// Makes faults until `end`.
 pub async fn run(
@@ -54,7 +54,7 @@ pub async fn run(
             // What follows would only be the same fault again.
             break;
         }
-        sleep(Duration::from_millis(random.random_range(0..REST_MS))).await;
+        sleep(Duration::from_millis(random.random_range(REST_MS))).await;
     }
     Ok(())
 }
@@ -108,6 +108,9 @@ async fn episode(
         }
         faults[fault].mended = faults[fault].mended.max(recorder.now());
     }
+    if !faults.is_empty() {
+        sleep(NOTICED).await;
+    }
     let unhealed = healed(field, recorder, HEALED)
         .await
         .err()
@@ -123,6 +126,8 @@ async fn episode(
 pub async fn healed(field: &Field<'_>, recorder: &Recorder, bound: Duration) -> Result<()> {
     // While no operator leads, the status still tells what was before.
     install::wait_ready(&field.database.client).await?;
+    // A pod that is to be deleted may still be among those that the status counts.
+    field.database.wait_pods_ready(bound).await?;
     field.database.wait_healthy(bound).await?;
     let goal = recorder.acknowledged() + 50;
     crate::wait::until("acknowledged writes", Duration::from_secs(30), async || {

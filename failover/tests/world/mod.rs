@@ -275,8 +275,20 @@ impl World {
                     (*labelled_master, *stamp) = (false, at);
                 }
             }
-            Action::Withdraw { term, .. } => self.observed.service = Service { to: None, term },
-            Action::Lead { node, term } => self.observed.service = Service { to: Some(node), term },
+            Action::Withdraw { term, .. } => {
+                self.observed.service = Service {
+                    to: None,
+                    term,
+                    settles: None,
+                }
+            }
+            Action::Lead { node, term } => {
+                self.observed.service = Service {
+                    to: Some(node),
+                    term,
+                    settles: None,
+                }
+            }
             Action::Route { node, term: at } => self.route(&node, at),
             Action::Fence { node, term, .. } => self.fence(node.as_str(), term),
             Action::Drain { node, .. } => {

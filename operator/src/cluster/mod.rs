@@ -7,6 +7,7 @@ pub(crate) mod pace;
 mod perform;
 mod publish;
 mod roles;
+mod routes;
 mod task;
 mod words;
 

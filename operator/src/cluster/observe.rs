@@ -127,6 +127,8 @@ fn service(name: &str, snapshot: &Snapshot) -> Service {
     Service {
         to,
         term: slice.term.unwrap_or_default(),
+        // The task knows what it saw before.
+        settles: None,
     }
 }
 
@@ -169,6 +171,7 @@ mod tests {
             address: Some("10.0.0.1".to_owned()),
             machine: None,
             deleting: false,
+            grace: None,
             role: Some("master".to_owned()),
             stamp: Some(Term(2)),
             has_annotations: true,

@@ -122,6 +122,7 @@ mod tests {
             address: Some("10.0.0.2".to_owned()),
             machine: None,
             deleting: false,
+            grace: None,
             role: role.map(str::to_owned),
             stamp: Some(Term(2)),
             has_annotations: true,

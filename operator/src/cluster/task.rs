@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
 use super::pace::Pace;
+use super::routes::Routes;
 use crate::clock;
 use crate::executor::record::record_of;
 use crate::executor::{ActionKey, InFlight, Outcome};
@@ -110,6 +111,8 @@ pub struct Task {
     pub(super) pictured_at: Millis,
     /// Which slaves keep pace with the master.
     pub(super) pace: Pace,
+    /// When the Services last changed.
+    routes: Routes,
 }
 
 impl Drop for Task {
@@ -147,6 +150,7 @@ impl Task {
             pictures: watch::Sender::new(Arc::default()),
             pictured_at: 0,
             pace: Pace::default(),
+            routes: Routes::default(),
         }
     }
 
@@ -285,7 +289,10 @@ impl Task {
             return TICK_SLOW;
         }
         let policy = self.policy(&object);
-        let observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        let mut observed = observe(&object, policy.nodes, &snapshot, &self.lines);
+        observed.service.settles = self
+            .routes
+            .settles(&snapshot, observed.record.master.as_ref(), now);
         self.pace.note(&observed);
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
@@ -300,7 +307,10 @@ impl Task {
         self.keep_services(&object, &observed, &snapshot, &report, now);
         self.publish(&object, &observed, &report, &policy, now);
         self.tell(&object, &observed, &report, &policy, now);
-        if report.decision != Decision::Steady || is_doubtful(&observed, now) {
+        if report.decision != Decision::Steady
+            || !report.waiting_for.is_empty()
+            || is_doubtful(&observed, now)
+        {
             TICK_FAST
         } else {
             TICK_SLOW

@@ -144,6 +144,7 @@ mod tests {
             address: None,
             machine: None,
             deleting: false,
+            grace: None,
             role: role.map(str::to_owned),
             stamp: stamp.map(Term),
             has_annotations: stamp.is_some(),

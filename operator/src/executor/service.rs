@@ -207,6 +207,7 @@ mod tests {
             address: Some("10.1.2.3".to_owned()),
             machine: Some("m1".to_owned()),
             deleting: false,
+            grace: None,
             role: None,
             stamp: Some(Term(3)),
             has_annotations: true,
