@@ -23,6 +23,8 @@ mod csv;
 pub mod engine;
 mod format;
 pub mod fragment;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 mod input;
 pub mod keys;

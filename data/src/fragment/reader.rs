@@ -107,6 +107,8 @@ impl<'f> Reader<'f> {
                 Token::Word(word) => {
                     word.value.contains('`') || !matches!(word.quote_style, None | Some('`'))
                 }
+                // It is written as it came, so a quote in it would end it.
+                Token::HexStringLiteral(digits) => !digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
                 Token::DollarQuotedString(_)
                 | Token::NationalStringLiteral(_)
                 | Token::EscapedStringLiteral(_)

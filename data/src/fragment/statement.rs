@@ -95,6 +95,12 @@ pub fn statement(
         )));
     }
     let words = parsed.to_string();
+    if !says_the_same(&words, &parsed) {
+        return Err(Problem::fragment(
+            "statement: it cannot be written anew as it was read; bind its values with `?`",
+            None,
+        ));
+    }
     Ok(Understood {
         sql: Sql::checked(
             if explain {
@@ -107,6 +113,16 @@ pub fn statement(
         databases: names.found.into_iter().collect(),
         writes,
     })
+}
+
+/// Whether the parser's own words are read as what they were written from. MySQL gets the words, and all that was checked
+/// is what they came from: a sign that the parser forgets to escape must not make a difference.
+fn says_the_same(words: &str, meant: &Statement) -> bool {
+    let again = Reader::statement("statement", words).and_then(|mut reader| {
+        let again = reader.read(sqlparser::parser::Parser::parse_statement)?;
+        reader.end().map(|()| again)
+    });
+    again.is_ok_and(|again| again == *meant)
 }
 
 fn reads(query: &Query) -> bool {

@@ -8,6 +8,8 @@ mod record;
 
 pub use body::Incoming;
 pub use insert::{Chunk, Insert, OnConflict, add, merged};
+#[cfg(test)]
+pub use lines::{Lines, Step as LineStep};
 pub use reader::{PATIENCE, Reader, Row, leave};
 
 use crate::sql::Value;

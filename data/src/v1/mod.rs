@@ -14,6 +14,9 @@ mod statements;
 mod tables;
 mod transactions;
 
+#[cfg(test)]
+pub use rows::filters_of_a_test_table;
+
 use std::sync::Arc;
 
 use utoipa_axum::{router::OpenApiRouter, routes};

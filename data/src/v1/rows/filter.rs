@@ -185,7 +185,7 @@ fn list(text: &str) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::table::ColumnFacts;
 
@@ -203,6 +203,11 @@ mod tests {
             columns: vec![column("id", "bigint unsigned"), column("name", "varchar(20)")],
             key: vec!["id".to_owned()],
         }
+    }
+
+    /// The condition of these filters for a table with the columns `id` and `name`.
+    pub fn of_a_test_table(pairs: &[(String, String)]) -> Result<Sql, Problem> {
+        Ok(condition(&facts(), pairs)?.unwrap_or_default())
     }
 
     fn read(pairs: &[(&str, &str)]) -> Result<(String, Vec<Value>), Problem> {

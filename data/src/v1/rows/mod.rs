@@ -11,3 +11,6 @@ pub mod read;
 pub mod remove;
 pub mod remove_many;
 mod representation;
+
+#[cfg(test)]
+pub use filter::tests::of_a_test_table as filters_of_a_test_table;
