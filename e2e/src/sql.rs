@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sqlx::{
     AssertSqlSafe, Connection, Row,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
     raw_sql,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Where and as whom to connect.
 #[derive(Debug, Clone)]
@@ -151,15 +151,33 @@ pub async fn delete_all(connection: &mut MySqlConnection, table: &str) -> Result
     execute(connection, format!("DELETE FROM {table}"), SHORT).await
 }
 
-/// Removes every binary log but the current one. The administrator's.
-pub async fn purge_logs(connection: &mut MySqlConnection) -> Result<()> {
+/// Removes every binary log but the current one, whoever may still be sent one of them: the server keeps a log that it
+/// sends, also where nobody hears it. Ends what is sent to `deaf` for that. The administrator's.
+pub async fn purge_logs(connection: &mut MySqlConnection, deaf: &str) -> Result<()> {
+    let sending = format!(
+        "SELECT CAST(id AS CHAR) FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%' AND host LIKE '{deaf}:%'"
+    );
+    let rows = timeout(SHORT, raw_sql(AssertSqlSafe(sending)).fetch_all(&mut *connection));
+    for row in rows.await.context("looking for slaves")?? {
+        execute(connection, format!("KILL {}", text(&row, 0)?), SHORT).await?;
+    }
     execute(connection, "FLUSH BINARY LOGS".to_owned(), SHORT).await?;
     let row = timeout(
         SHORT,
         raw_sql("SHOW BINARY LOG STATUS").fetch_one(&mut *connection),
     );
     let current = text(&row.await.context("SHOW BINARY LOG STATUS")??, 0)?;
-    execute(connection, format!("PURGE BINARY LOGS TO '{current}'"), SHORT).await
+    for _ in 0..20 {
+        execute(connection, format!("PURGE BINARY LOGS TO '{current}'"), SHORT).await?;
+        let rows = timeout(SHORT, raw_sql("SHOW BINARY LOGS").fetch_all(&mut *connection));
+        let first = rows.await.context("SHOW BINARY LOGS")??;
+        if first.first().map(|row| text(row, 0)).transpose()?.as_ref() == Some(&current) {
+            return Ok(());
+        }
+        // What sent them ends in a moment.
+        sleep(Duration::from_millis(250)).await;
+    }
+    bail!("older binary logs than {current} are still there")
 }
 
 /// Removes a schema with all its tables.

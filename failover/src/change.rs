@@ -8,6 +8,8 @@
 //! A term has one candidate at most. Where that is lost, or the operator forgot whom it asked, a new term is taken,
 //! whose fences end everything that the older one may still do.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Action, Decision, GtidSet, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan, Pod, Policy, Report,
     State, Term, commanded,
@@ -24,6 +26,9 @@ const PROMOTION_MOMENT: Millis = 2000;
 /// How long after the quorum's fences the others are waited for, where those of the quorum leave only a node that had
 /// better not lead, such as one whose pod shuts down: it would have to be replaced at once again.
 const BETTER_CANDIDATE: Millis = 500;
+
+/// How long a candidate may execute what it received while another node has executed all of it, in milliseconds.
+const DRAIN_PATIENCE: Millis = 5000;
 
 /// Carries the recorded intent on from wherever it stands.
 pub(crate) fn carry_through(
@@ -67,7 +72,9 @@ pub(crate) fn carry_through(
             report.chosen = Some((candidate.clone(), because.clone()));
             report.rejected.clone_from(rejected);
         }
-        if let Some(why) = lost(state, observed, &candidate, term, now) {
+        let gone = lost(state, observed, &candidate, term, now);
+        let gone = gone.or_else(|| stalls(state, observed, intent, (&candidate, &requires), now));
+        if let Some(why) = gone {
             report.notes.push(format!(
                 "{candidate} was lost while it was made master: {why}; beginning again"
             ));
@@ -219,7 +226,7 @@ fn fence_and_elect(
     } else {
         fenced.needed
     };
-    let wishes = wishes(observed, intent);
+    let wishes = wishes(observed, intent, &state.stalled);
     match elect::elect(&quorum::fenced_states(observed, term), contained, &wishes) {
         Ok(election)
             if wishes.avoid.contains_key(&election.chosen)
@@ -330,7 +337,7 @@ pub(crate) fn fences(observed: &Observed, term: Term) -> Plan {
     .collect()
 }
 
-fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
+fn wishes(observed: &Observed, intent: &Intent, stalled: &BTreeSet<NodeId>) -> Wishes {
     let mut avoid = std::collections::BTreeMap::new();
     for (node, view) in &observed.nodes {
         let leaving = match &view.pod {
@@ -344,6 +351,11 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
         if let Some(why) = leaving {
             avoid.insert(node.clone(), why.to_owned());
         }
+    }
+    for node in stalled {
+        avoid
+            .entry(node.clone())
+            .or_insert_with(|| "does not get through what it received".to_owned());
     }
     let mut barred = std::collections::BTreeMap::new();
     if let Some(master) = intent.to.as_ref().filter(|_| intent.is_return()) {
@@ -381,6 +393,38 @@ fn wishes(observed: &Observed, intent: &Intent) -> Wishes {
 pub(crate) fn cannot_execute(view: &NodeView) -> Option<String> {
     let why = view.server()?.stuck.as_ref()?;
     Some(format!("cannot execute what it received: {why}"))
+}
+
+/// Why the candidate had better give way, if so: it does not get through what it received, and another node that holds
+/// all of it, such as the master that came back, has executed it.
+fn stalls(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    (candidate, requires): (&NodeId, &GtidSet),
+    now: Millis,
+) -> Option<String> {
+    let executed = &observed.nodes.get(candidate)?.server()?.executed;
+    if !matches!(intent.kind, Kind::Failover | Kind::Switchover) || executed.contains(requires) {
+        state.draining_since = None;
+        return None;
+    }
+    let since = *state.draining_since.get_or_insert(now);
+    let took = now.saturating_sub(since);
+    if took < DRAIN_PATIENCE {
+        return None;
+    }
+    let barred = wishes(observed, intent, &state.stalled).barred;
+    let fenced = quorum::fenced_states(observed, observed.record.term);
+    let ready = fenced.iter().find(|(node, state)| {
+        !barred.contains_key(*node)
+            && state.executed.contains(requires)
+            && state.executed.contains(&state.received)
+    });
+    let (ready, _) = ready?;
+    let why = format!("it has not executed what it received after {took} ms, and {ready} has");
+    state.stalled.insert(candidate.clone());
+    Some(why)
 }
 
 /// True once the node that is promoted has reported neither its fence nor its mastership for too long.

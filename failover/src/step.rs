@@ -43,6 +43,11 @@ pub struct State {
     pub(crate) candidate: Option<(NodeId, GtidSet)>,
     /// Since when the candidate reports neither its fence nor its mastership.
     pub(crate) between_since: Option<Millis>,
+    /// Since when the candidate has not executed all that it must.
+    pub(crate) draining_since: Option<Millis>,
+    /// Candidates of this change and the ones before it, without a master in between, that did not get through what they
+    /// received in time.
+    pub(crate) stalled: BTreeSet<NodeId>,
     /// Why the candidate was chosen and the others were not.
     pub(crate) election: Option<(String, BTreeMap<NodeId, String>)>,
     /// Since when the master's agent is told to stop while its pod stays.
@@ -93,6 +98,7 @@ impl State {
             watched_since: self.watched_since,
             aside_tried: self.aside_tried,
             rested: self.rested,
+            stalled: std::mem::take(&mut self.stalled),
             own_term: Some(term),
             begun: Some(begun),
             ..Self::default()
@@ -195,6 +201,7 @@ fn steady(
     now: Millis,
 ) -> (Plan, Report) {
     let health = evidence::judge(observed, master, policy, watched_since, now);
+    state.stalled.clear();
     let only_its_agent = matches!(
         health,
         Health::Lost {

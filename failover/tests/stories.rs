@@ -219,6 +219,45 @@ fn a_held_master_whose_set_is_needed_is_not_cut_before_somebody_leads() {
 }
 
 #[test]
+fn a_candidate_that_does_not_get_through_what_it_received_gives_way_to_one_that_has() {
+    let blocked = || {
+        let mut world = World::led(3, 5);
+        let write = world.write(&["db-2"]);
+        let all = world.server("db-0").executed.clone();
+        let server = world.server("db-1");
+        server.executed = server.executed.subtract(&write);
+        server.received = server.received.union(&write);
+        world.kill("db-0");
+        world.stuck = vec!["Drain"];
+        world.run(50);
+        assert_eq!(world.observed.record.term, Term(2));
+        assert!(world.log.contains(&"Fence db-1".to_owned()), "{:?}", world.log);
+        (world, all)
+    };
+    let (mut world, _) = blocked();
+    world.run(1000);
+    assert_eq!(
+        (world.master(), world.observed.record.term),
+        (None, Term(2)),
+        "nobody else holds the write, so it is waited for"
+    );
+    world.stuck.clear();
+    world.run(20);
+    assert_eq!(world.master(), Some("db-1".into()));
+
+    let (mut world, all) = blocked();
+    world.reboot("db-0", all);
+    world.run(400);
+    assert_eq!(world.observed.record.term, Term(2), "it may be about to end");
+    world.run(100);
+    assert_eq!(
+        (world.master(), world.observed.record.term),
+        (Some("db-0".into()), Term(3)),
+        "the old master is back and has it"
+    );
+}
+
+#[test]
 fn a_held_master_that_refuses_to_cut_is_cloned() {
     let mut world = World::led(3, 5);
     world.stuck = vec!["Cut"];
@@ -439,7 +478,7 @@ fn what_is_planned_waits_for_services_that_changed_a_moment_ago() {
         |world| {
             world.observed.switchover = Some(Switchover {
                 to: Some("db-1".into()),
-            })
+            });
         },
         |world| _ = world.observed.asked.fence.insert("db-0".into()),
     ];
