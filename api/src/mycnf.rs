@@ -18,7 +18,7 @@ struct Section {
 }
 
 /// What safety rests on. A `loose_` name is one of a plugin that `--initialize` does not load.
-const SAFETY: [Section; 10] = [
+const SAFETY: [Section; 11] = [
     Section {
         why: "Every transaction has a name, and a slave's log is a copy of the master's",
         settings: &[
@@ -27,6 +27,14 @@ const SAFETY: [Section; 10] = [
             ("log_bin", "binlog"),
             ("log_replica_updates", "ON"),
             ("binlog_format", "ROW"),
+        ],
+    },
+    Section {
+        why: "Change feeds tell whole rows by the names of their columns, as both were",
+        settings: &[
+            ("binlog_row_metadata", "FULL"),
+            ("binlog_row_image", "FULL"),
+            ("binlog_row_value_options", "''"),
         ],
     },
     Section {

@@ -26,7 +26,7 @@ use crate::{
     mysql::Transaction,
     position::Position,
     problem::{Kind, Problem},
-    routing::Content,
+    routing::{Content, Errand},
     sql::{Sql, Value},
     view::View,
 };
@@ -199,7 +199,7 @@ async fn masters_beat(engine: &Engine, view: &View) -> Result<Position, Problem>
     let (parts, ()) = request.map_err(|_| missing())?.into_parts();
     let response = engine
         .peers
-        .send(engine, &way, parts, &Content::Whole(Bytes::new()), false)
+        .send(engine, &way, parts, &Content::Whole(Bytes::new()), Errand::Read)
         .await?;
     if !response.status().is_success() {
         return Err(missing());

@@ -18,6 +18,7 @@ use crate::{
     routing::{Peers, Quotas},
     settings::{Limits, Recorded},
     sql::Sql,
+    v1::Feeds,
     view::{View, Way},
 };
 
@@ -56,6 +57,8 @@ pub struct Engine {
     pub streams: Arc<Semaphore>,
     /// One place for each who watches events.
     pub watchers: Arc<Semaphore>,
+    /// What the change feeds share.
+    pub feeds: Feeds,
     /// Says that the API ends.
     pub stop: watch::Sender<bool>,
     /// Definitions of tables, for a short while.

@@ -11,6 +11,7 @@
 //!   is proven to be safe.
 //! - `engine` has one way to read and one to change; a change and its key are one transaction.
 //! - `fragment` understands what users write as MySQL and writes it anew; `sql` is the only maker of statements.
+//! - `v1/changes` tells committed changes from the binary log, which `mysql::binlog` reads.
 //! - `view` is what the node says of itself. The API decides nothing about roles.
 
 pub mod access;
@@ -55,6 +56,7 @@ use std::{
 
 use host::Host;
 pub use metrics::Metrics;
+pub use mysql::binlog::ACCOUNT as CHANGES_ACCOUNT;
 pub use settings::{Limits, Recorded, Settings};
 use tokio::{
     net::TcpListener,
@@ -137,6 +139,7 @@ fn engine(
         quotas: Arc::new(routing::Quotas::new(limits.token_rate, limits.token_requests)),
         running: Semaphore::new(limits.requests),
         watchers: Arc::new(Semaphore::new(limits.watchers)),
+        feeds: v1::Feeds::new(limits.feeds),
         stop: watch::Sender::new(false),
         streams: Arc::new(Semaphore::new(limits.streams)),
         queued: Semaphore::new(limits.queue),

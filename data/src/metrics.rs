@@ -31,6 +31,7 @@ pub struct Metrics {
     seconds: Family<Timed, Histogram, fn() -> Histogram>,
     forwarded: Counter,
     under_way: Gauge,
+    feeds: Gauge,
 }
 
 impl Default for Metrics {
@@ -40,6 +41,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(buckets),
             forwarded: Counter::default(),
             under_way: Gauge::default(),
+            feeds: Gauge::default(),
         }
     }
 }
@@ -50,11 +52,11 @@ fn buckets() -> Histogram {
     ])
 }
 
-/// Counts a request as under way for as long as it lives.
+/// Counts something as there for as long as it lives.
 #[derive(Debug)]
-pub struct UnderWay(Gauge);
+pub struct Open(Gauge);
 
-impl Drop for UnderWay {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -84,12 +86,23 @@ impl Metrics {
             "Requests to the data API that are not answered yet",
             self.under_way.clone(),
         );
+        registry.register(
+            "api_change_feeds",
+            "Change feeds that read this node's binary log",
+            self.feeds.clone(),
+        );
     }
 
     /// A request has begun.
-    pub fn begin(&self) -> UnderWay {
+    pub fn begin(&self) -> Open {
         self.under_way.inc();
-        UnderWay(self.under_way.clone())
+        Open(self.under_way.clone())
+    }
+
+    /// A change feed has begun.
+    pub fn feed(&self) -> Open {
+        self.feeds.inc();
+        Open(self.feeds.clone())
     }
 
     /// It is carried out by another node.
@@ -144,6 +157,8 @@ mod tests {
         let metrics = Metrics::default();
         let (get, took) = (axum::http::Method::GET, Duration::from_millis(3));
         let under_way = metrics.begin();
+        drop(metrics.feed());
+        let feed = metrics.feed();
         metrics.end(&get, "/select", "reader", 200, took);
         metrics.end(&get, "/select", "reader", 200, took);
         metrics.end(&get, "/select", "none", 401, took);
@@ -156,9 +171,10 @@ mod tests {
             r#"api_requests_total{method="GET",route="/select",role="none",status="401"} 1"#,
             r#"api_request_duration_seconds_bucket{le="0.005",route="/select",role="reader"} 2"#,
             "api_requests_under_way 1",
+            "api_change_feeds 1",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
-        drop(under_way);
+        drop((under_way, feed));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     engine::Engine,
     mysql::{Rows, Transaction},
     problem::{Kind, Problem},
-    routing::Content,
+    routing::{Content, Errand},
     sql::{Sql, Value},
     view::NodeRole,
 };
@@ -97,7 +97,7 @@ impl Engine {
             .map_err(|_| no_master())?;
         let (parts, ()) = request.into_parts();
         let nothing = Content::Whole(Bytes::new());
-        let response = self.peers.send(self, &way, parts, &nothing, false).await?;
+        let response = self.peers.send(self, &way, parts, &nothing, Errand::Read).await?;
         let body = http_body_util::Limited::new(response.into_body(), LONGEST)
             .collect()
             .await

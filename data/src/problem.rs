@@ -51,6 +51,8 @@ pub enum Kind {
     KeyReused,
     /// A state that the master does not hold was asked for.
     TokenLost,
+    /// What came after a position is not in the binary log any more.
+    PositionPurged,
     /// The row is not the one that was read.
     PreconditionFailed,
     /// The request is larger than allowed.
@@ -119,6 +121,11 @@ impl Kind {
                 StatusCode::CONFLICT,
                 "token-lost",
                 "The master does not hold that state",
+            ),
+            Self::PositionPurged => (
+                StatusCode::GONE,
+                "position-purged",
+                "What came after the position was deleted",
             ),
             Self::PreconditionFailed => (
                 StatusCode::PRECONDITION_FAILED,

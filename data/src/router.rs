@@ -64,6 +64,7 @@ pub fn build(engine: &Arc<Engine>) -> (Router, utoipa::openapi::OpenApi) {
         .merge(placed(v1::watched(), Place::Watch))
         .merge(placed(v1::steered(), Place::Steer))
         .merge(placed(v1::reads(), Place::Any))
+        .merge(placed(v1::followed(), Place::Follow))
         .merge(placed(v1::changes(), Place::Master))
         .merge(placed(v1::imports(), Place::Import))
         .merge(placed(

@@ -25,6 +25,8 @@ pub struct Limits {
     pub streams: usize,
     /// Clients that watch events at a time.
     pub watchers: usize,
+    /// Change feeds of this node's log at a time.
+    pub feeds: usize,
     /// Connections to MySQL for each role.
     pub connections: u32,
 }
@@ -42,6 +44,7 @@ impl Default for Limits {
             token_requests: 1024,
             streams: 8,
             watchers: 256,
+            feeds: 32,
             connections: 32,
         }
     }

@@ -77,6 +77,11 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
         watched(agent, Box::pin(lane.grant_copy_closed())).await?;
     }
     if !agent.settings.api_off {
+        if !lane.changes_account_exists().await? {
+            watched(agent, Box::pin(lane.create_changes_account())).await?;
+            watched(agent, Box::pin(lane.grant_changes())).await?;
+            info!("the account of change feeds is made");
+        }
         for role in Role::ALL {
             Box::pin(settle_role(agent, &mut lane, role)).await?;
         }

@@ -151,14 +151,19 @@ fn date(bytes: &[u8], with_time: bool) -> Result<String, BoxDynError> {
         .ok_or("a date of more than 12 bytes")?
         .copy_from_slice(bytes);
     let [_, y0, y1, month, day, hour, minute, second, micros @ ..] = all;
-    let year = u16::from_le_bytes([y0, y1]);
+    let time = with_time.then(|| (hour, minute, second, u32::from_le_bytes(micros)));
+    Ok(date_text(u16::from_le_bytes([y0, y1]), month, day, time))
+}
+
+/// A date, with hour, minute, second and microseconds where they belong to it.
+pub(super) fn date_text(year: u16, month: u8, day: u8, time: Option<(u8, u8, u8, u32)>) -> String {
     let mut text = format!("{year:04}-{month:02}-{day:02}");
-    if with_time {
+    if let Some((hour, minute, second, micros)) = time {
         // Writing to a String cannot fail.
         let _ = write!(text, " {hour:02}:{minute:02}:{second:02}");
-        text.push_str(&fraction(u32::from_le_bytes(micros)));
+        text.push_str(&fraction(micros));
     }
-    Ok(text)
+    text
 }
 
 /// A time of the binary protocol: length, sign, days, hour, minute, second, microseconds.
@@ -169,9 +174,15 @@ fn time(bytes: &[u8]) -> Result<String, BoxDynError> {
         .copy_from_slice(bytes);
     let [_, negative, d0, d1, d2, d3, hour, minute, second, micros @ ..] = all;
     let hours = u64::from(u32::from_le_bytes([d0, d1, d2, d3])) * 24 + u64::from(hour);
-    let sign = if negative == 1 { "-" } else { "" };
-    let part = fraction(u32::from_le_bytes(micros));
-    Ok(format!("{sign}{hours:02}:{minute:02}:{second:02}{part}"))
+    let micros = u32::from_le_bytes(micros);
+    Ok(time_text(negative == 1, hours, minute, second, micros))
+}
+
+/// A span of time.
+pub(super) fn time_text(negative: bool, hours: u64, minute: u8, second: u8, micros: u32) -> String {
+    let sign = if negative { "-" } else { "" };
+    let part = fraction(micros);
+    format!("{sign}{hours:02}:{minute:02}:{second:02}{part}")
 }
 
 fn fraction(micros: u32) -> String {

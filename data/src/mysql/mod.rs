@@ -4,6 +4,7 @@
 //! erred. A change runs inside an explicit transaction: until `COMMIT` was sent, a broken connection proves that
 //! nothing was changed; from then on the outcome is unknown until the server answered.
 
+pub(crate) mod binlog;
 mod cell;
 mod error;
 mod pools;

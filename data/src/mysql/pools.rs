@@ -3,7 +3,7 @@
 //! with every request, and that would take longer than the request.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -115,6 +115,11 @@ impl Pools {
             roles: [pool(), pool(), pool()],
             settings,
         }
+    }
+
+    /// The server's socket.
+    pub fn socket(&self) -> &Path {
+        &self.settings.socket
     }
 
     /// How long one statement may take.

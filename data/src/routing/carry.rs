@@ -17,7 +17,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
     sync::SemaphorePermit,
     time::{sleep, timeout},
@@ -26,6 +26,8 @@ use tokio::{
 use super::{
     admit::{self, Content, FORWARDED_FOR, Preferences, REQUEST_ID},
     freshness::{self, Freshness},
+    peers::{Errand, other_master},
+    place::Place,
     quota::Pass,
 };
 use crate::{
@@ -42,25 +44,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Where a request belongs.
-#[derive(Debug, Clone, Copy)]
-pub enum Place {
-    /// On the node that was asked, whatever its role.
-    Here,
-    /// There too, and without waiting for a turn: what people look at while requests pile up.
-    Watch,
-    /// The same for what people steer by; it is recorded.
-    Steer,
-    /// On any node that serves.
-    Any,
-    /// On the master.
-    Master,
-    /// On the master, which takes the body as it comes.
-    Import,
-    /// On the master, or on any node for a request whose body says that it only reads.
-    ByBody(fn(&[u8]) -> bool),
-}
-
 struct Journey {
     engine: Arc<Engine>,
     parts: Parts,
@@ -72,6 +55,8 @@ struct Journey {
     freshness: Freshness,
     begun: Instant,
     writes: bool,
+    /// It is told for as long as the client listens.
+    follows: bool,
     /// What another node forwards was counted there.
     pass: Option<Pass>,
 }
@@ -98,7 +83,7 @@ pub async fn carry(
             let writes = journey.writes;
             let turn = match place {
                 // They last long, or must be heard when nothing else is: they take no place from others.
-                Place::Watch | Place::Steer => Ok(None),
+                Place::Watch | Place::Steer | Place::Follow => Ok(None),
                 _ => turn(&engine).await.map(Some),
             };
             let (mut response, here) = match turn {
@@ -162,11 +147,14 @@ async fn arrive(
         Some(engine.quotas.enter(&caller.id)?)
     };
     let preferences = admit::preferences(&parts.headers)?;
-    let freshness = freshness::of(&parts.headers)?;
+    let freshness = match (freshness::of(&parts.headers)?, place) {
+        (freshness, Place::Follow) => freshness.on_the_master(),
+        (freshness, _) => freshness,
+    };
     let comes = match place {
         Place::Import => true,
         Place::Master => admit::comes(engine, &parts.headers),
-        Place::Here | Place::Any | Place::Watch | Place::Steer | Place::ByBody(_) => false,
+        Place::Here | Place::Any | Place::Watch | Place::Steer | Place::Follow | Place::ByBody(_) => false,
     };
     let body = if comes {
         Content::Coming(Mutex::new(Some(body)))
@@ -174,11 +162,7 @@ async fn arrive(
         Content::Whole(admit::body(engine, body).await?)
     };
     let call = admit::call(id.to_owned(), &parts, caller, peer, body.bytes())?;
-    let writes = match place {
-        Place::Master | Place::Steer | Place::Import => true,
-        Place::ByBody(reads) => !reads(body.bytes()),
-        Place::Here | Place::Watch | Place::Any => false,
-    };
+    let writes = place.writes(body.bytes());
     Ok(Journey {
         engine: Arc::clone(engine),
         parts,
@@ -190,6 +174,7 @@ async fn arrive(
         freshness,
         begun,
         writes,
+        follows: matches!(place, Place::Follow),
         pass,
     })
 }
@@ -321,12 +306,34 @@ impl Journey {
         let sent = self
             .engine
             .peers
-            .send(&self.engine, way, parts, &self.body, self.writes)
+            .send(&self.engine, way, parts, &self.body, self.errand())
             .await;
         match sent {
+            Ok(response) if self.follows => self.judge(self.ending(response, way), false),
             Ok(response) => self.judge(response, false),
             Err(problem) => self.judge(problem.into_response(), true),
         }
+    }
+
+    fn errand(&self) -> Errand {
+        match (self.writes, self.follows) {
+            (true, _) => Errand::Change,
+            (false, true) => Errand::Follow,
+            (false, false) => Errand::Read,
+        }
+    }
+
+    /// What is told without an end ends with this node, and when another one leads.
+    fn ending(&self, response: Response, way: &Way) -> Response {
+        let (mut views, mut stop) = (self.engine.view.clone(), self.engine.stop.subscribe());
+        let way = way.clone();
+        let over = async move {
+            tokio::select! {
+                () = other_master(&mut views, &way) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        };
+        response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(over))))
     }
 
     /// Whether an answer is final.

@@ -32,6 +32,12 @@ impl Freshness {
         self.after.is_some() || self.bound.is_some()
     }
 
+    /// The same, answered by the master only.
+    #[must_use]
+    pub fn on_the_master(self) -> Self {
+        Self { leader: true, ..self }
+    }
+
     /// Only the master's answer counts.
     pub fn wants_master(&self) -> bool {
         self.leader

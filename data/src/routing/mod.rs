@@ -5,9 +5,11 @@ mod carry;
 mod freshness;
 mod others;
 mod peers;
+mod place;
 mod quota;
 
-pub use admit::{Content, KEY, REQUEST_ID};
-pub use carry::{Place, carry};
-pub use peers::Peers;
+pub use admit::{Content, KEY, REQUEST_ID, caller};
+pub use carry::carry;
+pub use peers::{Errand, Peers};
+pub use place::Place;
 pub use quota::{Quotas, Standing};

@@ -11,14 +11,18 @@ use axum::{
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use super::admit::{self, Content, FORWARDED_BY};
 use crate::{
     engine::Engine,
     problem::{Kind, Outcome, Problem},
     tls,
-    view::Way,
+    view::{View, Way},
 };
 
 /// A node that does not answer the connection within this time is tried again later.
@@ -39,6 +43,17 @@ const OF_THE_CONNECTION: [HeaderName; 7] = [
 ];
 
 type Sender = SendRequest<Body>;
+
+/// What another node is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// To be answered.
+    Read,
+    /// To be carried out.
+    Change,
+    /// To be told for as long as the client listens.
+    Follow,
+}
 
 /// Connections to the other nodes.
 #[derive(Debug)]
@@ -63,12 +78,14 @@ impl Peers {
         way: &Way,
         mut parts: Parts,
         body: &Content,
-        writes: bool,
+        errand: Errand,
     ) -> Result<Response, Problem> {
-        let mut sender = match body {
-            Content::Whole(_) => self.sender(way).await?,
-            // What waits to be taken of it would take the room of all other requests of the connection.
-            Content::Coming(_) => self.connected(way, PATIENT).await?,
+        let writes = errand == Errand::Change;
+        let mut sender = match (body, errand) {
+            // What waits to be taken of them would take the room of all other requests of the connection.
+            (Content::Whole(_), Errand::Follow) => self.connected(way, ALIVE).await?,
+            (Content::Coming(_), _) => self.connected(way, PATIENT).await?,
+            (Content::Whole(_), _) => self.sender(way).await?,
         };
         for name in OF_THE_CONNECTION {
             parts.headers.remove(name);
@@ -88,19 +105,9 @@ impl Peers {
             Content::Coming(_) => Duration::MAX,
         };
         let mut views = engine.view.clone();
-        let other_master = async {
-            let ends = views
-                .wait_for(|view| view.leads() || view.master.as_ref().is_some_and(|master| master != way))
-                .await
-                .is_err();
-            if ends {
-                // The agent ends, and its connections with it.
-                std::future::pending::<()>().await;
-            }
-        };
         let answered = tokio::select! {
             answered = timeout(limit, sender.try_send_request(request)) => answered,
-            () = other_master => {
+            () = other_master(&mut views, way) => {
                 self.forget(way).await;
                 return Err(broken(writes));
             }
@@ -182,6 +189,18 @@ impl Peers {
 
     async fn forget(&self, way: &Way) {
         self.open.lock().await.remove(&(way.host.clone(), way.port));
+    }
+}
+
+/// Returns when another node leads than that one.
+pub(super) async fn other_master(views: &mut watch::Receiver<View>, way: &Way) {
+    let ends = views
+        .wait_for(|view| view.leads() || view.master.as_ref().is_some_and(|master| master != way))
+        .await
+        .is_err();
+    if ends {
+        // The agent ends, and its connections with it.
+        std::future::pending::<()>().await;
     }
 }
 

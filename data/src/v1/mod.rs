@@ -1,6 +1,7 @@
 //! `/v1`: the same engine as resources.
 
 mod audit;
+mod changes;
 mod cluster;
 mod databases;
 mod diagnose;
@@ -19,6 +20,7 @@ pub use rows::filters_of_a_test_table;
 
 use std::sync::Arc;
 
+pub use changes::Feeds;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::engine::Engine;
@@ -69,6 +71,11 @@ pub fn reads() -> OpenApiRouter<Arc<Engine>> {
         .routes(routes!(search::find::find))
         .routes(routes!(import::read::read))
         .routes(routes!(import::list::list))
+}
+
+/// Told by the master for as long as the client listens.
+pub fn followed() -> OpenApiRouter<Arc<Engine>> {
+    OpenApiRouter::new().routes(routes!(changes::follow::follow))
 }
 
 /// Carried out on the master.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use data::access::Role;
+use data::{CHANGES_ACCOUNT, access::Role};
 
 use super::{Error, Lane, quote};
 
@@ -54,6 +54,31 @@ impl Lane {
         };
         let sql = format!("REVOKE {privileges} ON {schema}.* FROM {}", account(role));
         self.run("revoke from a role", WRITE, sql).await
+    }
+
+    /// True when the account that change feeds read the binary log with exists with its privilege.
+    pub async fn changes_account_exists(&mut self) -> Result<bool, Error> {
+        self.is_complete(
+            "look for the account of change feeds",
+            CHANGES_ACCOUNT,
+            "Host = 'localhost' AND Repl_slave_priv = 'Y'",
+        )
+        .await
+    }
+
+    /// Makes it. It has no password, like root's: only the socket inside the pod is 'localhost'.
+    pub async fn create_changes_account(&mut self) -> Result<(), Error> {
+        let sql = format!("CREATE USER IF NOT EXISTS {}@'localhost'", quote(CHANGES_ACCOUNT));
+        self.run("create the account of change feeds", WRITE, sql).await
+    }
+
+    /// Lets it read the binary log, and nothing else. This marks it as complete.
+    pub async fn grant_changes(&mut self) -> Result<(), Error> {
+        let sql = format!(
+            "GRANT REPLICATION SLAVE ON *.* TO {}@'localhost'",
+            quote(CHANGES_ACCOUNT)
+        );
+        self.run("grant to the account of change feeds", WRITE, sql).await
     }
 
     /// Makes the table of the keys that requests are known again by.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use data::CHANGES_ACCOUNT;
 use failover::Term;
 
-use super::{Error, Lane, QUICK, text};
+use super::{Error, Lane, QUICK, quote, text};
 
 /// The server waits for its thread that takes acknowledgements, which looks up once a second.
 const SOURCE_OFF: Duration = Duration::from_secs(5);
@@ -26,12 +27,15 @@ impl Lane {
             .await
     }
 
-    /// The hosts whose servers replicate from this one.
+    /// The hosts whose servers replicate from this one. A change feed reads the same log, and holds nothing.
     pub async fn attached(&mut self) -> Result<Vec<String>, Error> {
         const WHAT: &str = "ask who replicates from here";
-        let sql = "SELECT DISTINCT PROCESSLIST_HOST FROM performance_schema.threads \
-                   WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%' AND PROCESSLIST_HOST <> ''";
-        let rows = self.rows(WHAT, QUICK, sql.to_owned()).await?;
+        let sql = format!(
+            "SELECT DISTINCT PROCESSLIST_HOST FROM performance_schema.threads \
+             WHERE PROCESSLIST_COMMAND LIKE 'Binlog Dump%' AND PROCESSLIST_HOST <> '' AND PROCESSLIST_USER <> {}",
+            quote(CHANGES_ACCOUNT)
+        );
+        let rows = self.rows(WHAT, QUICK, sql).await?;
         rows.iter().map(|row| text(row, 0, WHAT)).collect()
     }
 

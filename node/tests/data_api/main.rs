@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod certificate;
+mod changes;
 mod input;
 mod manners;
 mod steering;
@@ -96,6 +97,30 @@ async fn streams_of_the_data_api_lose_nothing_and_take_constant_memory() {
     streams::imports::large_import(&cluster).await;
     streams::search::search(&cluster).await;
     streams::imports::import_and_change_of_master(&mut cluster).await;
+    cluster.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_change_feed_tells_each_change_once_and_none_that_may_be_lost() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let Some(mut cluster) = Cluster::led("changes").await else {
+        return;
+    };
+    wait_for_roles(&cluster.nodes[0]).await;
+    changes::told::in_order(&cluster.nodes[0]).await;
+    changes::told::as_they_were(&cluster.nodes[0]).await;
+    changes::told::every_type(&cluster.nodes[0]).await;
+    changes::told::only_what_is_wanted(&cluster.nodes[0]).await;
+    changes::told::by_transactions(&cluster.nodes[0]).await;
+    changes::place::from_where_it_was(&cluster).await;
+    changes::told::no_longer_than_the_token_is_good(&cluster.nodes[0]).await;
+    changes::place::many(&cluster.nodes[0]).await;
+    changes::place::large(&cluster.nodes[0]).await;
+    changes::certain::only_what_is_acknowledged(&cluster).await;
+    changes::place::left_alone(&cluster.nodes[0]).await;
+    changes::place::deleted(&cluster.nodes[0]).await;
+    let master = changes::certain::through_a_change_of_master(&mut cluster).await;
+    changes::certain::no_longer_than_it_leads(&mut cluster, master).await;
     cluster.end();
 }
 

@@ -249,9 +249,9 @@ fn escaped(path: &str) -> String {
         .collect()
 }
 
-type Tls = tokio_rustls::client::TlsStream<TcpStream>;
+pub type Tls = tokio_rustls::client::TlsStream<TcpStream>;
 
-async fn connect(tls: &Path, port: u16) -> std::io::Result<Tls> {
+pub async fn connect(tls: &Path, port: u16) -> std::io::Result<Tls> {
     connect_to("node.test", tls, port).await
 }
 

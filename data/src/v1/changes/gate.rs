@@ -1,0 +1,112 @@
+//! What is certain to stay: a transaction is in the server's own set only once slaves have acknowledged it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use failover::GtidSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    access::Role,
+    engine::Engine,
+    mysql::Transaction,
+    problem::{Kind, Problem},
+    sql::Sql,
+};
+
+/// What all feeds of a node share.
+#[derive(Debug)]
+pub struct Feeds {
+    places: Arc<Semaphore>,
+    most: usize,
+    /// The term in which it was asked for last, and what the server had executed then.
+    executed: Mutex<(u64, GtidSet)>,
+    /// One asks at a time.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Feeds {
+    /// So many at a time at most.
+    pub fn new(most: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            most,
+            executed: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// A place among them.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Problem::new(
+                Kind::Busy,
+                format!(
+                    "the master has {} change feeds, as many as it may; end one, or follow more tables with one",
+                    self.most
+                ),
+            )
+        })
+    }
+
+    /// True where that was known to be executed when it was asked last; asks nobody.
+    pub fn knows(&self, term: u64, set: &GtidSet) -> bool {
+        let executed = self.executed.lock().unwrap_or_else(PoisonError::into_inner);
+        executed.0 == term && executed.1.contains(set)
+    }
+
+    /// True where the server has executed that, in a term in which it leads. Whoever waits for the answer of another
+    /// feed takes that.
+    pub async fn has(&self, engine: &Engine, term: u64, set: &GtidSet) -> Result<bool, Problem> {
+        let _turn = self.asking.lock().await;
+        if self.knows(term, set) {
+            return Ok(true);
+        }
+        let Some(now) = engine.settled().await? else {
+            return Ok(false);
+        };
+        let has = now.contains(set);
+        *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = (term, now);
+        Ok(has)
+    }
+}
+
+impl Engine {
+    /// What the server has executed; `None` where it lets nobody in any more. That is asked behind the set: a fence that
+    /// ends clients must not let a commit that waits for slaves pass for an acknowledged one.
+    pub async fn settled(&self) -> Result<Option<GtidSet>, Problem> {
+        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let set = transaction
+            .quiet_rows(Sql::new("SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')"))
+            .await?;
+        let closed = transaction
+            .quiet_rows(Sql::new("SELECT CAST(@@GLOBAL.offline_mode AS CHAR)"))
+            .await?;
+        transaction.rollback().await;
+        if closed.number() != Some(0) {
+            return Ok(None);
+        }
+        set_of(&set.texts()).map(Some)
+    }
+
+    /// What the server has executed, and what of it is not in its log any more.
+    pub async fn history(&self) -> Result<(GtidSet, GtidSet), Problem> {
+        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let sql = "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')";
+        let executed = transaction.quiet_rows(Sql::new(sql)).await?;
+        let sql = "SELECT REPLACE(@@GLOBAL.gtid_purged, '\\n', '')";
+        let purged = transaction.quiet_rows(Sql::new(sql)).await?;
+        transaction.rollback().await;
+        Ok((set_of(&executed.texts())?, set_of(&purged.texts())?))
+    }
+}
+
+fn set_of(texts: &[String]) -> Result<GtidSet, Problem> {
+    let text = texts.first().map(String::as_str).unwrap_or_default();
+    text.parse().map_err(|_| {
+        tracing::error!(text, "the server's set cannot be read");
+        Problem::new(
+            Kind::Internal,
+            "the server's set of transactions could not be read",
+        )
+    })
+}
