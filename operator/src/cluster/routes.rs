@@ -20,6 +20,8 @@ const HASTE_SECONDS: i64 = 5;
 struct Shape {
     slices: BTreeMap<String, Vec<String>>,
     slaves: BTreeSet<String>,
+    /// Pods that are being deleted. Where a machine is drained others go with them, whose Services change too.
+    going: BTreeSet<String>,
 }
 
 /// Follows the changes.
@@ -56,6 +58,12 @@ impl Shape {
                 .map(|(name, slice)| (name.clone(), slice.addresses.clone()))
                 .collect(),
             slaves: slaves.filter_map(|pod| pod.address.clone()).collect(),
+            going: snapshot
+                .pods
+                .values()
+                .filter(|pod| pod.deleting)
+                .map(|pod| pod.uid.clone())
+                .collect(),
         }
     }
 }
@@ -109,6 +117,17 @@ mod tests {
         ]);
         assert_eq!(routes.settles(&before, None, 100), None);
         assert_eq!(routes.settles(&after, None, 200), None);
+    }
+
+    #[test]
+    fn a_deletion_counts_as_a_change() {
+        let mut routes = Routes::default();
+        let master = |deleting| {
+            let pod = pod(Some(names::ROLE_MASTER), true);
+            with(vec![("db-0", PodFacts { deleting, ..pod })])
+        };
+        assert_eq!(routes.settles(&master(false), None, 100), None);
+        assert_eq!(routes.settles(&master(true), None, 200), Some(200 + PERIOD));
     }
 
     #[test]
