@@ -102,6 +102,11 @@ impl<'f> Reader<'f> {
     pub fn statement(field: &'static str, text: &'f str) -> Result<Self, Problem> {
         let this = Self::new(field, text)?;
         for token in &this.tokens {
+            // The parser takes `@` for a letter, and MySQL for the end of the word before it.
+            if matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.contains('@'))
+            {
+                return Err(this.refused("variables are not allowed", token.span));
+            }
             let doubtful = match &token.token {
                 Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => text.contains('\\'),
                 Token::Word(word) => {

@@ -133,6 +133,20 @@ fn reads(query: &Query) -> bool {
         )
 }
 
+/// Refuses what the visits below do not look into: `TABLE name` is kept as bare text, and INTO writes elsewhere.
+fn plain(body: &SetExpr) -> Result<(), &'static str> {
+    match body {
+        SetExpr::Select(select) if select.into.is_some() => Err("INTO is not allowed"),
+        // A query within is looked at by itself.
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => Ok(()),
+        SetExpr::SetOperation { left, right, .. } => plain(left).and_then(|()| plain(right)),
+        SetExpr::Table(_) => Err("`TABLE name` is not allowed; write SELECT * FROM name"),
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            Err("a query does not change rows")
+        }
+    }
+}
+
 /// Names that a WITH gives to its queries; they are no tables.
 struct Aliases<'a>(&'a mut BTreeSet<String>);
 
@@ -197,10 +211,8 @@ impl VisitorMut for Names<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        if let SetExpr::Select(select) = query.body.as_ref()
-            && select.into.is_some()
-        {
-            return ControlFlow::Break(("INTO is not allowed".to_owned(), Span::empty()));
+        if let Err(what) = plain(&query.body) {
+            return ControlFlow::Break((what.to_owned(), Span::empty()));
         }
         ControlFlow::Continue(())
     }
@@ -218,15 +230,11 @@ impl VisitorMut for Names<'_> {
                     self.placeholders += 1;
                 }
             }
-            Expr::Identifier(name) if name.quote_style.is_none() && name.value.starts_with('@') => {
-                return ControlFlow::Break(("variables are not allowed".to_owned(), name.span));
-            }
-            Expr::CompoundIdentifier(parts)
-                if parts
-                    .first()
-                    .is_some_and(|part| part.quote_style.is_none() && part.value.starts_with('@')) =>
+            // MySQL takes it for the function; other functions need their parentheses.
+            Expr::Identifier(name)
+                if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_user") =>
             {
-                return ControlFlow::Break(("variables are not allowed".to_owned(), parts[0].span));
+                return ControlFlow::Break((format!("the function `{name}` is not allowed"), name.span));
             }
             Expr::Function(function) => {
                 let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
@@ -245,5 +253,63 @@ impl VisitorMut for Names<'_> {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Understood, Problem> {
+        statement(text, &Name::new("shop").expect("a name"), Vec::new(), false)
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_refused() {
+        for text in [
+            "SELECT * FROM (TABLE other.secret) x",
+            "SELECT a FROM t UNION TABLE other.secret",
+            "SELECT a FROM t UNION SELECT 1 UNION (TABLE other.secret)",
+            "WITH c AS (TABLE other.secret) SELECT * FROM c",
+            "SELECT 1 FROM t WHERE 1 IN (TABLE other.x)",
+            "INSERT INTO t TABLE other.secret",
+            "SELECT a FROM t UNION TABLE information_schema.processlist",
+            "SELECT DISTINCT@@datadir",
+            "SELECT NOT@x:=5",
+            "SELECT a FROM t INTO@x",
+            "SELECT 1 UNION SELECT 2 INTO @x",
+            "SELECT 1 INTO OUTFILE '/tmp/x'",
+            "SELECT @@version",
+            "SELECT t.@x FROM t",
+            "SELECT CURRENT_USER",
+            "SELECT x'41'' FROM t'",
+            "SELECT SLEEP(1)",
+            "SELECT 1; SELECT 2",
+            "TABLE t",
+        ] {
+            assert!(read(text).is_err(), "{text}: {:?}", read(text));
+        }
+    }
+
+    #[test]
+    fn every_database_that_is_read_is_named() {
+        let databases = |text: &str| -> Vec<String> {
+            let understood = read(text).unwrap_or_else(|problem| panic!("{text}: {problem:?}"));
+            let names = understood.databases.iter();
+            names.map(|name| name.as_str().to_owned()).collect()
+        };
+        for text in [
+            "SELECT * FROM (SELECT * FROM other.secret) x, t",
+            "SELECT a FROM t UNION SELECT b FROM other.secret",
+            "WITH c AS (SELECT * FROM other.secret) SELECT * FROM c JOIN t",
+            "SELECT 1 FROM t WHERE 1 IN (SELECT x FROM other.x)",
+            "INSERT INTO t SELECT * FROM other.secret",
+            "UPDATE t SET a = (SELECT 1 FROM other.x)",
+            "DELETE FROM t WHERE a = (SELECT 1 FROM other.x)",
+        ] {
+            assert_eq!(databases(text), ["other", "shop"], "{text}");
+        }
+        let quoted = read("SELECT `a@b`, 'x@y', user FROM t").expect("names with such signs are names");
+        assert_eq!(quoted.sql.as_text(), "SELECT `a@b`, 'x@y', user FROM `shop`.`t`");
     }
 }

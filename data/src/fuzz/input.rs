@@ -1,7 +1,7 @@
 //! Text for the targets: at random, made of words, and made by the grammar with a fault here and there.
 
 /// Words that fragments are made of, good ones and bad ones.
-const WORDS: [&str; 120] = [
+const WORDS: [&str; 128] = [
     "Id",
     "name",
     "`a b`",
@@ -122,6 +122,14 @@ const WORDS: [&str; 120] = [
     "REFERENCES",
     "mysql",
     "user",
+    "TABLE",
+    "mysql.user",
+    "DISTINCT@@x",
+    "@y",
+    "CURRENT_USER",
+    "JOIN",
+    "WITH",
+    "VALUES",
 ];
 /// Signs that are hard to bear.
 const SIGNS: [char; 16] = [
@@ -148,7 +156,7 @@ fn word(one: u16, text: &mut String) {
     let [which, space] = one.to_le_bytes();
     match WORDS.get(usize::from(which)) {
         Some(word) => text.push_str(word),
-        None if which < 240 => text.push(char::from(which - 120)),
+        None if which < 240 => text.push(char::from(which - 128)),
         None => text.push(SIGNS[usize::from(which - 240)]),
     }
     if space & 1 == 1 {

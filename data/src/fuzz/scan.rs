@@ -55,7 +55,7 @@ pub fn only_ours(text: &str) -> usize {
     places
 }
 
-/// The words that MySQL would see outside of quotes, in capitals.
+/// The words that MySQL would see outside of quotes, in capitals; `@` is one of its own.
 pub fn words_outside(text: &str) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     let mut letters = text.chars().peekable();
@@ -68,6 +68,8 @@ pub fn words_outside(text: &str) -> BTreeSet<String> {
                     break;
                 }
             }
+        } else if letter == '@' {
+            words.insert("@".to_owned());
         } else if letter.is_alphanumeric() || letter == '_' {
             let mut word = String::from(letter);
             while let Some(next) = letters.next_if(|next| next.is_alphanumeric() || *next == '_') {
@@ -84,6 +86,7 @@ fn words_in_quotes_are_not_outside() {
     let words = |text: &str| words_outside(text).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(words("SELECT x'41''x' FROM `a``b`, \"c'd\""), "FROM SELECT X");
     assert_eq!(words("SELECT X'41'x'"), "SELECT X");
+    assert_eq!(words("DISTINCT@@a, '@'"), "@ A DISTINCT");
     assert_eq!(words("'a\\' b' c"), "C");
 }
 
