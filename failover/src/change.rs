@@ -414,10 +414,17 @@ fn stalls(
     if took < DRAIN_PATIENCE {
         return None;
     }
-    let barred = wishes(observed, intent, &state.stalled).barred;
+    // As they will be in the term that is taken, where the master that was to hand over has no more right to return.
+    let next = Intent {
+        kind: Kind::Failover,
+        ..intent.clone()
+    };
+    let barred = wishes(observed, &next, &state.stalled).barred;
     let fenced = quorum::fenced_states(observed, observed.record.term);
     let ready = fenced.iter().find(|(node, state)| {
-        !barred.contains_key(*node)
+        let leaves = observed.nodes.get(*node).is_none_or(|view| view.pod.is_going());
+        !leaves
+            && !barred.contains_key(*node)
             && state.executed.contains(requires)
             && state.executed.contains(&state.received)
     });

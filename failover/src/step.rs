@@ -268,6 +268,7 @@ fn steady(
 /// long at most, however often the Services change.
 fn services_settle(state: &mut State, observed: &Observed, now: Millis, report: &mut Report) -> bool {
     let Some(settles) = observed.service.settles.filter(|settles| now < *settles) else {
+        state.settling_since = None;
         return false;
     };
     let since = *state.settling_since.get_or_insert(now);

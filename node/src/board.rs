@@ -409,6 +409,7 @@ mod tests {
             followed: None,
             promoted: None,
             tail: None,
+            led: false,
         }
     }
 

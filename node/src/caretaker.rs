@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use failover::{NodeReport, Role, Server, Term};
+use failover::{NodeId, NodeReport, Role, Server, Term};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -34,45 +34,50 @@ const HELD_MS: u64 = 3000;
 /// first writes need more.
 const FORGET_AFTER_MS: u64 = 2000;
 
-/// A former master stays closed for so long after it began to follow. The master's Service led to it, and proxies
-/// may do so for a second and a little more: clients that they lead here would take a slave for the master, read what
-/// is old by now, and stay. A closed server ends them, and they come to the new master with the next attempt.
+/// A former master stays closed for so long after its Service was led to the new one. Proxies may still lead clients
+/// here for a second and a little more: they would take a slave for the master, read what is old by now, and stay. A
+/// closed server ends them, and they come to the new master with the next attempt.
 const STILL_LED_HERE_MS: u64 = 2000;
+/// Without an operator's word that the new master is led to, it opens after so long: it may be needed to read from.
+const UNTOLD_MS: u64 = 10_000;
 
 /// Whether clients may still be led here as to the master.
 #[derive(Debug, Default)]
 struct Former {
-    /// It has led since it was last opened as a slave.
-    led: bool,
     /// Since when it follows, and in which term.
     follows: Option<(Term, Instant)>,
+    /// Since when clients are led to the master that it follows.
+    led_away: Option<Instant>,
 }
 
 impl Former {
-    /// Takes in what the node is now; true while it must stay closed.
-    fn must_stay_closed(&mut self, report: &NodeReport, now: Instant) -> bool {
+    /// Takes in what a former master is now, and the master that the operator names; true while it must stay closed.
+    fn must_stay_closed(
+        &mut self,
+        report: &NodeReport,
+        named: (Term, Option<&NodeId>),
+        now: Instant,
+    ) -> bool {
         let Server::Up(state) = &report.server else {
-            self.led |= report.promoted.is_some();
-            return self.led;
+            return true;
         };
-        self.led |= report.promoted.is_some() || matches!(state.role, Role::Master { .. });
-        if let Role::Slave { term, .. } = state.role
-            && self.led
-        {
-            let since = match self.follows {
-                Some((known, since)) if known == term => since,
-                _ => {
-                    self.follows = Some((term, now));
-                    now
-                }
-            };
-            let still = now.saturating_duration_since(since) < Duration::from_millis(STILL_LED_HERE_MS);
-            self.led = still;
-            if !still {
-                self.follows = None;
+        let Role::Slave { term, source, .. } = &state.role else {
+            return true;
+        };
+        let follows = match self.follows {
+            Some((known, since)) if known == *term => since,
+            _ => {
+                self.follows = Some((*term, now));
+                self.led_away = None;
+                now
             }
+        };
+        if named.0 >= *term && named.1 == Some(source) {
+            self.led_away.get_or_insert(now);
         }
-        self.led
+        let lasts =
+            |since: Instant, millis| now.saturating_duration_since(since) < Duration::from_millis(millis);
+        self.led_away.is_none_or(|since| lasts(since, STILL_LED_HERE_MS)) && lasts(follows, UNTOLD_MS)
     }
 }
 
@@ -99,14 +104,18 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
             _ = changes.recv() => {}
         }
         let report = agent.board.report();
-        let rests = mastership
-            .as_ref()
-            .is_some_and(|held| clock::millis_since(held.since) > FORGET_AFTER_MS)
+        let rests = leads(&report).is_some()
+            && mastership
+                .as_ref()
+                .is_some_and(|held| clock::millis_since(held.since) > FORGET_AFTER_MS)
             && agent
                 .board
                 .status()
                 .is_some_and(|status| status.channel.is_some());
-        let closed = former.must_stay_closed(&report, clock::now());
+        let closed = agent.store.get().await.led && {
+            let picture = agent.picture.borrow();
+            former.must_stay_closed(&report, (picture.term, picture.master.as_ref()), clock::now())
+        };
         if (rests || (!closed && wants_settling(&report))) && executor.try_send(Order::Settle).is_err() {
             warn!("the executor takes no orders");
         }
@@ -222,13 +231,13 @@ mod tests {
 
     use super::*;
 
-    fn report(promoted: Option<u64>, role: Role) -> NodeReport {
+    fn report(role: Role) -> NodeReport {
         NodeReport {
             volume: "v".into(),
             term: Term(2),
             fenced: None,
             followed: None,
-            promoted: promoted.map(Term),
+            promoted: None,
             stopping: false,
             cloning: None,
             tail: None,
@@ -255,45 +264,45 @@ mod tests {
             applier: Applier::Running,
             caught_up: true,
         };
-        report(None, role)
+        report(role)
     }
 
     #[test]
     fn a_former_master_stays_closed_until_nobody_is_led_to_it_as_to_the_master() {
         let begun = clock::now();
         let at = |millis| begun + Duration::from_millis(millis);
+        let (source, other) = (NodeId::from("db-1"), NodeId::from("db-0"));
         let mut former = Former::default();
-        assert!(!former.must_stay_closed(&slave(1), at(0)), "it never led");
-        former.must_stay_closed(&report(Some(1), Role::Idle), at(10));
+        let mut closed = |report: &NodeReport, term, master, millis| {
+            former.must_stay_closed(report, (Term(term), master), at(millis))
+        };
+        assert!(closed(&report(Role::Idle), 1, Some(&other), 0), "fenced");
+        assert!(closed(&slave(2), 1, Some(&other), 100), "an old word");
+        assert!(closed(&slave(2), 2, None, 3000), "the master changes still");
         assert!(
-            former.must_stay_closed(&report(None, Role::Idle), at(20)),
-            "fenced"
+            closed(&slave(2), 2, Some(&source), 4000),
+            "clients are led away from now on"
         );
         assert!(
-            former.must_stay_closed(&slave(2), at(5000)),
-            "it follows from now on"
+            closed(&report(Role::Idle), 2, Some(&source), 5000),
+            "its server restarts"
         );
-        assert!(former.must_stay_closed(&slave(2), at(6900)));
+        assert!(closed(&slave(2), 2, Some(&source), 5900));
+        assert!(!closed(&slave(2), 2, Some(&source), 6000));
         assert!(
-            former.must_stay_closed(&slave(3), at(6950)),
+            closed(&slave(3), 3, Some(&source), 6100),
             "a new master, a new time"
-        );
-        assert!(former.must_stay_closed(&slave(3), at(8900)));
-        assert!(!former.must_stay_closed(&slave(3), at(8950)));
-        assert!(
-            !former.must_stay_closed(&slave(4), at(9000)),
-            "it has been a slave since"
         );
     }
 
     #[test]
-    fn a_restart_of_the_server_begins_no_new_time() {
+    fn it_opens_also_where_no_operator_says_a_word() {
         let begun = clock::now();
-        let at = |millis| begun + Duration::from_millis(millis);
         let mut former = Former::default();
-        former.must_stay_closed(&report(Some(1), Role::Idle), at(0));
-        assert!(former.must_stay_closed(&slave(2), at(0)));
-        assert!(former.must_stay_closed(&report(None, Role::Idle), at(1000)));
-        assert!(!former.must_stay_closed(&slave(2), at(2000)));
+        let mut closed = |millis| {
+            former.must_stay_closed(&slave(2), (Term(1), None), begun + Duration::from_millis(millis))
+        };
+        assert!(closed(0) && closed(9900));
+        assert!(!closed(10_000));
     }
 }

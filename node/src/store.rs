@@ -33,6 +33,9 @@ pub struct Memory {
     /// What came of the last cut; none since the node leads again or was cloned.
     #[serde(default)]
     pub tail: Option<Tail>,
+    /// It was told to lead since it was last opened as a slave: clients may still be led to it as to the master.
+    #[serde(default)]
+    pub led: bool,
 }
 
 /// A master to follow.
@@ -117,6 +120,7 @@ pub fn open(directory: &Path) -> Result<Memory, StoreError> {
                 followed: None,
                 promoted: None,
                 tail: None,
+                led: false,
             };
             write(&path, &memory).map_err(disk)?;
             Ok(memory)

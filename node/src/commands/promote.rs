@@ -114,6 +114,7 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
         memory.fenced = None;
         memory.followed = None;
         memory.tail = None;
+        memory.led = true;
     };
     job.agent.store.change(change).await.or_refuse().map(|_| ())
 }

@@ -308,7 +308,7 @@ impl Task {
         self.publish(&object, &observed, &report, &policy, now);
         self.tell(&object, &observed, &report, &policy, now);
         if report.decision != Decision::Steady
-            || !report.waiting_for.is_empty()
+            || observed.service.settles.is_some()
             || is_doubtful(&observed, now)
         {
             TICK_FAST

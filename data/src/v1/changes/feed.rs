@@ -36,6 +36,9 @@ const QUIET: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
+/// The mark of a prepared transaction that is committed with that.
+const ONE_PHASE: u8 = 1;
+
 /// Why a feed ends.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
@@ -286,14 +289,34 @@ impl Feed {
             }
             kind::TABLE_MAP => {
                 let wanted = &self.wanted;
-                let (number, table) = self
+                let read = self
                     .reader
-                    .table(event, |database, table| wanted.has(database, table))?;
-                self.tables.insert(number, table);
+                    .table(event, |database, table| wanted.has(database, table));
+                match read {
+                    Ok((number, table)) => _ = self.tables.insert(number, table),
+                    Err(error) => {
+                        // It would be the same each time, and nothing behind it could be told.
+                        tracing::error!(%error, "a table's description in the log cannot be read");
+                        self.skip("the node cannot read a table's description in the log")?;
+                    }
+                }
+            }
+            kind::XA_PREPARE if event.data().first() == Some(&ONE_PHASE) => {
+                self.skip("a transaction of XA was committed in one phase, whose rows are not told")?;
+                self.finish()?;
             }
             kind::XID | kind::XA_PREPARE => self.finish()?,
             _ if event.is_rows() => self.rows(event).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says that something of the transaction is not told.
+    fn skip(&mut self, why: &str) -> Result<(), End> {
+        if let Some(current) = &mut self.current {
+            current.told = true;
+            tell::skipped(&mut self.out, None, why)?;
         }
         Ok(())
     }

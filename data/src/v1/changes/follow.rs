@@ -1,15 +1,16 @@
 //! `GET /v1/changes`
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::State,
     http::HeaderMap,
     response::{IntoResponse as _, Response},
 };
 use futures::stream;
 use serde::Deserialize;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{feed::Feed, position, wanted::Wanted};
 use crate::{
@@ -20,6 +21,9 @@ use crate::{
     mysql::binlog::Dump,
     problem::{Kind, Problem, Problems},
 };
+
+/// A client that takes no part for so long is let go; it can come back to where it was.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -64,9 +68,33 @@ pub async fn follow(
     let begin = position::begin(&engine, asked).await?;
     let dump = Dump::begin(engine.pools.socket(), &begin).await?;
     let feed = Feed::new(engine, call, place, term, wanted, begin, dump);
-    let parts = stream::unfold(feed, |mut feed| async {
-        let part = feed.part().await?;
-        Some((Ok::<_, std::convert::Infallible>(part), feed))
+    let parts = stream::unfold(tell(feed), |mut parts| async {
+        let part = parts.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(part), parts))
     });
     Ok((format::headers("text/event-stream"), Body::from_stream(parts)).into_response())
+}
+
+/// Runs the feed apart from its reader: one that takes nothing would keep the server's log from being removed, and its
+/// token would not be looked at. Whoever goes away ends it.
+fn tell(mut feed: Feed) -> mpsc::Receiver<Bytes> {
+    let (parts, taken) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let part = tokio::select! {
+                () = parts.closed() => return,
+                part = feed.part() => part,
+            };
+            let Some(part) = part else { return };
+            match timeout(PATIENCE, parts.send(part)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::info!("a change feed ends: its client takes nothing");
+                    return;
+                }
+            }
+        }
+    });
+    taken
 }

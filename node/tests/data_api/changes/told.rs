@@ -239,12 +239,23 @@ pub async fn by_transactions(master: &Node) {
     .await;
     run(
         master,
+        "XA START 'y'; INSERT INTO feed.b VALUES (19); XA END 'y'; XA COMMIT 'y' ONE PHASE",
+    )
+    .await;
+    run(
+        master,
         "START TRANSACTION; INSERT INTO feed.b VALUES (21); SAVEPOINT s; INSERT INTO feed.b VALUES (22); \
          ROLLBACK TO s; INSERT INTO feed.b VALUES (23); COMMIT",
     )
     .await;
     let skipped = feed.next().await;
     assert_eq!(skipped.name, "skipped", "{skipped:?}");
+    assert_eq!(feed.next().await.name, "commit");
+    let skipped = feed.next().await;
+    assert!(
+        skipped.name == "skipped" && skipped.data.to_string().contains("one phase"),
+        "{skipped:?}"
+    );
     assert_eq!(feed.next().await.name, "commit");
     let (rows, _) = feed.transaction().await;
     let numbers: Vec<&Value> = rows.iter().map(|row| &row["row"]["id"]).collect();
