@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod certificate;
+mod document;
 mod input;
 mod manners;
 mod steering;
