@@ -47,11 +47,13 @@ pub struct RpcBody {
     /// What to do.
     operation: Operation,
     /// The database.
+    #[schema(example = "shop")]
     database: Name,
     /// The table.
+    #[schema(example = "users")]
     table: Option<Name>,
     /// Columns with values; with types for `CREATE_TABLE`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
     /// Columns with the values that they must have.
     #[schema(value_type = Option<Object>)]

@@ -8,7 +8,7 @@ mod record;
 
 pub use body::Incoming;
 pub use insert::{Chunk, Insert, OnConflict, add, merged};
-pub use reader::{PATIENCE, Reader, Row, leave};
+pub use reader::{PATIENCE, Reader, Row};
 
 use crate::sql::Value;
 

@@ -43,7 +43,8 @@ impl Affected {
 ///
 /// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("key" = String, Path), Options),
     request_body = Object, responses((status = 200, body = Affected), Problems))]
 pub async fn change(
     State(engine): State<Arc<Engine>>,

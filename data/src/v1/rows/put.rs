@@ -26,7 +26,8 @@ use crate::{
 ///
 /// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(put, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("key" = String, Path), Options),
     request_body = Object, responses((status = 200, body = Inserted), Problems))]
 pub async fn put(
     State(engine): State<Arc<Engine>>,

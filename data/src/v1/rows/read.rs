@@ -16,7 +16,7 @@ use crate::{
 
 /// Reads one row by its key
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)),
+    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("key" = String, Path)),
     responses((status = 200, body = Object), Problems))]
 pub async fn read(
     State(engine): State<Arc<Engine>>,
