@@ -1,5 +1,6 @@
 //! Schemas of what a request may give in several forms, for the document.
 
+use serde_json::json;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -21,6 +22,7 @@ impl PartialSchema for Rows {
             .description(Some(
                 "One object of columns with their values, or a list of such objects.",
             ))
+            .examples([json!({"name": "John Doe", "email": "john@example.com", "age": 30})])
             .into()
     }
 }
@@ -48,6 +50,7 @@ impl PartialSchema for Columns {
                 "`[{\"name\":\"age\",\"type\":\"int\"}]` or `{\"age\":\"int\"}`. Plain types are string, int, float, bool, date, \
                  datetime and json; MySQL's are taken too.",
             ))
+            .examples([json!({"name": "string", "age": "int"})])
             .into()
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct DatabaseQuery {
     /// The database.
-    #[param(inline)]
+    #[param(inline, example = "shop")]
     pub name: Name,
 }
 
@@ -31,10 +31,10 @@ pub struct DatabaseQuery {
 #[into_params(parameter_in = Query)]
 pub struct TableQuery {
     /// The database.
-    #[param(inline)]
+    #[param(inline, example = "shop")]
     pub dbname: Name,
     /// The table.
-    #[param(inline)]
+    #[param(inline, example = "users")]
     pub table: Name,
 }
 
@@ -70,13 +70,13 @@ pub struct UpdateBody {
     #[schema(example = "name = \"Jane\", age = 31")]
     pub set: Option<String>,
     /// The same as an object of columns with their new values.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"age": 31}))]
     pub data: Option<Box<RawValue>>,
     /// A condition, as in MySQL.
     #[schema(example = "Id = 1")]
     pub r#where: Option<String>,
     /// The same as an object of columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     pub condition: Option<Box<RawValue>>,
 }
 
@@ -94,7 +94,7 @@ pub struct DeleteBody {
     #[schema(example = "Id = 1")]
     pub r#where: Option<String>,
     /// The same as an object of columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     pub condition: Option<Box<RawValue>>,
 }
 

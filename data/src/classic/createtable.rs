@@ -26,10 +26,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct TableDefinition {
     /// The database.
-    #[param(inline)]
+    #[param(inline, example = "shop")]
     dbname: Name,
     /// The table.
-    #[param(inline)]
+    #[param(inline, example = "users")]
     table: Name,
     /// The columns, as between the parentheses of CREATE TABLE. Where they name no primary key, an auto-increment
     /// `Id` is put in front.

@@ -53,10 +53,10 @@ pub struct RpcBody {
     #[schema(example = "users")]
     table: Option<Name>,
     /// Columns with values; with types for `CREATE_TABLE`.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!({"age": 31}))]
     data: Option<Box<RawValue>>,
     /// Columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     condition: Option<Box<RawValue>>,
 }
 

@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
     /// The database; all where it is left out.
-    #[param(inline)]
+    #[param(inline, example = "shop")]
     pub dbname: Option<Name>,
     /// The table; all where it is left out.
-    #[param(inline)]
+    #[param(inline, example = "users")]
     pub table: Option<Name>,
     /// The column; all where it is left out.
     #[param(inline)]

@@ -25,7 +25,7 @@ pub struct Confirm {
 
 /// Drops a database with all that is in it
 #[utoipa::path(delete, path = "/v1/databases/{db}", tag = "databases",
-    extensions(("x-role" = json!("admin"))), params(("db" = inline(Name), Path), Confirm),
+    extensions(("x-role" = json!("admin"))), params(("db" = inline(Name), Path, example = "shop"), Confirm),
     responses((status = 200, body = DatabaseReply), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,

@@ -49,7 +49,8 @@ pub struct Options {
 /// with the import's id as `Idempotency-Key`: what is settled is passed over.
 #[utoipa::path(post, path = "/v1/import/{db}/{table}", tag = "streams",
     extensions(("x-role" = json!("writer"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), Options),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users"), Options),
     request_body(content((String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 200, body = Import), Problems))]
 pub async fn create(

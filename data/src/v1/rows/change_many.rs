@@ -22,8 +22,10 @@ use crate::{
 /// With `return=representation` the reply has the rows in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     extensions(("x-role" = json!("writer"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("all" = Option<bool>, Query),
-        ("maxAffected" = Option<u64>, Query), ("return" = inline(Option<representation::Return>), Query)), request_body = Object,
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("all" = Option<bool>, Query),
+        ("maxAffected" = Option<u64>, Query), ("return" = inline(Option<representation::Return>), Query)),
+    request_body(content = Object, example = json!({"name": "Jane", "age": 31})),
     responses((status = 200, body = Affected), Problems))]
 pub async fn change_many(
     State(engine): State<Arc<Engine>>,

@@ -71,7 +71,8 @@ pub struct Inserted {
 /// `return=representation` the reply to objects has the rows in the list `representation`, with all that MySQL made.
 #[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     extensions(("x-role" = json!("writer"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), Options),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users"), Options),
     request_body(content((Rows = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 201, body = Inserted), Problems))]
 pub async fn insert(

@@ -53,7 +53,8 @@ struct Step {
 /// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
 /// `column.desc`, `count` is none, estimated or exact.
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("select" = Option<String>, Query),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("select" = Option<String>, Query),
         ("order" = Option<String>, Query), ("limit" = Option<usize>, Query), ("after" = Option<String>, Query),
         ("count" = inline(Option<Count>), Query), ("or" = Option<String>, Query)),
     responses((status = 200, body = Page), Problems))]

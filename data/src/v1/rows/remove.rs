@@ -18,7 +18,8 @@ use crate::{
 /// Deletes one row
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
     extensions(("x-role" = json!("writer"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("key" = String, Path)),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("key" = String, Path, example = "1")),
     responses((status = 200, body = Affected), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,

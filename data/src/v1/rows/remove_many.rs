@@ -75,7 +75,8 @@ impl Bounds {
 /// An empty filter is refused unless `all=true`; more rows than `maxAffected` (1000) are left as they are.
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     extensions(("x-role" = json!("writer"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path), ("all" = Option<bool>, Query),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("all" = Option<bool>, Query),
         ("maxAffected" = Option<u64>, Query)),
     responses((status = 200, body = Affected), Problems))]
 pub async fn remove_many(

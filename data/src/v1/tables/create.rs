@@ -32,7 +32,7 @@ pub struct NewTable {
 
 /// Makes a table
 #[utoipa::path(post, path = "/v1/databases/{db}/tables", tag = "tables",
-    extensions(("x-role" = json!("writer"))), params(("db" = inline(Name), Path)),
+    extensions(("x-role" = json!("writer"))), params(("db" = inline(Name), Path, example = "shop")),
     request_body = NewTable, responses((status = 201, body = TableReply), Problems))]
 pub async fn create(
     State(engine): State<Arc<Engine>>,

@@ -17,7 +17,8 @@ use crate::{
 /// Drops a table
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}", tag = "tables",
     extensions(("x-role" = json!("admin"))),
-    params(("db" = inline(Name), Path), ("table" = inline(Name), Path)), responses((status = 200, body = TableReply), Problems))]
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users")), responses((status = 200, body = TableReply), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -60,7 +60,7 @@ pub struct Step {
     #[schema(value_type = Option<Rows>)]
     data: Option<Box<RawValue>>,
     /// Columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     condition: Option<Box<RawValue>>,
     /// A name for later steps to refer to.
     r#as: Option<String>,
