@@ -18,10 +18,7 @@ use crate::{
 
 /// One run: the node that is asked, the phases, and the seconds that it takes where nothing else is said. A slave forwards
 /// changes and reads by itself; only the master carries changes out where they came.
-const RUNS: [(usize, &str, u64); 2] = [
-    (1, "examples,coverage,fuzzing", 100),
-    (0, "fuzzing", 40),
-];
+const RUNS: [(usize, &str, u64); 2] = [(1, "examples,coverage,fuzzing", 100), (0, "fuzzing", 40)];
 
 /// What the requests find. Some of them drop it, so it is put back again and again.
 const THERE: &str = include_str!("there.sql");
