@@ -70,6 +70,8 @@ pub fn only_reads(body: &[u8]) -> bool {
 }
 
 /// Carries out an operation
+///
+/// `SEARCH` is for every role, `DROP_DB` for `admin` only; the others need `writer`.
 #[utoipa::path(post, path = "/rpc", tag = "classic", request_body = RpcBody,
     responses((status = 200, body = Object, description = "As the endpoint of that operation answers"), Problems))]
 pub async fn rpc(

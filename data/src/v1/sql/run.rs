@@ -84,6 +84,8 @@ pub fn only_reads(body: &[u8]) -> bool {
 }
 
 /// Runs one statement with bound values
+///
+/// One that changes rows says `"mode": "write"` and needs the role `writer`.
 #[utoipa::path(post, path = "/v1/sql", tag = "sql", request_body = SqlBody,
     responses((status = 200, body = inline(Ran)), Problems))]
 pub async fn run(

@@ -31,7 +31,9 @@ async fn the_document_is_what_the_nodes_answer() {
     let program = program.expect("name the program of schemathesis in DDB_TEST_SCHEMATHESIS");
     let cluster = Cluster::led("document").await.expect("a mysqld");
     wait_for_roles(&cluster.nodes[0]).await;
-    let kept = tokio::spawn(keep_there(cluster.nodes[0].app().await.unwrap()));
+    let mut master = cluster.nodes[0].app().await.unwrap();
+    raw_sql(THERE).execute(&mut master).await.unwrap();
+    let kept = tokio::spawn(keep_there(master));
     for (node, phases, seconds) in RUNS {
         let seconds = named("DDB_TEST_SECONDS").map_or(seconds, |text| text.parse().unwrap());
         hunt(&program, &cluster, &cluster.nodes[node], phases, seconds).await;
