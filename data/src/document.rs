@@ -19,6 +19,9 @@ const IF_MATCH: &str = "If-Match";
 /// A header by its name, with what it means and what its value is.
 type Fact = (&'static str, &'static str, fn() -> ObjectBuilder);
 
+/// Values that are good in any request. A key is not among them, because the next request with it would be another.
+const EXAMPLES: [(&str, &str); 3] = [("Prefer", "wait=5"), ("After", "0."), ("Consistency", "any")];
+
 /// Headers of requests.
 const ASKED: [Fact; 6] = [
     (
@@ -44,7 +47,7 @@ const ASKED: [Fact; 6] = [
     ),
     (
         "After",
-        "A `Write-Token`: at least the state that it names is read.",
+        "A `Write-Token`: at least the state that it names is read; `0.` names the empty one.",
         || text().pattern(Some(r"^\s*[0-9]+\.")),
     ),
     (
@@ -184,6 +187,12 @@ pub fn define(components: &mut Components) {
             .required(Required::False)
             .description(Some(meaning))
             .schema(Some(Schema::from(schema())))
+            .example(
+                EXAMPLES
+                    .iter()
+                    .find(|(of, _)| *of == name)
+                    .map(|(_, value)| (*value).into()),
+            )
             .build();
         components.parameters.insert(name.to_owned(), RefOr::T(parameter));
     }
