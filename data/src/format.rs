@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use serde::{Deserialize, Serialize};
 
 /// A way to write rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One JSON object a line.

@@ -92,6 +92,7 @@ pub struct Digest {
 /// One step of a connection check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DiagnosisStep)]
 pub struct Step {
     /// What is tried.
     pub step: &'static str,

@@ -77,7 +77,20 @@ pub enum Kind {
     Internal,
 }
 
+/// The media type of every error.
+pub const PROBLEM: &str = "application/problem+json";
+
 impl Kind {
+    /// Its status as HTTP has it.
+    pub const fn status(self) -> StatusCode {
+        self.facts().0
+    }
+
+    /// What it is in words.
+    pub const fn title(self) -> &'static str {
+        self.facts().2
+    }
+
     /// Its status, its name in `type`, and its title.
     const fn facts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
@@ -323,7 +336,7 @@ impl Problem {
     }
 }
 
-/// What every route may answer besides its own reply, for the document.
+/// What every route may answer besides its own reply, for the document; which statuses these are, its place says.
 #[derive(utoipa::IntoResponses)]
 pub enum Problems {
     /// The request is at fault.
@@ -341,10 +354,7 @@ impl IntoResponse for Problem {
         let mut response = (
             status,
             [
-                (
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/problem+json"),
-                ),
+                (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM)),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             ],
             body,

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::{Router, body::Body, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, header},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -24,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{ServiceExt as _, service_fn};
 use tracing::{debug, info, warn};
 
-use crate::{call::Peer, clock, tls};
+use crate::{call::Peer, clock, leftover::Leftover, tls};
 
 /// A client that does not complete its handshake or its headers within this time is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -117,7 +121,15 @@ async fn connection(
     let peer = Peer { address, is_node };
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let router = router.clone();
-        let mut request = request.map(Body::new);
+        // What waits for leave to be sent does not come where the answer is there first.
+        let waits = request.headers().contains_key(header::EXPECT);
+        let mut request = request.map(|body| {
+            if waits {
+                Body::new(body)
+            } else {
+                Body::new(Leftover::of(body))
+            }
+        });
         request.extensions_mut().insert(peer);
         router.oneshot(request)
     });

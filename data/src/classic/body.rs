@@ -10,6 +10,7 @@ use crate::{
     problem::Problem,
     reply::Reply,
     rows,
+    shapes::Rows,
     sql::{Name, Sql},
     table::TableFacts,
 };
@@ -20,7 +21,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct DatabaseQuery {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     pub name: Name,
 }
 
@@ -30,10 +31,10 @@ pub struct DatabaseQuery {
 #[into_params(parameter_in = Query)]
 pub struct TableQuery {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     pub dbname: Name,
     /// The table.
-    #[param(value_type = String)]
+    #[param(inline, example = "users")]
     pub table: Name,
 }
 
@@ -42,14 +43,16 @@ pub struct TableQuery {
 #[serde(deny_unknown_fields)]
 pub struct InsertBody {
     /// The database.
+    #[schema(example = "shop")]
     pub dbname: Name,
     /// The table.
+    #[schema(example = "users")]
     pub table: Name,
     /// One value for each column, as in MySQL.
     #[schema(example = "NULL, \"John Doe\", \"john@example.com\", 30")]
     pub values: Option<String>,
     /// One object of columns with their values, or an array of such objects.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Rows>)]
     pub data: Option<Box<RawValue>>,
 }
 
@@ -58,20 +61,22 @@ pub struct InsertBody {
 #[serde(deny_unknown_fields)]
 pub struct UpdateBody {
     /// The database.
+    #[schema(example = "shop")]
     pub dbname: Name,
     /// The table.
+    #[schema(example = "users")]
     pub table: Name,
     /// Assignments, as in MySQL.
     #[schema(example = "name = \"Jane\", age = 31")]
     pub set: Option<String>,
     /// The same as an object of columns with their new values.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"age": 31}))]
     pub data: Option<Box<RawValue>>,
     /// A condition, as in MySQL.
     #[schema(example = "Id = 1")]
     pub r#where: Option<String>,
     /// The same as an object of columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     pub condition: Option<Box<RawValue>>,
 }
 
@@ -80,14 +85,16 @@ pub struct UpdateBody {
 #[serde(deny_unknown_fields)]
 pub struct DeleteBody {
     /// The database.
+    #[schema(example = "shop")]
     pub dbname: Name,
     /// The table.
+    #[schema(example = "users")]
     pub table: Name,
     /// A condition, as in MySQL.
     #[schema(example = "Id = 1")]
     pub r#where: Option<String>,
     /// The same as an object of columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     pub condition: Option<Box<RawValue>>,
 }
 

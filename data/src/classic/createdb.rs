@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Makes a database
-#[utoipa::path(get, path = "/createdb", tag = "classic", params(DatabaseQuery),
+#[utoipa::path(get, path = "/createdb", tag = "classic",
+    extensions(("x-role" = json!("writer"))), params(DatabaseQuery),
     responses((status = 200, body = DatabaseReply), Problems))]
 pub async fn createdb(
     State(engine): State<Arc<Engine>>,

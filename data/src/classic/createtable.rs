@@ -16,6 +16,7 @@ use crate::{
     input::{Json, Query},
     problem::{Problem, Problems},
     reply::Reply,
+    shapes::Columns,
     sql::{Name, Sql},
 };
 
@@ -25,10 +26,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct TableDefinition {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     dbname: Name,
     /// The table.
-    #[param(value_type = String)]
+    #[param(inline, example = "users")]
     table: Name,
     /// The columns, as between the parentheses of CREATE TABLE. Where they name no primary key, an auto-increment
     /// `Id` is put in front.
@@ -46,7 +47,7 @@ pub struct TableBody {
     table: Name,
     /// `[{"name":"age","type":"int"}]` or `{"age":"int"}`. Plain types are string, int, float, bool, date, datetime
     /// and json; MySQL's are taken too.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Columns>)]
     columns: Option<Box<RawValue>>,
     /// The columns as in MySQL, in place of `columns`.
     schema: Option<String>,
@@ -61,7 +62,8 @@ struct Column {
 }
 
 /// Makes a table
-#[utoipa::path(get, path = "/createtable", tag = "classic", params(TableDefinition),
+#[utoipa::path(get, path = "/createtable", tag = "classic",
+    extensions(("x-role" = json!("writer"))), params(TableDefinition),
     responses((status = 200, body = TableReply), Problems))]
 pub async fn by_query(
     State(engine): State<Arc<Engine>>,
@@ -77,7 +79,8 @@ pub async fn by_query(
 }
 
 /// Makes a table
-#[utoipa::path(post, path = "/createtable", tag = "classic", request_body = TableBody,
+#[utoipa::path(post, path = "/createtable", tag = "classic",
+    extensions(("x-role" = json!("writer"))), request_body = TableBody,
     responses((status = 200, body = TableReply), Problems))]
 pub async fn by_body(
     State(engine): State<Arc<Engine>>,

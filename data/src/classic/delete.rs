@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Deletes the rows that a condition names
-#[utoipa::path(post, path = "/delete", tag = "classic", request_body = DeleteBody,
+#[utoipa::path(post, path = "/delete", tag = "classic",
+    extensions(("x-role" = json!("writer"))), request_body = DeleteBody,
     responses((status = 200, body = RowsReply), Problems))]
 pub async fn delete(
     State(engine): State<Arc<Engine>>,

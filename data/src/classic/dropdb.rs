@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Drops a database with all that is in it
-#[utoipa::path(get, path = "/dropdb", tag = "classic", params(DatabaseQuery),
+#[utoipa::path(get, path = "/dropdb", tag = "classic",
+    extensions(("x-role" = json!("admin"))), params(DatabaseQuery),
     responses((status = 200, body = DatabaseReply), Problems))]
 pub async fn dropdb(
     State(engine): State<Arc<Engine>>,

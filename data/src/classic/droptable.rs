@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Drops a table
-#[utoipa::path(get, path = "/droptable", tag = "classic", params(TableQuery),
+#[utoipa::path(get, path = "/droptable", tag = "classic",
+    extensions(("x-role" = json!("admin"))), params(TableQuery),
     responses((status = 200, body = TableReply), Problems))]
 pub async fn droptable(
     State(engine): State<Arc<Engine>>,

@@ -23,6 +23,7 @@ use crate::{
 
 /// What was inserted.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ClassicInserted)]
 pub struct Inserted {
     ok: bool,
     /// How many rows.
@@ -32,7 +33,8 @@ pub struct Inserted {
 }
 
 /// Inserts rows
-#[utoipa::path(post, path = "/insert", tag = "classic", request_body = InsertBody,
+#[utoipa::path(post, path = "/insert", tag = "classic",
+    extensions(("x-role" = json!("writer"))), request_body = InsertBody,
     responses((status = 200, body = Inserted), Problems))]
 pub async fn insert(
     State(engine): State<Arc<Engine>>,

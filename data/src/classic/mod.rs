@@ -1,7 +1,7 @@
 //! The classic endpoints: the flat face that scripts rely on. Field names are exactly as documented, unknown fields
 //! are refused by name, and changes by GET are honoured.
 
-mod body;
+pub mod body;
 pub mod createdb;
 pub mod createtable;
 pub mod databases;

@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub struct ReplicatedTable {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     dbname: Name,
     /// The table.
-    #[param(value_type = String)]
+    #[param(inline, example = "users")]
     table: Name,
     /// Its columns, as in MySQL; each must be there.
     schema: Option<String>,

@@ -47,14 +47,16 @@ pub struct RpcBody {
     /// What to do.
     operation: Operation,
     /// The database.
+    #[schema(example = "shop")]
     database: Name,
     /// The table.
+    #[schema(example = "users")]
     table: Option<Name>,
     /// Columns with values; with types for `CREATE_TABLE`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>, example = json!({"age": 31}))]
     data: Option<Box<RawValue>>,
     /// Columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     condition: Option<Box<RawValue>>,
 }
 
@@ -68,6 +70,8 @@ pub fn only_reads(body: &[u8]) -> bool {
 }
 
 /// Carries out an operation
+///
+/// `SEARCH` is for every role, `DROP_DB` for `admin` only; the others need `writer`.
 #[utoipa::path(post, path = "/rpc", tag = "classic", request_body = RpcBody,
     responses((status = 200, body = Object, description = "As the endpoint of that operation answers"), Problems))]
 pub async fn rpc(

@@ -28,13 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
     /// The database; all where it is left out.
-    #[param(value_type = Option<String>)]
+    #[param(inline, example = "shop")]
     pub dbname: Option<Name>,
     /// The table; all where it is left out.
-    #[param(value_type = Option<String>)]
+    #[param(inline, example = "users")]
     pub table: Option<Name>,
     /// The column; all where it is left out.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     pub column: Option<Name>,
     /// What is searched: a part of a text, or a whole number.
     pub value: Option<String>,

@@ -21,10 +21,10 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct SelectQuery {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     dbname: Name,
     /// The table.
-    #[param(value_type = String)]
+    #[param(inline, example = "users")]
     table: Name,
     /// How many rows at most.
     limit: Option<usize>,

@@ -23,7 +23,7 @@ const MOST: usize = 100_000;
 #[into_params(parameter_in = Query)]
 pub struct TablesQuery {
     /// The database.
-    #[param(value_type = String)]
+    #[param(inline, example = "shop")]
     dbname: Name,
 }
 

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Changes the rows that a condition names
-#[utoipa::path(post, path = "/update", tag = "classic", request_body = UpdateBody,
+#[utoipa::path(post, path = "/update", tag = "classic",
+    extensions(("x-role" = json!("writer"))), request_body = UpdateBody,
     responses((status = 200, body = RowsReply), Problems))]
 pub async fn update(
     State(engine): State<Arc<Engine>>,

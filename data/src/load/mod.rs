@@ -10,7 +10,7 @@ pub use body::Incoming;
 pub use insert::{Chunk, Insert, OnConflict, add, merged};
 #[cfg(test)]
 pub use lines::{Lines, Step as LineStep};
-pub use reader::{PATIENCE, Reader, Row, leave};
+pub use reader::{PATIENCE, Reader, Row};
 
 use crate::sql::Value;
 

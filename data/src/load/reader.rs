@@ -18,9 +18,6 @@ use crate::{
 /// How long the next row may take to come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a client may go on sending what nobody wants.
-const LINGER: Duration = Duration::from_secs(2);
-
 /// One row.
 #[derive(Debug)]
 pub struct Row {
@@ -107,11 +104,6 @@ impl Reader {
     /// The hash of everything up to the row that was read last.
     pub fn hash(&self) -> [u8; 32] {
         self.hash.clone().finalize().into()
-    }
-
-    /// Its body is not wanted any more.
-    pub fn leave(self) {
-        leave(self.body);
     }
 
     async fn find(&mut self) -> Result<Option<Row>, Problem> {
@@ -215,16 +207,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// Takes what still comes of a body, and forgets it, for a moment after the answer. A connection that is closed while
-/// its client is still sending is reset, and many clients then never see the answer.
-pub fn leave(mut body: BodyDataStream) {
-    tokio::spawn(async move {
-        let rest = async { while let Some(Ok(_)) = body.next().await {} };
-        // Past it the client learns of the end by the reset.
-        let _ = timeout(LINGER, rest).await;
-    });
 }
 
 /// How many rows there were before a record that is the end of an export.

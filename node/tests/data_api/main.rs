@@ -7,6 +7,7 @@
 
 mod certificate;
 mod changes;
+mod document;
 mod input;
 mod manners;
 mod steering;
@@ -67,6 +68,8 @@ async fn the_data_api_does_what_its_contract_says() {
     steering::events(&cluster).await;
     steering::statements(&mut cluster).await;
     manners::compression(&cluster.nodes[1]).await;
+    manners::early_answers(&cluster.nodes[1]).await;
+    document::roles::roles(&cluster).await;
     audit(&cluster);
     counted(&cluster).await;
     takeover::plant_old_keys(&cluster.nodes[0]).await;

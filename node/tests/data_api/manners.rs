@@ -18,6 +18,22 @@ async fn get(node: &Node, token: &str, path: &str, more: &[(&str, &str)]) -> Ans
     node.request("GET", path, &headers, "").await.unwrap()
 }
 
+/// A request that is answered before its body was read keeps its connection: the next one on it is not lost.
+pub async fn early_answers(node: &Node) {
+    let bearer = format!("Bearer {WRITER}");
+    let known = ("Authorization", bearer.as_str());
+    for (path, headers, status) in [
+        ("/insert", vec![], 401),
+        ("/insert", vec![known, ("Consistency", "never")], 400),
+        ("/databases", vec![known], 405),
+        ("/no-such-path", vec![known], 404),
+        ("/v1/cluster/beat", vec![], 403),
+    ] {
+        let answered = node.early_and_next(path, &headers).await;
+        assert_eq!(answered.unwrap(), [status, 200], "{path}");
+    }
+}
+
 /// Replies above 1 KiB are compressed for who understands it; what flows is not.
 pub async fn compression(node: &Node) {
     let body = json!({"dbname":"t","table":"wide","columns":{"id":"int","text":"string"}});

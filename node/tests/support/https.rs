@@ -139,6 +139,24 @@ impl Node {
         Ok(())
     }
 
+    /// `POST` of a body that comes when its answer is there already, and what the next request on the same connection is
+    /// answered.
+    pub async fn early_and_next(&self, path: &str, headers: &[(&str, &str)]) -> std::io::Result<[u16; 2]> {
+        let status = |text: &str| text.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let mut stream = connect(&self.tls, self.api_port()).await?;
+        let body = "x".repeat(100_000);
+        let length = format!("Content-Length: {}\r\n", body.len());
+        let kept = head("POST", path, headers, &length).replace("Connection: close\r\n", "");
+        stream.write_all(kept.as_bytes()).await?;
+        let mut part = vec![0; 16 << 10];
+        let count = timeout(Duration::from_secs(10), stream.read(&mut part)).await??;
+        let first = status(&String::from_utf8_lossy(&part[..count]));
+        stream.write_all(body.as_bytes()).await?;
+        stream.write_all(head("GET", "/ping", &[], "").as_bytes()).await?;
+        let next = timeout(Duration::from_secs(10), answer(stream)).await??;
+        Ok([first.ok_or(std::io::ErrorKind::InvalidData)?, next.status])
+    }
+
     /// `POST` of a body that comes in parts and has no length. The server may answer and close before all were sent.
     pub async fn upload(
         &self,

@@ -45,9 +45,8 @@ fn reference(document: &Value) -> String {
         out,
         "{}\n\nThe same as an OpenAPI 3.1 document: [openapi.json](openapi.json), and `/v1/openapi.json` of every node. \
          What replies promise, and how to begin: [data-api.md](data-api.md).\n\nWhat goes wrong is answered with a \
-         [Problem](#problem): 4XX where the request is at fault, 5XX where the node or the database cannot do it now. Changes take the header \
-         `Idempotency-Key`, reads `After` and `Consistency`, both `Prefer`; what was changed is answered with \
-         `Write-Token`.",
+         [Problem](#problem): 4XX where the request is at fault, 5XX where the node or the database cannot do it now. [Headers](#headers) are named \
+         where they are taken, with the role that the token must have at least.",
         words(&document["info"]["description"])
     );
     let all: Vec<(&str, &str, &Value)> = object(&document["paths"])
@@ -61,11 +60,38 @@ fn reference(document: &Value) -> String {
             }
         }
     }
+    write_headers(&mut out, &document["components"]);
     let _ = writeln!(out, "\n## Objects");
     for (name, schema) in object(&document["components"]["schemas"]) {
         write_object(&mut out, name, schema);
     }
     out
+}
+
+/// The headers that operations share; each names those that it takes.
+fn write_headers(out: &mut String, components: &Value) {
+    let _ = writeln!(out, "\n## Headers\n\n| of requests | type | |\n|---|---|---|");
+    for (name, header) in object(&components["parameters"]) {
+        write_header(out, name, header);
+    }
+    let _ = writeln!(out, "\n| of replies | type | |\n|---|---|---|");
+    for (name, header) in object(&components["headers"]) {
+        write_header(out, name, header);
+    }
+    let _ = writeln!(out, "\n| errors | |\n|---|---|");
+    for (status, answer) in object(&components["responses"]) {
+        let _ = writeln!(out, "| {status} | {} |", cell(&words(&answer["description"])));
+    }
+}
+
+fn write_header(out: &mut String, name: &str, header: &Value) {
+    let (schema, text) = (kind(&header["schema"]), words(&header["description"]));
+    let _ = writeln!(out, "| `{name}` | {schema} | {} |", cell(&text));
+}
+
+/// The last part of a reference; `None` for what stands here itself.
+fn referred(value: &Value) -> Option<&str> {
+    value["$ref"].as_str()?.rsplit('/').next()
 }
 
 fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value) {
@@ -78,7 +104,12 @@ fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value
     if let Some(text) = operation["description"].as_str() {
         let _ = writeln!(out, "\n{}", text.trim());
     }
+    if let Some(role) = operation["x-role"].as_str() {
+        let _ = writeln!(out, "\nRole: `{role}`");
+    }
     let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+    let (headers, parameters): (Vec<&Value>, Vec<&Value>) =
+        parameters.iter().partition(|one| referred(one).is_some());
     if !parameters.is_empty() {
         let _ = writeln!(out, "\n| parameter | in | type | |\n|---|---|---|---|");
     }
@@ -97,6 +128,14 @@ fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value
             cell(&text)
         );
     }
+    let headers: Vec<String> = headers
+        .into_iter()
+        .filter_map(referred)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if !headers.is_empty() {
+        let _ = writeln!(out, "\nHeaders: {}", headers.join(", "));
+    }
     let bodies: Vec<String> = object(&operation["requestBody"]["content"])
         .map(|(media, content)| format!("`{media}`: {}", kind(&content["schema"])))
         .collect();
@@ -104,7 +143,7 @@ fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value
         let _ = writeln!(out, "\nBody: {}", bodies.join("; "));
     }
     let answers: Vec<String> = object(&operation["responses"])
-        .filter(|(status, _)| !status.ends_with("XX"))
+        .filter(|(_, answer)| referred(answer).is_none())
         .map(|(status, answer)| {
             let contents: Vec<String> = object(&answer["content"])
                 .map(|(media, content)| match media {
@@ -122,6 +161,12 @@ fn write_operation(out: &mut String, path: &str, method: &str, operation: &Value
         })
         .collect();
     let _ = writeln!(out, "\nAnswers: {}", answers.join("; "));
+    let shared: Vec<&str> = object(&operation["responses"])
+        .filter_map(|(_, answer)| referred(answer))
+        .collect();
+    if !shared.is_empty() {
+        let _ = writeln!(out, "\nElse: {}", shared.join(", "));
+    }
 }
 
 fn write_object(out: &mut String, name: &str, schema: &Value) {

@@ -4,6 +4,7 @@
 //! run tells everything. The last line on stdout sums the tests that were really executed.
 
 mod libtest;
+mod schemathesis;
 
 use std::{
     path::{Path, PathBuf},
@@ -37,6 +38,10 @@ const E2E_TESTS: &str = "cluster";
 /// Names the mysqld to tests on real servers.
 const MYSQLD: &str = "DDB_TEST_MYSQLD";
 
+/// Names the schemathesis to the test that runs it, and what that test is called.
+const SCHEMATHESIS: &str = "DDB_TEST_SCHEMATHESIS";
+const DOCUMENT_TEST: &str = "the_document_is_what_the_nodes_answer";
+
 /// What happened so far.
 #[derive(Default)]
 struct Report {
@@ -61,6 +66,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         &again,
         |tally| unit_tests(filter, mysqld.as_deref(), tally),
     );
+    if let Some(mysqld) = mysqld.as_deref().filter(|_| named(DOCUMENT_TEST, filter)) {
+        document(&mut report, mysqld);
+    }
     if !arguments.no_cluster {
         end_to_end(&mut report, filter);
     }
@@ -137,6 +145,40 @@ fn unit_tests(filter: Option<&str>, mysqld: Option<&Path>, tally: &mut Tally) ->
         return libtest::run(workspace_tests(filter).env(MYSQLD, mysqld), tally);
     }
     libtest::run(&mut workspace_tests(filter), tally)
+}
+
+fn named(test: &str, filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| test.contains(filter))
+}
+
+/// What the nodes answer is what their document says.
+fn document(report: &mut Report, mysqld: &Path) {
+    let mut program = host::environment(SCHEMATHESIS).map(PathBuf::from);
+    if program.is_none() {
+        let again = format!("{SCHEMATHESIS}=PATH cargo xtask test");
+        report.stage("schemathesis", &again, || {
+            program = Some(schemathesis::program(&host::cache_dir()?)?);
+            Ok(())
+        });
+    }
+    let Some(program) = program else { return };
+    let words = ["test", "--quiet", "--package", "node", "--test", "data_api"];
+    let ignored = ["--", "--ignored", "--nocapture", DOCUMENT_TEST];
+    let again = format!(
+        "{MYSQLD}={} {SCHEMATHESIS}={} cargo {} {}",
+        mysqld.display(),
+        program.display(),
+        words.join(" "),
+        ignored.join(" ")
+    );
+    report.tests("the data API against its document", &again, |tally| {
+        run_quietly(e2e::cargo().args(["build", "--quiet", "--package", "supervisor"]))?;
+        let mut cargo = e2e::cargo();
+        cargo.args(words).args(ignored);
+        libtest::run(cargo.env(MYSQLD, mysqld).env(SCHEMATHESIS, &program), tally)?;
+        ensure!(tally.passed == 1, "{DOCUMENT_TEST} was not run");
+        Ok(())
+    });
 }
 
 fn workspace_tests(filter: Option<&str>) -> Command {

@@ -31,7 +31,7 @@ pub struct Filter {
     /// Only what was slow, or only what was not.
     slow: Option<bool>,
     /// Only from this moment on.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, format = DateTime)]
     since: Option<jiff::Timestamp>,
     /// How many at most.
     limit: Option<usize>,
@@ -46,7 +46,8 @@ struct Records {
 }
 
 /// What was changed, refused or slow on the node that was asked, newest first
-#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(Filter),
+#[utoipa::path(get, path = "/v1/audit", tag = "audit",
+    extensions(("x-role" = json!("admin"))), params(Filter),
     responses((status = 200, body = inline(Records)), Problems))]
 pub async fn list(
     State(engine): State<Arc<Engine>>,

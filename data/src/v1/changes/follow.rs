@@ -25,6 +25,18 @@ use crate::{
 /// A client that takes no part for so long is let go; it can come back to where it was.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// One event as it stands in the stream.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only the document tells of it")]
+struct ToldChange {
+    /// The position behind it; `position` and `commit` have one.
+    id: Option<String>,
+    /// `position`, `row`, `commit`, `schema` or `skipped`.
+    event: String,
+    /// JSON.
+    data: String,
+}
+
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -48,7 +60,7 @@ pub struct Options {
 #[utoipa::path(get, path = "/v1/changes", tag = "streams",
     params(Options, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was \
         taken; it counts for more than `after`.")),
-    responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
+    responses((status = 200, body = ToldChange, content_type = "text/event-stream"), Problems))]
 pub async fn follow(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Writes the heartbeat row on the master, for its nodes only, and answers what the master has executed with it
-#[utoipa::path(post, path = "/v1/cluster/beat", tag = "cluster",
+#[utoipa::path(post, path = "/v1/cluster/beat", tag = "cluster", security(()),
     responses((status = 200, body = Position), Problems))]
 pub async fn beat(
     State(engine): State<Arc<Engine>>,

@@ -23,6 +23,16 @@ use crate::{
 /// A comment this often, so that nobody in between takes the connection for dead.
 const ALIVE: Duration = Duration::from_secs(10);
 
+/// One event as it stands in the stream.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only the document tells of it")]
+struct Told {
+    /// `cluster`, `change`, `failover` or `request`.
+    event: String,
+    /// JSON: a Cluster, a Failover or a Request.
+    data: String,
+}
+
 /// What was told last.
 struct Watcher {
     engine: Arc<Engine>,
@@ -42,7 +52,7 @@ struct Watcher {
 /// under way, at each step. `failover` is a complete one, with the proof of what was kept. `request` is what came of a
 /// switchover or a new copy that somebody asked for. Whoever comes back is told the whole again.
 #[utoipa::path(get, path = "/v1/cluster/events", tag = "cluster",
-    responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
+    responses((status = 200, body = Told, content_type = "text/event-stream"), Problems))]
 pub async fn events(State(engine): State<Arc<Engine>>) -> Result<Response, Problem> {
     let Ok(place) = Arc::clone(&engine.watchers).try_acquire_owned() else {
         return Err(Problem::new(

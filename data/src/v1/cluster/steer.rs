@@ -59,7 +59,8 @@ struct Asked {
 ///
 /// The reply is 202 as soon as the operator has written the wish down; what comes of it, done or refused with the
 /// reason, is told by /v1/cluster/events.
-#[utoipa::path(post, path = "/v1/cluster/switchover", tag = "cluster", request_body = Switchover,
+#[utoipa::path(post, path = "/v1/cluster/switchover", tag = "cluster",
+    extensions(("x-role" = json!("admin"))), request_body = Option<Switchover>,
     responses((status = 202, body = inline(Asked)), Problems))]
 pub async fn switchover(
     State(engine): State<Arc<Engine>>,
@@ -82,8 +83,9 @@ pub async fn switchover(
 /// Asks for a node to be copied anew from another one
 ///
 /// Its data is thrown away, so it is refused for the master and where it could be the last copy of anything.
-#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/resync", tag = "cluster", params(("node" = String, Path)),
-    request_body = Resync, responses((status = 202, body = inline(Asked)), Problems))]
+#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/resync", tag = "cluster",
+    extensions(("x-role" = json!("admin"))), params(("node" = String, Path)),
+    request_body = Option<Resync>, responses((status = 202, body = inline(Asked)), Problems))]
 pub async fn resync(
     State(engine): State<Arc<Engine>>,
     call: Call,

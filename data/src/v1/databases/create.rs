@@ -30,7 +30,8 @@ struct Created<'a> {
 }
 
 /// Makes a database
-#[utoipa::path(post, path = "/v1/databases", tag = "databases", request_body = NewDatabase,
+#[utoipa::path(post, path = "/v1/databases", tag = "databases",
+    extensions(("x-role" = json!("writer"))), request_body = NewDatabase,
     responses((status = 201, body = inline(Created)), Problems))]
 pub async fn create(
     State(engine): State<Arc<Engine>>,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     call::Call,
-    classic,
+    classic::{self, body::DatabaseReply},
     engine::Engine,
     input::{Path, Query},
     problem::{Problem, Problems},
@@ -24,8 +24,9 @@ pub struct Confirm {
 }
 
 /// Drops a database with all that is in it
-#[utoipa::path(delete, path = "/v1/databases/{db}", tag = "databases", params(("db" = String, Path), Confirm),
-    responses((status = 200, body = Object), Problems))]
+#[utoipa::path(delete, path = "/v1/databases/{db}", tag = "databases",
+    extensions(("x-role" = json!("admin"))), params(("db" = inline(Name), Path, example = "shop"), Confirm),
+    responses((status = 200, body = DatabaseReply), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -52,7 +52,9 @@ struct Last {
 /// All tables are of one moment. Each line is `{"table":…,"row":{…}}`; `{"table":…,"end":true,"rows":…}` ends a table.
 /// The last line is `{"end":true,"tables":…,"rows":…}` and stands for completeness: without it the stream was broken
 /// off. Views are left out, because their rows are those of tables.
-#[utoipa::path(get, path = "/v1/export/{db}", tag = "streams", params(("db" = String, Path), Options),
+#[utoipa::path(get, path = "/v1/export/{db}", tag = "streams",
+    params(("db" = inline(Name), Path, example = "shop"),
+        Options),
     responses((status = 200, body = String, content_type = "application/x-ndjson"), Problems))]
 pub async fn database(
     State(engine): State<Arc<Engine>>,

@@ -22,7 +22,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub struct Options {
     /// `ndjson` or `csv`; it counts for more than `Accept`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     format: Option<Format>,
 }
 

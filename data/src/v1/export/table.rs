@@ -26,7 +26,8 @@ use crate::{
 /// stream was broken off. In CSV, the first record names the columns, `\N` is NULL, and the last record is
 /// `\end rows=…`.
 #[utoipa::path(get, path = "/v1/export/{db}/{table}", tag = "streams",
-    params(("db" = String, Path), ("table" = String, Path), Options),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users"), Options),
     responses((status = 200, content((String = "application/x-ndjson"), (String = "text/csv"))), Problems))]
 pub async fn table(
     State(engine): State<Arc<Engine>>,

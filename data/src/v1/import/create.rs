@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     format::Format,
     input::{Path, Query},
-    load::{OnConflict, Reader, leave},
+    load::{OnConflict, Reader},
     problem::{Problem, Problems},
     reply::Reply,
     sql::Name,
@@ -29,7 +29,7 @@ const REFUSED: u64 = 1000;
 #[into_params(parameter_in = Query)]
 pub struct Options {
     /// `ndjson` or `csv`; it counts for more than `Content-Type`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     format: Option<Format>,
     /// What happens to a row whose key is there already.
     #[serde(default)]
@@ -48,7 +48,9 @@ pub struct Options {
 /// is done; until then, `/v1/import/{id}` says how far it is. An import that broke off is gone on with by the same body
 /// with the import's id as `Idempotency-Key`: what is settled is passed over.
 #[utoipa::path(post, path = "/v1/import/{db}/{table}", tag = "streams",
-    params(("db" = String, Path), ("table" = String, Path), Options),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users"), Options),
     request_body(content((String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 200, body = Import), Problems))]
 pub async fn create(
@@ -70,23 +72,12 @@ pub async fn create(
             )
         })?;
     let _place = engine.place_for_a_stream()?;
-    match Job::begin(&engine, &call, (&database, &table), options.on_conflict).await {
-        Ok(Begun::Job(job)) => {
+    match Job::begin(&engine, &call, (&database, &table), options.on_conflict).await? {
+        Begun::Job(job) => {
             let mut reader = Reader::new(job.facts(), body, format, engine.limits.body, options.null);
             let most = options.max_refused.unwrap_or(REFUSED);
-            let ended = job.run(&mut reader, most).await;
-            if ended.is_err() {
-                reader.leave();
-            }
-            ended
+            job.run(&mut reader, most).await
         }
-        Ok(Begun::Done(reply)) => {
-            leave(body.into_data_stream());
-            Ok(reply)
-        }
-        Err(problem) => {
-            leave(body.into_data_stream());
-            Err(problem)
-        }
+        Begun::Done(reply) => Ok(reply),
     }
 }

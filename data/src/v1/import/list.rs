@@ -22,7 +22,8 @@ struct Imports {
 }
 
 /// The token's imports of the last day that were begun without an `Idempotency-Key`
-#[utoipa::path(get, path = "/v1/import", tag = "streams", responses((status = 200, body = inline(Imports)), Problems))]
+#[utoipa::path(get, path = "/v1/import", tag = "streams",
+    extensions(("x-role" = json!("writer"))), responses((status = 200, body = inline(Imports)), Problems))]
 pub async fn list(State(engine): State<Arc<Engine>>, call: Call) -> Result<Reply, Problem> {
     call.require(Role::Writer)?;
     let imports = record::list(&engine, &call).await?;

@@ -78,9 +78,9 @@ pub struct Import {
     /// The term of its master.
     term: u64,
     /// When it began.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     begun: jiff::Timestamp,
     /// When it was last known.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     changed: jiff::Timestamp,
 }

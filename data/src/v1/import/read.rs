@@ -17,7 +17,8 @@ use crate::{
 /// How far an import is, on any node
 ///
 /// Only the token that began it sees it. It is kept for a day.
-#[utoipa::path(get, path = "/v1/import/{id}", tag = "streams", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/import/{id}", tag = "streams",
+    extensions(("x-role" = json!("writer"))), params(("id" = String, Path)),
     responses((status = 200, body = Import), Problems))]
 pub async fn read(
     State(engine): State<Arc<Engine>>,

@@ -31,7 +31,7 @@ struct Ended {
 /// What it was changing is undone, unless it was being committed: then its client does not know, and the change may
 /// stay. The database's own connections are not ended.
 #[utoipa::path(delete, path = "/v1/processes/{node}/{id}", tag = "cluster",
-    params(("node" = String, Path), ("id" = u64, Path)),
+    extensions(("x-role" = json!("admin"))), params(("node" = String, Path), ("id" = u64, Path)),
     responses((status = 200, body = inline(Ended)), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,

@@ -43,8 +43,11 @@ impl Affected {
 ///
 /// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
-    request_body = Object, responses((status = 200, body = Affected), Problems))]
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("key" = String, Path, example = "1"), Options),
+    request_body(content = Object, example = json!({"name": "Jane", "age": 31})),
+    responses((status = 200, body = Affected), Problems))]
 pub async fn change(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -21,8 +21,11 @@ use crate::{
 /// An empty filter is refused unless `all=true`; more rows than `maxAffected` (1000) are left as they are.
 /// With `return=representation` the reply has the rows in the list `representation`.
 #[utoipa::path(patch, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("all" = Option<bool>, Query),
-        ("maxAffected" = Option<u64>, Query), ("return" = Option<String>, Query)), request_body = Object,
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("all" = Option<bool>, Query),
+        ("maxAffected" = Option<u64>, Query), ("return" = inline(Option<representation::Return>), Query)),
+    request_body(content = Object, example = json!({"name": "Jane", "age": 31})),
     responses((status = 200, body = Affected), Problems))]
 pub async fn change_many(
     State(engine): State<Arc<Engine>>,

@@ -17,6 +17,7 @@ use crate::{
     problem::{Kind, Problem, Problems},
     reply::Reply,
     rows,
+    shapes::Rows,
     sql::Name,
     table::TableFacts,
 };
@@ -69,8 +70,10 @@ pub struct Inserted {
 /// CSV are taken as they come and may be larger than other bodies; an export of a table is understood as it is. With
 /// `return=representation` the reply to objects has the rows in the list `representation`, with all that MySQL made.
 #[utoipa::path(post, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), Options),
-    request_body(content((Object = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users"), Options),
+    request_body(content((Rows = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 201, body = Inserted), Problems))]
 pub async fn insert(
     State(engine): State<Arc<Engine>>,
@@ -102,11 +105,7 @@ pub async fn insert(
                 let until = clock::now() + LONGEST * engine.limits.statement;
                 all(&mut reader, &insert, &facts, transaction, until).await
             };
-            let ended = engine.change_by(&call, work, |done| options.answer(done)).await;
-            if ended.is_err() {
-                reader.leave();
-            }
-            ended
+            engine.change_by(&call, work, |done| options.answer(done)).await
         }
     }
 }

@@ -31,6 +31,16 @@ struct Page {
     count: Option<u64>,
 }
 
+/// Whether the rows are counted that a filter reaches.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only the document tells of it")]
+enum Count {
+    None,
+    Estimated,
+    Exact,
+}
+
 /// One column of the order.
 struct Step {
     name: Name,
@@ -43,9 +53,10 @@ struct Step {
 /// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
 /// `column.desc`, `count` is none, estimated or exact.
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("select" = Option<String>, Query),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("select" = Option<String>, Query),
         ("order" = Option<String>, Query), ("limit" = Option<usize>, Query), ("after" = Option<String>, Query),
-        ("count" = Option<String>, Query), ("or" = Option<String>, Query)),
+        ("count" = inline(Option<Count>), Query), ("or" = Option<String>, Query)),
     responses((status = 200, body = Page), Problems))]
 pub async fn list(
     State(engine): State<Arc<Engine>>,

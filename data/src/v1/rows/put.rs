@@ -26,8 +26,11 @@ use crate::{
 ///
 /// With `return=representation` the reply has the row in the list `representation`.
 #[utoipa::path(put, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path), Options),
-    request_body = Object, responses((status = 200, body = Inserted), Problems))]
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("key" = String, Path, example = "1"), Options),
+    request_body(content = Object, example = json!({"name": "Jane", "age": 31})),
+    responses((status = 200, body = Inserted), Problems))]
 pub async fn put(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -16,7 +16,8 @@ use crate::{
 
 /// Reads one row by its key
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("key" = String, Path, example = "1")),
     responses((status = 200, body = Object), Problems))]
 pub async fn read(
     State(engine): State<Arc<Engine>>,

@@ -17,7 +17,9 @@ use crate::{
 
 /// Deletes one row
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}/rows/{key}", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("key" = String, Path)),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("key" = String, Path, example = "1")),
     responses((status = 200, body = Affected), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,

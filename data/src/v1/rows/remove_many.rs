@@ -30,9 +30,14 @@ pub struct Bounds {
 impl Bounds {
     /// Reads filter, `all` and `maxAffected`.
     pub fn of(facts: &TableFacts, pairs: &Pairs) -> Result<Self, Problem> {
+        let all = match pairs.get("all") {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(Problem::bad_request("all: must be true or false")),
+        };
         let condition = match filter::condition(facts, &pairs.0)? {
             Some(condition) => condition,
-            None if pairs.get("all") == Some("true") => Sql::new("TRUE"),
+            None if all => Sql::new("TRUE"),
             None => {
                 return Err(Problem::bad_request(
                     "without a filter this would reach every row; say which, or all=true",
@@ -69,7 +74,9 @@ impl Bounds {
 ///
 /// An empty filter is refused unless `all=true`; more rows than `maxAffected` (1000) are left as they are.
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
-    params(("db" = String, Path), ("table" = String, Path), ("all" = Option<bool>, Query),
+    extensions(("x-role" = json!("writer"))),
+    params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
+        ("all" = Option<bool>, Query),
         ("maxAffected" = Option<u64>, Query)),
     responses((status = 200, body = Affected), Problems))]
 pub async fn remove_many(

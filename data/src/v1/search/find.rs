@@ -35,6 +35,7 @@ const LISTED: usize = 100;
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
     /// What is searched: a part of a text, or a number.
+    #[param(min_length = 1)]
     q: String,
     /// Only in these databases, with commas between them.
     databases: Option<String>,
@@ -47,6 +48,7 @@ pub struct SearchQuery {
     /// How many rows of one table at most; 20 where it is left out.
     per_table: Option<usize>,
     /// How long at most; 10 where it is left out, 60 at most.
+    #[param(minimum = 1, maximum = 60)]
     seconds: Option<u64>,
 }
 

@@ -22,6 +22,7 @@ use crate::{
 /// What the statement may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SqlMode)]
 pub enum Mode {
     /// It only reads, on any node.
     #[default]
@@ -35,18 +36,20 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct SqlBody {
     /// The database that unqualified tables are of.
+    #[schema(example = "shop")]
     database: Name,
     /// One SELECT, INSERT, UPDATE, DELETE or REPLACE, with `?` for every bound value.
     #[schema(example = "SELECT * FROM users WHERE age > ?")]
     statement: String,
     /// The bound values.
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<serde_json::Value>, example = json!([7]))]
     values: Vec<Box<RawValue>>,
     /// What the statement may do.
     #[serde(default)]
     mode: Mode,
     /// How many rows at most.
+    #[schema(example = 10)]
     limit: Option<usize>,
     /// Shows how MySQL would carry it out, and does not.
     #[serde(default)]
@@ -58,7 +61,7 @@ struct Ran<'r> {
     /// The columns of the result.
     columns: &'r [Column],
     /// The rows, each an array of values.
-    #[schema(value_type = Vec<Vec<Object>>)]
+    #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     rows: &'r [Vec<Cell>],
     /// There are more rows than the limit.
     more: bool,
@@ -81,6 +84,8 @@ pub fn only_reads(body: &[u8]) -> bool {
 }
 
 /// Runs one statement with bound values
+///
+/// One that changes rows says `"mode": "write"` and needs the role `writer`.
 #[utoipa::path(post, path = "/v1/sql", tag = "sql", request_body = SqlBody,
     responses((status = 200, body = inline(Ran)), Problems))]
 pub async fn run(

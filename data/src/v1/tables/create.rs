@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 
 use crate::{
     call::Call,
-    classic::createtable,
+    classic::{body::TableReply, createtable},
     engine::Engine,
     input::{Json, Path},
     problem::{Problem, Problems},
     reply::Reply,
+    shapes::Columns,
     sql::Name,
 };
 
@@ -23,15 +24,16 @@ pub struct NewTable {
     /// Its name.
     name: Name,
     /// `[{"name":"age","type":"int"}]` or `{"age":"int"}`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Columns>)]
     columns: Option<Box<RawValue>>,
     /// The columns and keys as in MySQL, in place of `columns`.
     schema: Option<String>,
 }
 
 /// Makes a table
-#[utoipa::path(post, path = "/v1/databases/{db}/tables", tag = "tables", params(("db" = String, Path)),
-    request_body = NewTable, responses((status = 201, body = Object), Problems))]
+#[utoipa::path(post, path = "/v1/databases/{db}/tables", tag = "tables",
+    extensions(("x-role" = json!("writer"))), params(("db" = inline(Name), Path, example = "shop")),
+    request_body = NewTable, responses((status = 201, body = TableReply), Problems))]
 pub async fn create(
     State(engine): State<Arc<Engine>>,
     call: Call,

@@ -23,7 +23,9 @@ struct Tables {
 }
 
 /// Lists the tables of a database
-#[utoipa::path(get, path = "/v1/databases/{db}/tables", tag = "tables", params(("db" = String, Path)),
+#[utoipa::path(get, path = "/v1/databases/{db}/tables", tag = "tables",
+    params(("db" = inline(Name), Path, example = "shop"))
+        ,
     responses((status = 200, body = inline(Tables)), Problems))]
 pub async fn list(
     State(engine): State<Arc<Engine>>,

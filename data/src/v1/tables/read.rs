@@ -56,7 +56,8 @@ struct ForeignKey {
 
 /// A table: columns, types, keys, foreign keys, indexes, about how many rows
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}", tag = "tables",
-    params(("db" = String, Path), ("table" = String, Path)), responses((status = 200, body = Table), Problems))]
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users")), responses((status = 200, body = Table), Problems))]
 pub async fn read(
     State(engine): State<Arc<Engine>>,
     call: Call,

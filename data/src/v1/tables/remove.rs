@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use crate::{
     call::Call,
-    classic,
+    classic::{self, body::TableReply},
     engine::Engine,
     input::Path,
     problem::{Problem, Problems},
@@ -16,7 +16,9 @@ use crate::{
 
 /// Drops a table
 #[utoipa::path(delete, path = "/v1/databases/{db}/tables/{table}", tag = "tables",
-    params(("db" = String, Path), ("table" = String, Path)), responses((status = 200, body = Object), Problems))]
+    extensions(("x-role" = json!("admin"))),
+    params(("db" = inline(Name), Path, example = "shop"),
+        ("table" = inline(Name), Path, example = "users")), responses((status = 200, body = TableReply), Problems))]
 pub async fn remove(
     State(engine): State<Arc<Engine>>,
     call: Call,

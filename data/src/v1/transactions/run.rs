@@ -17,6 +17,7 @@ use crate::{
     problem::{Kind, Problem, Problems},
     reply::Reply,
     rows,
+    shapes::Rows,
     sql::Name,
     table::TableFacts,
 };
@@ -48,16 +49,18 @@ pub struct Expect {
 /// `{"$from":"name.rows"}` for the rows that it reached.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TransactionStep)]
 pub struct Step {
     /// What it does.
     r#do: Do,
     /// The table.
+    #[schema(example = "users")]
     table: Name,
     /// Columns with values.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Rows>)]
     data: Option<Box<RawValue>>,
     /// Columns with the values that they must have.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Object>, example = json!({"Id": 1}))]
     condition: Option<Box<RawValue>>,
     /// A name for later steps to refer to.
     r#as: Option<String>,
@@ -70,8 +73,10 @@ pub struct Step {
 #[serde(deny_unknown_fields)]
 pub struct TransactionBody {
     /// The database.
+    #[schema(example = "shop")]
     database: Name,
     /// The changes, in order.
+    #[schema(min_items = 1, max_items = 1000)]
     steps: Vec<Step>,
 }
 
@@ -90,7 +95,8 @@ struct Ran {
 }
 
 /// Carries out several changes, all or nothing
-#[utoipa::path(post, path = "/v1/transactions", tag = "transactions", request_body = TransactionBody,
+#[utoipa::path(post, path = "/v1/transactions", tag = "transactions",
+    extensions(("x-role" = json!("writer"))), request_body = TransactionBody,
     responses((status = 200, body = inline(Ran)), Problems))]
 pub async fn run(
     State(engine): State<Arc<Engine>>,
