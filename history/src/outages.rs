@@ -15,6 +15,10 @@ pub const OVERLAPPING: &str = "overlapping";
 /// How often its budget an outage may last among many other things before it is called late.
 const TIMES: u64 = 3;
 
+/// How much longer where the fault came within a second of the calm before it: kube-proxy carries changes out once a
+/// second, whatever they are.
+const SOON_MS: u64 = 1000;
+
 /// All faults of a kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,7 +34,7 @@ pub struct FaultKind {
     /// What one such fault may cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_ms: Option<u64>,
-    /// Outages longer than three times the budget.
+    /// Outages longer than three times the budget, and a second more where the fault came right after the calm.
     pub late: usize,
 }
 
@@ -80,7 +84,8 @@ pub fn measure(evidence: &Evidence) -> (BTreeMap<String, FaultKind>, Vec<Late>) 
         facts.alone += 1;
         let outage_ms = millis(outage);
         let budget = evidence.header.budgets_ms.get(kind);
-        if budget.is_some_and(|budget| outage_ms > budget * TIMES) {
+        let soon = if episode.soon { SOON_MS } else { 0 };
+        if budget.is_some_and(|budget| outage_ms > budget * TIMES + soon) {
             facts.late += 1;
             late.push(Late {
                 kind: kind.to_owned(),

@@ -215,6 +215,9 @@ pub struct Episode {
     pub ended: u64,
     /// What was still wrong when waiting was given up; none when all was well.
     pub unhealed: Option<String>,
+    /// It began within a second of the calm before it.
+    #[serde(default)]
+    pub soon: bool,
 }
 
 /// A node's data.

@@ -15,6 +15,16 @@ const LONGEST: usize = 1 << 20;
 /// How deep expressions may be nested.
 const DEEPEST: usize = 40;
 
+/// What stands before INTO where it names a table.
+const BEFORE_INTO: [&str; 6] = [
+    "INSERT",
+    "REPLACE",
+    "IGNORE",
+    "LOW_PRIORITY",
+    "HIGH_PRIORITY",
+    "DELAYED",
+];
+
 static DIALECT: MySqlDialect = MySqlDialect {};
 static WORDS: Words = Words;
 
@@ -101,7 +111,18 @@ impl<'f> Reader<'f> {
     /// from how it was read is refused.
     pub fn statement(field: &'static str, text: &'f str) -> Result<Self, Problem> {
         let this = Self::new(field, text)?;
+        let mut before = String::new();
         for token in &this.tokens {
+            if let Token::Word(word) = &token.token
+                && word.quote_style.is_none()
+            {
+                let word = word.value.to_ascii_uppercase();
+                // Elsewhere it writes to a file or a variable, also where the parser takes it for a name.
+                if word == "INTO" && !BEFORE_INTO.contains(&before.as_str()) {
+                    return Err(this.refused("INTO is not allowed", token.span));
+                }
+                before = word;
+            }
             // The parser takes `@` for a letter, and MySQL for the end of the word before it.
             if matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.contains('@'))
             {

@@ -97,6 +97,7 @@ pub async fn run(field: &Field<'_>, recorder: &Recorder, screen: &Screen, rule: 
             faults,
             ended,
             unhealed,
+            soon: false,
         }));
         if given_up {
             break;

@@ -30,6 +30,9 @@ const MOST: usize = 3;
 const BETWEEN_MS: u64 = 2000;
 /// Between two episodes: calm is also that kube-proxy, which works once a second, has carried out what changed last.
 const REST_MS: Range<u64> = 1100..1900;
+/// How likely the next episode does not wait for that, and begins so soon.
+const SOON: f64 = 0.25;
+const SOON_MS: Range<u64> = 0..800;
 
 /// Makes faults until `end`.
 pub async fn run(
@@ -42,8 +45,9 @@ pub async fn run(
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let kinds = wanted(only)?;
     let mut faults = 0;
+    let mut soon = false;
     while clock.at() < end {
-        let episode = episode(field, recorder, screen, (&mut random, &kinds)).await?;
+        let episode = episode(field, recorder, screen, (&mut random, &kinds), soon).await?;
         faults += episode.faults.len();
         tell(screen, clock, recorder, &episode, faults);
         let unhealed = episode.unhealed.is_some();
@@ -54,7 +58,9 @@ pub async fn run(
             // What follows would only be the same fault again.
             break;
         }
-        sleep(Duration::from_millis(random.random_range(REST_MS))).await;
+        soon = random.random_bool(SOON);
+        let rest = random.random_range(if soon { SOON_MS } else { REST_MS });
+        sleep(Duration::from_millis(rest)).await;
     }
     Ok(())
 }
@@ -64,6 +70,7 @@ async fn episode(
     recorder: &Recorder,
     screen: &Screen,
     (random, kinds): (&mut ChaCha8Rng, &[&'static Kind]),
+    soon: bool,
 ) -> Result<Episode> {
     let mut count = 1;
     while count < MOST.min(kinds.len()) && random.random_bool(ANOTHER) {
@@ -119,6 +126,7 @@ async fn episode(
         faults,
         ended: recorder.now(),
         unhealed,
+        soon,
     })
 }
 

@@ -105,6 +105,7 @@ fn by_hand() -> Vec<Line> {
         }],
         ended: 2_000_000,
         unhealed: None,
+        soon: false,
     }));
     for node in ["a-0", "a-1", "a-2"] {
         let node = node.to_owned();

@@ -405,9 +405,10 @@ impl Feed {
     }
 }
 
-/// Another master leads, or this one leads anew: what its log has behind this moment is for others to judge.
+/// Another master leads, or this one leads anew: what its log has behind this moment is for others to judge. A server that
+/// has not answered for a moment tells nothing, and so ends nothing; one that is fenced is so in a new term.
 fn is_over(view: &View, term: u64) -> bool {
-    !view.leads() || view.term != term
+    view.term != term || (view.role.is_some() && !view.leads())
 }
 
 async fn over(views: &mut watch::Receiver<View>, stop: &mut watch::Receiver<bool>, term: u64) {
