@@ -292,6 +292,9 @@ pub enum Command {
         /// The donor's IP address.
         address: String,
     },
+    /// Throw the data away on which mysqld cannot run, and begin with an empty database, fenced. Sent only to a node
+    /// that reports it as damaged.
+    Discard,
     /// End without waiting to be relieved, where the agent was told to stop: its pod stays, and MySQL runs on.
     Leave,
 }
@@ -356,16 +359,8 @@ mod tests {
     #[test]
     fn a_report_of_an_agent_that_knows_no_pictures_is_read_as_such() {
         let report = NodeReport {
-            volume: "v".into(),
             term: Term(1),
-            fenced: None,
-            followed: None,
-            promoted: None,
-            stopping: false,
-            cloning: None,
-            tail: None,
-            closed: None,
-            server: failover::Server::Starting,
+            ..NodeReport::new("v".into(), failover::Server::Starting)
         };
         let [old, new] = [false, true].map(|takes_pictures| ToOperator::Report {
             report: Box::new(report.clone()),

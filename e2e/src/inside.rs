@@ -3,7 +3,7 @@
 //! Needs the pod's processes on this machine, as in the local cluster. Both are found through the processes of the
 //! pod's control group, so no other server of the machine can be meant.
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
 use anyhow::{Context, Result};
 use api::names;
@@ -18,6 +18,11 @@ use crate::{faults, sql};
 
 /// The process that lives as long as the pod's MySQL container does, through every end of mysqld.
 const SUPERVISOR: &str = "ddb-supervisor";
+
+/// The size of InnoDB's pages.
+const PAGE: u64 = 16 * 1024;
+/// So many bytes behind the first page are overwritten: most of the dictionary's roots.
+const SPOILT: usize = 60 * 16 * 1024;
 
 /// The network of the pod with this UID; none while it has no running container.
 pub fn network(uid: &str) -> Option<File> {
@@ -34,6 +39,18 @@ pub fn enter(network: &File) -> Result<()> {
 pub async fn administrator(pod: &Pod) -> Result<MySqlConnection> {
     let pid = faults::process_of(pod, SUPERVISOR)?;
     sql::connect_socket(&in_root(pid, names::MYSQL_SOCKET), "root").await
+}
+
+/// Overwrites pages of MySQL's own dictionary, on which no mysqld starts. One that runs may not notice.
+pub fn spoil_data(pod: &Pod) -> Result<()> {
+    let pid = faults::process_of(pod, SUPERVISOR)?;
+    let path = in_root(pid, names::MYSQL_DATA_DIR).join("mysql.ibd");
+    let file = File::options()
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    file.write_all_at(&vec![0xa5; SPOILT], PAGE)?;
+    Ok(())
 }
 
 /// A path of the pod's MySQL container, as it is reached from here.

@@ -247,7 +247,8 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
     if resize::removed(observed, policy).contains(node) {
         return Err(format!("{node} is to go, because spec.nodes asks for fewer"));
     }
-    if view.server().is_none() {
+    let is_damaged = view.live_report().is_some_and(|live| live.damaged.is_some());
+    if view.server().is_none() && !is_damaged {
         return Err(format!("{node} cannot be cloned: it {}", silence(view)));
     }
     let good = |node: &NodeId| {

@@ -163,8 +163,30 @@ pub struct NodeReport {
     /// Why the node has closed itself to clients, where it leads and has ([`crate::guard`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+    /// mysqld cannot run on this data: it died again and again without having served anybody, in this way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
     /// The MySQL server.
     pub server: Server,
+}
+
+impl NodeReport {
+    /// What a node reports that was never told anything.
+    pub fn new(volume: VolumeId, server: Server) -> Self {
+        Self {
+            volume,
+            term: Term::default(),
+            fenced: None,
+            followed: None,
+            promoted: None,
+            stopping: false,
+            cloning: None,
+            tail: None,
+            closed: None,
+            damaged: None,
+            server,
+        }
+    }
 }
 
 /// The end of a former master's binary log: what it wrote and no slave acknowledged. A server that starts again

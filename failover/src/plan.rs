@@ -116,6 +116,15 @@ pub enum Action {
         /// Why its own data is of no use.
         reason: String,
     },
+    /// Have the node, whose mysqld cannot run on its data, throw it away and begin with none.
+    Discard {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: Term,
+        /// How mysqld ends on it.
+        reason: String,
+    },
     /// Have a master's agent that was told to stop leave without being relieved: only the agent is restarted.
     Release {
         /// The node.
@@ -171,6 +180,7 @@ impl Action {
             | Self::Follow { node, .. }
             | Self::Cut { node, .. }
             | Self::Clone { node, .. }
+            | Self::Discard { node, .. }
             | Self::Release { node, .. } => Some(node),
         }
     }

@@ -62,19 +62,17 @@ pub fn followers(
     one_after_the_other(observed, plan)
 }
 
-/// Lets one copy of a donor begin at a time, and one copy over a node that is still whole. The names of volumes
+/// Lets one copy of a donor begin at a time, and one node that is still whole lose its data. The names of volumes
 /// decide, which change with each attempt, so that a node whose copies fail does not keep the others waiting.
 fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
-    let copy = |action: &Action| match action {
-        Action::Clone { node, donor, .. } => {
-            let volume = &observed.nodes.get(node)?.live_report()?.volume;
-            Some((
-                volume.clone(),
-                donor.clone(),
-                observed.is_whole(node) == Some(true),
-            ))
-        }
-        _ => None,
+    let copy = |action: &Action| {
+        let (node, donor) = match action {
+            Action::Clone { node, donor, .. } => (node, Some(donor.clone())),
+            Action::Discard { node, .. } => (node, None),
+            _ => return None,
+        };
+        let volume = &observed.nodes.get(node)?.live_report()?.volume;
+        Some((volume.clone(), donor, observed.is_whole(node) == Some(true)))
     };
     let copies: Vec<_> = plan.iter().filter_map(copy).collect();
     let begins = |action: &Action| {
@@ -82,7 +80,7 @@ fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
             return true;
         };
         let mut before = copies.iter().filter(|(other, ..)| *other < volume);
-        !before.any(|(_, of, other)| *of == donor || (whole && *other))
+        !before.any(|(_, of, other)| (of.is_some() && *of == donor) || (whole && *other))
     };
     plan.into_iter().filter(begins).collect()
 }
@@ -196,6 +194,9 @@ fn follower(
     if let Some(cut) = cut(observed, live, leader, node) {
         return Some(cut);
     }
+    if let Some(why) = &live.damaged {
+        return discard(observed, (node, live, why), leader, policy, report);
+    }
     let state = view.server()?;
     if live.stopping || live.term > leader.term {
         return None;
@@ -270,13 +271,63 @@ fn follower(
 ///
 /// After a forced promotion what the master lacks may have been acknowledged, so a node of that time is not cut.
 fn cut(observed: &Observed, live: &NodeReport, leader: Leader<'_>, node: &NodeId) -> Option<Action> {
-    let forced = observed.record.forced.as_ref();
-    let doubtful = forced.is_some_and(|forced| forced.unjudged.contains(node));
-    let may = live.tail == Some(Tail::Held) && !live.stopping && live.term <= leader.term && !doubtful;
+    let may = live.tail == Some(Tail::Held)
+        && !live.stopping
+        && live.term <= leader.term
+        && !is_unjudged(observed, node);
     may.then(|| Action::Cut {
         node: node.clone(),
         term: leader.term,
         keep: leader.state.executed.clone(),
+    })
+}
+
+/// True where a forced promotion gave the node up: it alone may hold what was acknowledged.
+fn is_unjudged(observed: &Observed, node: &NodeId) -> bool {
+    let forced = observed.record.forced.as_ref();
+    forced.is_some_and(|forced| forced.unjudged.contains(node))
+}
+
+/// Data on which mysqld cannot run is no copy of anything, and the master has all that was acknowledged: the node
+/// begins without it and is cloned like one whose volume was lost.
+fn discard(
+    observed: &Observed,
+    (node, live, why): (&NodeId, &NodeReport, &String),
+    leader: Leader<'_>,
+    policy: &Policy,
+    report: &mut Report,
+) -> Option<Action> {
+    if live.stopping || live.term > leader.term {
+        return None;
+    }
+    let asked = commanded::wants_resync(observed, node, leader, policy);
+    let waits = if policy.paused {
+        Some("the database is paused".to_owned())
+    } else if policy.errant == ErrantPolicy::Quarantine && !asked {
+        Some(format!(
+            "spec.failover.errantPolicy is Quarantine; annotate the resource with ddb-operator.io/resync={node} to make it anew"
+        ))
+    } else if is_unjudged(observed, node) && !asked {
+        Some(format!(
+            "it may hold writes that the forced promotion gave up; annotate the resource with \
+             ddb-operator.io/resync={node} to make it anew"
+        ))
+    } else {
+        incomplete(observed, node, leader, policy).map(|other| format!("{other} is not complete yet"))
+    };
+    if let Some(waits) = waits {
+        report.notes.push(format!(
+            "{node}: mysqld cannot run on its data ({why}), which is kept, because {waits}"
+        ));
+        return None;
+    }
+    report.notes.push(format!(
+        "{node}: mysqld cannot run on its data ({why}), which is thrown away; it is cloned then"
+    ));
+    Some(Action::Discard {
+        node: node.clone(),
+        term: leader.term,
+        reason: why.clone(),
     })
 }
 

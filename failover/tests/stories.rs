@@ -271,6 +271,66 @@ fn a_held_master_that_refuses_to_cut_is_cloned() {
 }
 
 #[test]
+fn a_node_on_whose_data_mysqld_cannot_run_begins_anew_and_is_cloned() {
+    let mut world = World::led(3, 5);
+    world.policy.replay = 3;
+    world.damage("db-2");
+    world.run(10);
+    assert!(world.log.contains(&"Discard db-2".to_owned()), "{:?}", world.log);
+    assert_eq!(world.clones, [("db-2".into(), "db-1".into())]);
+    let volume = world.report_of("db-2").volume.clone();
+    assert_eq!(world.observed.record.members.get(&"db-2".into()), Some(&volume));
+}
+
+#[test]
+fn damaged_data_is_kept_where_nobody_leads_or_somebody_may_need_it() {
+    let mut world = World::led(3, 5);
+    world.damage("db-2");
+    world.kill("db-0");
+    world.run(50);
+    assert_eq!(
+        world.report.decision,
+        Decision::Blocked,
+        "db-1 alone is no quorum"
+    );
+    assert!(world.report_of("db-2").damaged.is_some());
+
+    for hold in [
+        |policy: &mut failover::Policy| policy.paused = true,
+        |policy: &mut failover::Policy| policy.errant = failover::ErrantPolicy::Quarantine,
+    ] {
+        let mut world = World::led(3, 5);
+        hold(&mut world.policy);
+        world.damage("db-2");
+        world.run(50);
+        assert!(world.report_of("db-2").damaged.is_some());
+        let said = |note: &String| note.contains("db-2: mysqld cannot run on its data");
+        assert!(world.report.notes.iter().any(said), "{:?}", world.report.notes);
+    }
+
+    let mut world = World::led(3, 5);
+    world.policy.errant = failover::ErrantPolicy::Quarantine;
+    world.damage("db-2");
+    world.observed.asked.resync = Some("db-2".into());
+    world.run(10);
+    assert!(world.log.contains(&"Discard db-2".to_owned()), "it was asked for");
+}
+
+#[test]
+fn two_damaged_nodes_begin_anew_one_after_the_other() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Follow"];
+    world.damage("db-1");
+    world.damage("db-2");
+    world.run(50);
+    let damaged = |world: &mut World, node| world.report_of(node).damaged.is_some();
+    assert_ne!(damaged(&mut world, "db-1"), damaged(&mut world, "db-2"));
+    world.stuck.clear();
+    world.run(50);
+    assert!(!damaged(&mut world, "db-1") && !damaged(&mut world, "db-2"));
+}
+
+#[test]
 fn with_the_errant_policy_quarantine_nothing_is_overwritten() {
     let mut world = World::led(3, 5);
     world.policy.errant = failover::ErrantPolicy::Quarantine;

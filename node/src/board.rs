@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use failover::{Applier, GtidSet, Millis, NodeReport, Receiver, Role, Server, ServerState, Tail};
@@ -18,6 +18,13 @@ use crate::{
     mysql::status::{Service, Status},
     store::Memory,
 };
+
+/// So many times in a row mysqld may end by itself without having served anybody, before its data counts as damaged.
+const FUTILE_LIVES: u32 = 5;
+/// A server that answers for so long has begun, whether it is let serve or not.
+const HAS_BEGUN: Duration = Duration::from_mins(1);
+/// Where a new beginning did not help, another is not tried before so many seconds.
+const BETWEEN_BEGINNINGS: u64 = 600;
 
 /// One life of a mysqld process: its pid and its number since the supervisor began.
 pub type Life = (i32, u64);
@@ -47,6 +54,10 @@ pub enum Seen {
 struct Facts {
     memory: Memory,
     life: Option<Life>,
+    /// Since when the process runs, until it serves clients or has answered for long.
+    beginning: Option<Instant>,
+    /// How often in a row mysqld ended by itself while it began, and how it did last.
+    futile: (u32, String),
     held: Option<Instant>,
     locked_out: Option<Instant>,
     stuck: Option<Instant>,
@@ -57,6 +68,7 @@ struct Facts {
     closed: Option<String>,
     closings: u64,
     standstills: u64,
+    discards: u64,
     said: Said,
 }
 
@@ -78,6 +90,8 @@ impl Board {
         let facts = Facts {
             memory,
             life: None,
+            beginning: None,
+            futile: (0, String::new()),
             held: None,
             locked_out: None,
             stuck: None,
@@ -88,6 +102,7 @@ impl Board {
             closed: None,
             closings: 0,
             standstills: 0,
+            discards: 0,
             said: Said::default(),
         };
         let report = Arc::new(report(&facts));
@@ -148,6 +163,20 @@ impl Board {
         }
     }
 
+    /// mysqld ended by itself, in this way, and its data may be why. One that served clients may have ended by what they
+    /// asked of it.
+    pub fn gave_up(&self, how: &str) {
+        self.update(|facts| {
+            let fresh = facts
+                .memory
+                .discarded
+                .is_some_and(|at| clock::unix_seconds().saturating_sub(at) < BETWEEN_BEGINNINGS);
+            if facts.beginning.take().is_some() && !fresh {
+                facts.futile = (facts.futile.0 + 1, how.to_owned());
+            }
+        });
+    }
+
     /// For how long mysqld has been kept down; `None` where it is not.
     pub fn held_ms(&self) -> Option<Millis> {
         self.lock().0.held.map(clock::millis_since)
@@ -177,6 +206,7 @@ impl Board {
         self.update(|facts| {
             if facts.life != Some(life) {
                 (facts.life, facts.held, facts.seen) = (Some(life), None, seen);
+                facts.beginning = Some(clock::now());
             }
         });
     }
@@ -184,15 +214,27 @@ impl Board {
     /// The process `life` answered, or is silent; ignored when it is not the current one.
     pub fn seen(&self, life: Life, seen: Seen) {
         self.update(|facts| {
-            if facts.life == Some(life) {
-                facts.seen = seen;
+            if facts.life != Some(life) {
+                return;
             }
+            if let (Seen::Up(status), Some(since)) = (&seen, facts.beginning)
+                && (!status.offline || since.elapsed() >= HAS_BEGUN)
+            {
+                (facts.beginning, facts.futile.0) = (None, 0);
+            }
+            facts.seen = seen;
         });
     }
 
     /// The durable facts changed.
     pub fn remember(&self, memory: Memory) {
-        self.update(|facts| facts.memory = memory);
+        self.update(|facts| {
+            if memory.discarded != facts.memory.discarded {
+                facts.futile.0 = 0;
+                facts.discards += 1;
+            }
+            facts.memory = memory;
+        });
     }
 
     /// A clone is under way, or not.
@@ -224,6 +266,11 @@ impl Board {
     /// How often mysqld was killed because its applier stood still.
     pub fn standstills(&self) -> u64 {
         self.lock().0.standstills
+    }
+
+    /// How often damaged data was thrown away.
+    pub fn discards(&self) -> u64 {
+        self.lock().0.discards
     }
 
     /// A leading operator spoke.
@@ -271,8 +318,31 @@ impl Board {
 
 fn report(facts: &Facts) -> NodeReport {
     let memory = &facts.memory;
+    let server = match &facts.seen {
+        Seen::Down { cause } => Server::Down { cause: cause.clone() },
+        Seen::Unknown | Seen::Starting => Server::Starting,
+        Seen::Hung { silent_ms } => Server::Hung {
+            silent_ms: *silent_ms,
+        },
+        Seen::Up(_) if let Some(since) = facts.locked_out.or(facts.stuck) => Server::Hung {
+            silent_ms: clock::millis_since(since),
+        },
+        Seen::Up(status) => Server::Up(Box::new(ServerState {
+            uuid: status.uuid.clone(),
+            version: status.version.clone(),
+            role: role(memory, status, facts.cloning.is_some()),
+            executed: status.executed.clone(),
+            received: status
+                .channel
+                .as_ref()
+                .map_or_else(GtidSet::new, |channel| channel.received.clone()),
+            purged: status.purged.clone(),
+            open: !status.offline,
+            stuck: stuck(status),
+        })),
+    };
+    let (futile, how) = &facts.futile;
     NodeReport {
-        volume: memory.volume.clone(),
         term: memory.term,
         fenced: memory.fenced.filter(|_| !contradicts_fence(facts)),
         followed: memory.followed.as_ref().map(|told| failover::observed::Followed {
@@ -287,29 +357,8 @@ fn report(facts: &Facts) -> NodeReport {
             None => memory.tail.clone(),
         },
         closed: facts.closed.clone(),
-        server: match &facts.seen {
-            Seen::Down { cause } => Server::Down { cause: cause.clone() },
-            Seen::Unknown | Seen::Starting => Server::Starting,
-            Seen::Hung { silent_ms } => Server::Hung {
-                silent_ms: *silent_ms,
-            },
-            Seen::Up(_) if let Some(since) = facts.locked_out.or(facts.stuck) => Server::Hung {
-                silent_ms: clock::millis_since(since),
-            },
-            Seen::Up(status) => Server::Up(Box::new(ServerState {
-                uuid: status.uuid.clone(),
-                version: status.version.clone(),
-                role: role(memory, status, facts.cloning.is_some()),
-                executed: status.executed.clone(),
-                received: status
-                    .channel
-                    .as_ref()
-                    .map_or_else(GtidSet::new, |channel| channel.received.clone()),
-                purged: status.purged.clone(),
-                open: !status.offline,
-                stuck: stuck(status),
-            })),
-        },
+        damaged: (*futile >= FUTILE_LIVES).then(|| how.clone()),
+        ..NodeReport::new(memory.volume.clone(), server)
     }
 }
 
@@ -410,6 +459,7 @@ mod tests {
             promoted: None,
             tail: None,
             led: false,
+            discarded: None,
         }
     }
 
@@ -431,6 +481,48 @@ mod tests {
         assert!(board.status().is_some(), "commands still reach it");
         board.storage_hangs(None);
         assert!(matches!(board.report().server, Server::Up(_)));
+    }
+
+    #[test]
+    fn data_counts_as_damaged_where_the_server_dies_again_and_again_without_having_served() {
+        let board = Board::new(memory());
+        let dies = |number, seen: Option<Seen>| {
+            board.started((7, number));
+            if let Some(seen) = seen {
+                board.seen((7, number), seen);
+            }
+            board.gave_up("killed by SIGABRT");
+            board.down("killed by SIGABRT".to_owned(), false);
+        };
+        let closed = || {
+            Some(Seen::Up(Box::new(Status {
+                offline: true,
+                ..Status::default()
+            })))
+        };
+        for number in 0..4 {
+            dies(number, closed());
+        }
+        dies(4, Some(up(1, true)));
+        assert!(board.report().damaged.is_none(), "readers may have killed it");
+        for number in 5..9 {
+            dies(number, closed());
+            assert!(board.report().damaged.is_none());
+        }
+        dies(9, None);
+        assert_eq!(board.report().damaged.as_deref(), Some("killed by SIGABRT"));
+        let discarded = Memory {
+            discarded: Some(clock::unix_seconds()),
+            ..memory()
+        };
+        board.remember(discarded);
+        for number in 10..20 {
+            dies(number, None);
+        }
+        assert!(
+            board.report().damaged.is_none(),
+            "it did not help, and it is soon"
+        );
     }
 
     #[test]

@@ -233,25 +233,20 @@ mod tests {
 
     fn report(role: Role) -> NodeReport {
         NodeReport {
-            volume: "v".into(),
             term: Term(2),
-            fenced: None,
-            followed: None,
-            promoted: None,
-            stopping: false,
-            cloning: None,
-            tail: None,
-            closed: None,
-            server: Server::Up(Box::new(ServerState {
-                uuid: String::new(),
-                version: String::new(),
-                role,
-                executed: GtidSet::new(),
-                received: GtidSet::new(),
-                purged: GtidSet::new(),
-                open: false,
-                stuck: None,
-            })),
+            ..NodeReport::new(
+                "v".into(),
+                Server::Up(Box::new(ServerState {
+                    uuid: String::new(),
+                    version: String::new(),
+                    role,
+                    executed: GtidSet::new(),
+                    received: GtidSet::new(),
+                    purged: GtidSet::new(),
+                    open: false,
+                    stuck: None,
+                })),
+            )
         }
     }
 

@@ -105,6 +105,11 @@ fn registry(board: &Board) -> Registry {
         "How often mysqld was killed because its applier stood still without an error",
         board.standstills(),
     );
+    count(
+        "data_discards",
+        "How often data on which mysqld could not run was thrown away",
+        board.discards(),
+    );
     let mut whole = |name: &str, help: &str, value: u64| {
         let gauge = Gauge::<i64>::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

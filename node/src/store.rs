@@ -36,6 +36,17 @@ pub struct Memory {
     /// It was told to lead since it was last opened as a slave: clients may still be led to it as to the master.
     #[serde(default)]
     pub led: bool,
+    /// When damaged data was last thrown away, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<u64>,
+}
+
+impl Memory {
+    /// The data begins a new life: what was true of the old one is forgotten.
+    pub fn begin_new_life(&mut self) {
+        self.volume = new_volume();
+        (self.followed, self.promoted, self.tail) = (None, None, None);
+    }
 }
 
 /// A master to follow.
@@ -121,6 +132,7 @@ pub fn open(directory: &Path) -> Result<Memory, StoreError> {
                 promoted: None,
                 tail: None,
                 led: false,
+                discarded: None,
             };
             write(&path, &memory).map_err(disk)?;
             Ok(memory)

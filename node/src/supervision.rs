@@ -61,6 +61,11 @@ impl Supervision {
         self.ask(&Request::Start).await
     }
 
+    /// Ends mysqld, throws its data away and starts it on a new data directory.
+    pub async fn discard(&self) -> Result<(), SupervisionError> {
+        self.ask(&Request::Discard).await
+    }
+
     async fn ask(&self, request: &Request) -> Result<(), SupervisionError> {
         let exchange = async {
             let mut lines = self.send(request).await?;
@@ -150,7 +155,12 @@ impl Supervision {
             }
             State::Preparing => "The data directory is being prepared.".to_owned(),
             State::Ending => "mysqld is dying.".to_owned(),
-            State::Exited { how } => format!("mysqld {how}."),
+            State::Exited { how, gave_up } => {
+                if gave_up {
+                    board.gave_up(&how);
+                }
+                format!("mysqld {how}.")
+            }
             State::Held { how } => {
                 held = true;
                 format!("{how}; it is kept down until it is known what the new master has.")

@@ -103,6 +103,7 @@ impl World {
             Order::Promote { acks, requires } => self.promote(node, &job, *acks, requires),
             Order::Follow { source, until } => self.follow(node, &job, *source, until),
             Order::Clone { .. } => self.begin_clone(node, &job),
+            Order::Discard => self.discard(node),
         };
         self.on_remembered(node, before);
         match next {
@@ -365,6 +366,19 @@ impl World {
                 Next::Done
             }
         }
+    }
+
+    /// What mysqld cannot run on is thrown away; term and fence stay.
+    fn discard(&mut self, node: Node) -> Next {
+        if !self.machines[node].disk.damaged {
+            return Next::Refused;
+        }
+        self.on_overwrite(node);
+        let memory = self.machines[node].disk.memory.clone();
+        self.wipe(node);
+        let renewed = &mut self.machines[node].disk.memory;
+        (renewed.term, renewed.fenced) = (memory.term, memory.fenced);
+        Next::Done
     }
 
     /// The agent's process ends; what it kept in memory only is gone.

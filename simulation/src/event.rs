@@ -84,6 +84,8 @@ pub enum Event {
     Diverge { node: Node },
     /// The node's volume is lost, with everything that runs on it.
     LoseVolume { node: Node },
+    /// What the node's volume holds can no longer be read by mysqld, which ends.
+    Damage { node: Node },
     /// What `from` sends no longer reaches `to` (nodes, then operators, then the API server).
     Cut { from: usize, to: usize },
     /// It does again.

@@ -220,6 +220,7 @@ impl Generator {
             4 | 5 => Event::Freeze { node },
             6 if world.machines[node].agent.frozen => Event::ThawAgent { node },
             6 => Event::FreezeAgent { node },
+            7 if op == 0 => Event::Damage { node },
             7 => Event::LoseVolume { node },
             8 => cut(node, to),
             9 => cut(from, node),

@@ -89,6 +89,12 @@ impl World {
 
     fn fair_round(&mut self, events: &mut u64) {
         *events += u64::from(self.apply(Event::Wait { ms: 25 }));
+        if let Some(node) = self
+            .kept_though_damaged()
+            .filter(|_| self.api.asked.resync.is_none())
+        {
+            *events += u64::from(self.apply(Event::Resync { node }));
+        }
         for event in round(self) {
             // Clients rest, so that slaves can catch up and the sets can be compared; the agent writes where an
             // acknowledgement was lost.
@@ -100,6 +106,13 @@ impl World {
                 *events += u64::from(self.apply(event));
             }
         }
+    }
+
+    /// A node whose damaged data a forced promotion gave up: only a person says that it is of no use.
+    fn kept_though_damaged(&self) -> Option<Node> {
+        let forced = self.api.record.forced.as_ref()?;
+        let mut unjudged = forced.unjudged.iter().map(index);
+        unjudged.find(|node| self.machines[*node].disk.damaged)
     }
 
     /// A commit of `node` waits for slaves that hold it.

@@ -71,6 +71,8 @@ pub struct Disk {
     pub channel: Option<Node>,
     /// A row is missing here that the next transaction changes.
     pub divergent: bool,
+    /// mysqld does not start on it.
+    pub damaged: bool,
 }
 
 impl Disk {
@@ -160,6 +162,8 @@ pub enum Order {
     Follow { source: Node, until: GtidSet },
     /// See [`failover::Action`].
     Clone { donor: Node, requires: GtidSet },
+    /// See [`failover::Action`].
+    Discard,
 }
 
 /// A command.
@@ -248,8 +252,18 @@ impl Machine {
     /// What the agent reports.
     pub fn report(&self, ledger: &Ledger, now: Millis) -> NodeReport {
         let memory = &self.disk.memory;
+        let server = match &self.server {
+            None => Said::Down {
+                cause: "it ended".to_owned(),
+            },
+            Some(Server {
+                frozen: Some(since), ..
+            }) => Said::Hung {
+                silent_ms: now.saturating_sub(*since),
+            },
+            Some(server) => Said::Up(Box::new(self.state(server, ledger, now))),
+        };
         NodeReport {
-            volume: volume_text(memory.volume).into(),
             term: Term(memory.term),
             fenced: memory.fenced.map(Term),
             followed: memory.followed.as_ref().map(|told| failover::Followed {
@@ -258,20 +272,10 @@ impl Machine {
             }),
             promoted: memory.promoted.as_ref().map(|it| Term(it.term)),
             stopping: self.agent.stopping,
-            tail: None,
             closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),
             cloning: self.agent.cloning.as_ref().map(|_| 50),
-            server: match &self.server {
-                None => Said::Down {
-                    cause: "it ended".to_owned(),
-                },
-                Some(Server {
-                    frozen: Some(since), ..
-                }) => Said::Hung {
-                    silent_ms: now.saturating_sub(*since),
-                },
-                Some(server) => Said::Up(Box::new(self.state(server, ledger, now))),
-            },
+            damaged: self.disk.damaged.then(|| "killed by SIGABRT".to_owned()),
+            ..NodeReport::new(volume_text(memory.volume).into(), server)
         }
     }
 

@@ -35,7 +35,7 @@ impl World {
         self.lives += 1;
         let (life, mutant, now) = (self.lives, self.mutant, self.now);
         let machine = &mut self.machines[node];
-        if machine.server.is_some() || machine.pod == 0 {
+        if machine.server.is_some() || machine.pod == 0 || machine.disk.damaged {
             return false;
         }
         let open = mutant == Some(Mutant::BootsOpen);

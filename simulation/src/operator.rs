@@ -178,6 +178,7 @@ fn key_of(action: &Action) -> Key {
         Action::Route { term, .. } => ("route", node, term.0),
         Action::Follow { term, .. } => ("follow", node, term.0),
         Action::Clone { term, .. } => ("clone", node, term.0),
+        Action::Discard { term, .. } => ("discard", node, term.0),
         // Not modelled: a killed server starts at once with its tail and is judged by its set, as where a cut is
         // refused; an agent ends without waiting to be relieved.
         Action::Cut { term, .. } => ("cut", node, term.0),
@@ -192,6 +193,7 @@ pub(crate) fn kind_of(order: &Order) -> &'static str {
         Order::Promote { .. } => "promote",
         Order::Follow { .. } => "follow",
         Order::Clone { .. } => "clone",
+        Order::Discard => "discard",
     }
 }
 
@@ -437,6 +439,7 @@ impl World {
                 },
                 term,
             ),
+            Action::Discard { node, term, .. } => (node, Order::Discard, term),
             _ => return,
         };
         let node = index(&node);

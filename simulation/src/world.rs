@@ -235,6 +235,7 @@ impl World {
             Event::Errant { node } => self.errant(node),
             Event::Diverge { node } => self.diverge(node),
             Event::LoseVolume { node } => self.lose_volume(node),
+            Event::Damage { node } => self.damage(node),
             Event::Cut { from, to } => self.set_cut(from, to, true),
             Event::Heal { from, to } => self.set_cut(from, to, false),
             Event::KillOperator { op } => self.set_operator(op, false),
@@ -321,7 +322,7 @@ impl World {
     }
 
     /// A volume may be lost as long as enough members keep theirs: more losses at once are beyond what N and W bear.
-    fn lose_volume(&mut self, node: Node) -> bool {
+    fn may_lose(&self, node: Node) -> bool {
         let intact = self.intact_members();
         let is_member = intact.contains(&node);
         let first = self
@@ -336,10 +337,26 @@ impl World {
             return false;
         }
         let left = intact.len() - usize::from(is_member);
-        if self.machines[node].pod == 0
-            || left < self.api.record.fence_quorum().max(1)
-            || self.api.record.size == 0
-        {
+        self.machines[node].pod != 0
+            && left >= self.api.record.fence_quorum().max(1)
+            && self.api.record.size != 0
+    }
+
+    /// The data is kept as it is, and mysqld ends at each start. A database that never led waits for all its nodes, so
+    /// there a person has to replace the volume.
+    fn damage(&mut self, node: Node) -> bool {
+        let intent = self.api.record.intent.as_ref();
+        let first = intent.is_some_and(|it| it.kind == failover::Kind::Bootstrap);
+        if first || self.machines[node].disk.damaged || !self.may_lose(node) {
+            return false;
+        }
+        self.crash(node);
+        self.machines[node].disk.damaged = true;
+        true
+    }
+
+    fn lose_volume(&mut self, node: Node) -> bool {
+        if !self.may_lose(node) {
             return false;
         }
         self.stop_machine(node);
@@ -362,9 +379,12 @@ impl World {
         };
     }
 
-    /// Members whose volume is the one of the record.
+    /// Members whose volume is the one of the record and can be read.
     pub fn intact_members(&self) -> Vec<Node> {
         let same = |node: &Node| {
+            if self.machines[*node].disk.damaged {
+                return false;
+            }
             let volume = crate::machine::volume_text(self.machines[*node].disk.memory.volume);
             self.api
                 .record

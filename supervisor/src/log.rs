@@ -1,40 +1,93 @@
-//! Passes mysqld's log on to our stderr byte for byte, and remembers its last error line, so that an exit can be
-//! explained. Must never hold mysqld back.
+//! Passes mysqld's log on to our stderr byte for byte, and remembers what its error lines say, so that an exit
+//! can be explained. Must never hold mysqld back.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 /// The longest part of an error line that is remembered.
 const REMEMBERED: usize = 400;
 
-/// The last error line of one mysqld process.
-#[derive(Debug, Clone, Default)]
-pub struct LastError(Arc<Mutex<Option<String>>>);
+/// What an error line has where data is damaged, in lower case.
+const DAMAGE: &str = "corrupt";
+/// What an error line has where not the data is at fault but what is around it, in lower case: a full disk, somebody
+/// else who holds the files, rights, too few of something.
+const AROUND: [&str; 8] = [
+    "no space left",
+    "disk is full",
+    "disk full",
+    "error number 28",
+    "unable to lock",
+    "permission denied",
+    "too many open files",
+    "cannot allocate memory",
+];
 
-impl LastError {
-    /// The text behind `[ERROR]`, if there was such a line.
-    pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// What mysqld says once it takes connections.
+const READY: &str = ": ready for connections";
+
+/// What the log of one mysqld process says.
+#[derive(Debug, Clone, Default)]
+pub struct Said(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Clone, Default)]
+struct Noted {
+    last: Option<String>,
+    damage: bool,
+    around: bool,
+    ready: bool,
+}
+
+impl Said {
+    /// The text behind `[ERROR]` of the last such line, if there was one.
+    pub fn last(&self) -> Option<String> {
+        self.noted().last.clone()
+    }
+
+    /// Some line says that the data is damaged.
+    pub fn speaks_of_damage(&self) -> bool {
+        self.noted().damage
+    }
+
+    /// The server has begun to take connections.
+    pub fn is_ready(&self) -> bool {
+        self.noted().ready
+    }
+
+    /// Some line says that what is around the data is at fault.
+    pub fn blames_what_is_around(&self) -> bool {
+        self.noted().around
     }
 
     fn note(&self, line: &str) {
-        if let Some((_, text)) = line.split_once("[ERROR] ") {
-            let text: String = text.trim().chars().take(REMEMBERED).collect();
-            // "Aborting" closes every fatal error and says nothing itself.
-            if !text.ends_with("Aborting") {
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let Some((_, text)) = line.split_once("[ERROR] ") else {
+            if line.contains(READY) {
+                self.noted().ready = true;
             }
+            return;
+        };
+        let mut noted = self.noted();
+        let lower = text.to_lowercase();
+        noted.damage |= lower.contains(DAMAGE);
+        noted.around |= AROUND.iter().any(|words| lower.contains(words));
+        let text: String = text.trim().chars().take(REMEMBERED).collect();
+        // "Aborting" closes every fatal error and says nothing itself.
+        if !text.ends_with("Aborting") {
+            noted.last = Some(text);
         }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Copies `from` to stderr on a thread of its own until it ends.
-pub fn pass_on(from: impl Read + Send + 'static) -> LastError {
-    let last = LastError::default();
-    let noting = last.clone();
+pub fn pass_on(from: impl Read + Send + 'static) -> Said {
+    let said = Said::default();
+    let noting = said.clone();
     thread::spawn(move || {
         let mut lines = BufReader::new(from);
         let mut line = Vec::new();
@@ -45,7 +98,7 @@ pub fn pass_on(from: impl Read + Send + 'static) -> LastError {
             line.clear();
         }
     });
-    last
+    said
 }
 
 /// Says one line of the supervisor's own on stderr.
@@ -59,13 +112,23 @@ mod tests {
 
     #[test]
     fn the_last_error_that_says_something_is_remembered() {
-        let last = LastError::default();
+        let last = Said::default();
         last.note("2026-01-01T00:00:00Z 1 [Note] [MY-1] fine");
         last.note("2026-01-01T00:00:00Z 1 [ERROR] [MY-014061] [Server] Invalid MySQL server downgrade.\n");
         last.note("2026-01-01T00:00:00Z 0 [ERROR] [MY-010119] [Server] Aborting\n");
         assert_eq!(
-            last.get().unwrap(),
+            last.last().unwrap(),
             "[MY-014061] [Server] Invalid MySQL server downgrade."
         );
+        assert!(!last.speaks_of_damage() && !last.blames_what_is_around());
+    }
+
+    #[test]
+    fn damage_is_told_from_a_full_disk() {
+        let said = Said::default();
+        said.note("1 [ERROR] [MY-012224] [InnoDB] Header page contains inconsistent data in file: ./ibdata1, corrupted");
+        assert!(said.speaks_of_damage() && !said.blames_what_is_around());
+        said.note("1 [ERROR] [MY-012640] [InnoDB] Error number 28 means 'No space left on device'");
+        assert!(said.blames_what_is_around());
     }
 }

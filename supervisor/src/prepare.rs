@@ -8,9 +8,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
-use crate::{INIT_SQL, server::Settings};
+use crate::{INIT_SQL, log::say, server::Settings};
 
 /// Settings that are built into a data directory when it is made: with one of them the template does not fit.
 const BUILT_IN: [&str; 6] = [
@@ -31,12 +32,25 @@ pub enum Prepared {
     Initialise(Box<Command>),
 }
 
+/// Throws the data directory away. What it held goes on a thread of its own, because that may take long; what is left
+/// of it at the next start goes then.
+pub fn discard(settings: &Settings) -> io::Result<()> {
+    let discarded = discarded(settings);
+    remove(&discarded)?;
+    match fs::rename(&settings.datadir, &discarded) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    sync_parent(&settings.datadir)?;
+    remove_beside(discarded);
+    Ok(())
+}
+
 /// Prepares the data directory as far as it goes without running mysqld.
 pub fn begin(settings: &Settings) -> io::Result<Prepared> {
     let half_made = half_made(settings);
-    if half_made.exists() {
-        fs::remove_dir_all(&half_made)?;
-    }
+    remove(&half_made)?;
+    remove_beside(discarded(settings));
     if holds_anything(&settings.datadir)? {
         return Ok(Prepared::Ready);
     }
@@ -72,8 +86,30 @@ pub fn finish(settings: &Settings) -> io::Result<()> {
         fs::remove_dir(&settings.datadir)?;
     }
     fs::rename(&half_made, &settings.datadir)?;
-    let parent = settings.datadir.parent().unwrap_or(Path::new("/"));
-    File::open(parent)?.sync_all()
+    sync_parent(&settings.datadir)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn discarded(settings: &Settings) -> PathBuf {
+    settings.datadir.with_extension("discarded")
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_beside(directory: PathBuf) {
+    thread::spawn(move || {
+        if let Err(error) = remove(&directory) {
+            say(&format!("{} is left behind: {error}", directory.display()));
+        }
+    });
 }
 
 fn half_made(settings: &Settings) -> PathBuf {

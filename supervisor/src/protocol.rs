@@ -17,6 +17,8 @@ pub enum Request {
     Hold,
     /// Start mysqld again after [`State::Held`] or after a failure.
     Start,
+    /// SIGKILL mysqld, throw the data directory away, make a new one and start mysqld on it.
+    Discard,
     /// Whether mysqld stays down after its next end that is no clean one, also when the supervisor ends with it; each
     /// start ends this. For a server that leads: started again it commits what no slave acknowledged.
     HoldAfterEnd {
@@ -68,6 +70,10 @@ pub enum State {
     Exited {
         /// How it ended, in words, with the last error of its log.
         how: String,
+        /// What it found on the disk may be why: it gave up by itself, and nothing around it was at fault as far as its
+        /// log tells.
+        #[serde(default)]
+        gave_up: bool,
     },
     /// The process is kept down until [`Request::Start`].
     Held {

@@ -31,7 +31,7 @@ use crate::{
     control::{self, Watchers},
     death,
     hold::Marker,
-    log::{self, LastError, say},
+    log::{self, Said, say},
     prepare::{self, Prepared},
     protocol::{Request, State},
     relay, sabotage,
@@ -45,6 +45,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const CLEAN_SHUTDOWN: Duration = Duration::from_secs(8);
 /// How long a killed mysqld may hang in the kernel before the supervisor leaves without it.
 const AFTER_KILL: Duration = Duration::from_secs(3);
+/// A server that has found damaged data is given so long to end by itself.
+const DAMAGE_ENDS: Duration = Duration::from_secs(10);
+/// The status with which mysqld exits after it has caught a fatal signal of its own and written the stack to its log.
+const CRASHED: i32 = 2;
 /// Log codes that say that the data directory and the image do not fit together.
 const WRONG_VERSION: [&str; 3] = ["MY-014060", "MY-014061", "MY-013171"];
 
@@ -94,11 +98,24 @@ enum Purpose {
     Serve,
 }
 
+/// What becomes of mysqld when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterEnd {
+    /// It is started again.
+    Start,
+    /// It stays down, where that was no clean end.
+    Hold,
+    /// Its data is thrown away, and it is started on a new data directory.
+    Discard,
+}
+
 struct Child {
     pid: Pid,
     purpose: Purpose,
     since: Instant,
-    last_error: LastError,
+    said: Said,
+    /// It was killed because it could not begin on its data.
+    hopeless: bool,
 }
 
 struct Server {
@@ -109,11 +126,13 @@ struct Server {
     starts: u64,
     short_lives: u32,
     term_allowed: bool,
-    hold_after_end: bool,
+    after_end: AfterEnd,
     marker: Marker,
     held: bool,
     /// When mysqld is to be started again.
     start_at: Option<Instant>,
+    /// When it is looked whether mysqld hangs on damaged data.
+    look_at: Option<Instant>,
     /// When mysqld gets SIGKILL after SIGTERM.
     kill_at: Option<Instant>,
     /// Set once the supervisor is to end: when it leaves at the latest.
@@ -146,10 +165,11 @@ pub fn run(settings: Settings) -> io::Result<()> {
         starts: 0,
         short_lives: 0,
         term_allowed: false,
-        hold_after_end: false,
+        after_end: AfterEnd::Start,
         held: marker.is_set(),
         marker,
         start_at: None,
+        look_at: None,
         kill_at: None,
         leave_at: None,
     };
@@ -170,7 +190,7 @@ impl Server {
             if self.leave_at.is_some() && self.child.is_none() {
                 return;
             }
-            let next = [self.start_at, self.kill_at, self.leave_at]
+            let next = [self.start_at, self.look_at, self.kill_at, self.leave_at]
                 .into_iter()
                 .flatten()
                 .min();
@@ -213,7 +233,24 @@ impl Server {
             self.start_at = None;
             self.start();
         }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = self.is_beginning().then_some(now + DAMAGE_ENDS);
+        }
         self.leave_at.is_some_and(|at| at <= now)
+    }
+
+    /// True while mysqld is not ready. One whose log speaks of damage may hang for ever instead of ending, and is ended.
+    fn is_beginning(&mut self) -> bool {
+        let Some(child) = self.child.as_mut().filter(|child| !child.said.is_ready()) else {
+            return false;
+        };
+        if child.said.speaks_of_damage() && !child.said.blames_what_is_around() {
+            child.hopeless = true;
+            say("mysqld found damaged data and neither begins nor ends: SIGKILL");
+            self.signal(Signal::SIGKILL);
+            return false;
+        }
+        true
     }
 
     fn obey(&mut self, request: &Request) {
@@ -221,8 +258,12 @@ impl Server {
             Request::Watch => {}
             Request::AllowTerm { allowed } => self.term_allowed = *allowed,
             Request::HoldAfterEnd { hold } => {
-                self.hold_after_end = *hold && self.child.is_some();
-                if !self.hold_after_end && !self.held {
+                self.after_end = match self.after_end {
+                    AfterEnd::Discard => AfterEnd::Discard,
+                    _ if *hold && self.child.is_some() => AfterEnd::Hold,
+                    _ => AfterEnd::Start,
+                };
+                if self.after_end != AfterEnd::Hold && !self.held {
                     self.clear_marker();
                 }
             }
@@ -249,6 +290,27 @@ impl Server {
                     self.prepare();
                 }
             }
+            Request::Discard => {
+                say("the data directory is thrown away as asked");
+                (self.after_end, self.start_at, self.short_lives) = (AfterEnd::Discard, None, 0);
+                match self.child {
+                    Some(_) => self.signal(Signal::SIGKILL),
+                    None if self.leave_at.is_none() => self.begin_anew(),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Throws the data directory away, while no mysqld runs, and makes a new one.
+    fn begin_anew(&mut self) {
+        (self.held, self.after_end) = (false, AfterEnd::Start);
+        match prepare::discard(&self.settings) {
+            Ok(()) => self.prepare(),
+            Err(error) => self.fail(format!(
+                "The data directory {} cannot be thrown away: {error}. Look at the volume and its permissions.",
+                self.settings.datadir.display()
+            )),
         }
     }
 
@@ -308,7 +370,7 @@ impl Server {
         self.kill_at = None;
         // Status 16 is the wanted end of RESTART and CLONE.
         let clean = matches!(status, WaitStatus::Exited(_, 0 | 16));
-        self.held |= self.hold_after_end && !clean;
+        self.held |= self.after_end == AfterEnd::Hold && !clean;
         if matches!(status, WaitStatus::Exited(_, 16))
             && let Err(error) = prepare::forget_uuid(&self.settings.datadir)
         {
@@ -319,17 +381,19 @@ impl Server {
             WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),
             other => format!("{other:?}"),
         };
-        let error = child.last_error.get();
+        let error = child.said.last();
+        let gave_up = child.hopeless || gave_up(&status, &child.said);
         if let Some(error) = &error
-            && matches!(status, WaitStatus::Exited(_, 1..))
+            && (child.hopeless || matches!(status, WaitStatus::Exited(_, 1..)))
         {
             how = format!("{how}: {error}");
         }
         say(&format!("mysqld {how}"));
         if self.leave_at.is_some() {
-            return self.watchers.publish(State::Exited { how });
+            return self.watchers.publish(State::Exited { how, gave_up });
         }
         match child.purpose {
+            _ if self.after_end == AfterEnd::Discard => self.begin_anew(),
             Purpose::Initialise => self.initialised(&status, &how),
             Purpose::Serve if self.held => self.watchers.publish(State::Held {
                 how: format!("mysqld {how}"),
@@ -344,7 +408,7 @@ impl Server {
                 ));
             }
             Purpose::Serve => {
-                self.watchers.publish(State::Exited { how });
+                self.watchers.publish(State::Exited { how, gave_up });
                 self.start_again(child.since);
             }
         }
@@ -419,12 +483,13 @@ impl Server {
             command.arg(format!("--report-host={host}"));
         }
         self.term_allowed = false;
-        self.hold_after_end = false;
+        self.after_end = AfterEnd::Start;
         self.clear_marker();
         self.clear_socket_lock();
         self.mend_relay_logs();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
+            self.look_at = Some(clock::now() + DAMAGE_ENDS);
             self.watchers.publish(State::Running {
                 pid: pid.as_raw(),
                 starts: self.starts,
@@ -482,12 +547,13 @@ impl Server {
                     // A supervisor that is ending no longer needs to know.
                     let _ = events.send(Event::Dying(pid));
                 });
-                let last_error = process.stderr.take().map(log::pass_on).unwrap_or_default();
+                let said = process.stderr.take().map(log::pass_on).unwrap_or_default();
                 self.child = Some(Child {
                     pid,
                     purpose,
                     since: clock::now(),
-                    last_error,
+                    said,
+                    hopeless: false,
                 });
                 Some(pid)
             }
@@ -508,6 +574,21 @@ impl Server {
             }
         }
     }
+}
+
+/// True where mysqld ended itself and neither its configuration nor what is around it is known to be why: an assertion
+/// or a crash of its own code, or an exit of which its log says that data is damaged.
+fn gave_up(status: &WaitStatus, said: &Said) -> bool {
+    let by_itself = match status {
+        WaitStatus::Signaled(_, signal, _) => matches!(
+            signal,
+            Signal::SIGABRT | Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE
+        ),
+        WaitStatus::Exited(_, CRASHED) => true,
+        WaitStatus::Exited(_, 1) => said.speaks_of_damage(),
+        _ => false,
+    };
+    by_itself && !said.blames_what_is_around()
 }
 
 #[cfg(test)]

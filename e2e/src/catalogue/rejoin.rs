@@ -143,6 +143,22 @@ pub const CASES: &[Case] = &[
         limit: Some(Duration::from_secs(10)),
         run: |world| stopped_applier(world).boxed_local(),
     },
+    Case {
+        row: 41,
+        part: "a",
+        fault: "pages of MySQL's dictionary overwritten on a slave, then its mysqld killed",
+        expects: "it begins anew without its data and is filled again; writes go on",
+        limit: Some(UNHURT),
+        run: |world| damaged_slave(world).boxed_local(),
+    },
+    Case {
+        row: 41,
+        part: "b",
+        fault: "pages of MySQL's dictionary overwritten on the master, then its mysqld killed",
+        expects: "a slave leads, then the node begins anew and is filled again",
+        limit: Some(KILLED),
+        run: |world| damaged_master(world).boxed_local(),
+    },
 ];
 
 /// Holds the applier of a slave for as long as this lives: it waits for a lock that a session of the administrator has.
@@ -356,6 +372,37 @@ async fn volume_of_master(world: &World) -> Result<Finding> {
     let end = ordeal.end_changed(at, HEALED).await?;
     is_slave(&end, &master)?;
     Ok(end.finding())
+}
+
+async fn damaged_slave(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "slavedata").await?;
+    let (master, term) = (database.master_pod().await?, ordeal.term);
+    let slave = database.slave_pod().await?;
+    let before = events(&database, "DataDiscarded", &slave.name_any()).await?.len();
+    let at = ordeal.now();
+    inside::spoil_data(&slave)?;
+    faults::signal_mysqld(&slave, Signal::SIGKILL)?;
+    let told = event(&database, "DataDiscarded", &slave.name_any(), before).await?;
+    let end = ordeal.end(at, HEALED).await?;
+    same_master(&database, &master, term).await?;
+    Ok(end.finding().note(told))
+}
+
+async fn damaged_master(world: &World) -> Result<Finding> {
+    let database = world.database().await?;
+    let ordeal = Ordeal::begin(&database, "masterdata").await?;
+    let master = database.master_pod().await?;
+    let before = events(&database, "DataDiscarded", &master.name_any())
+        .await?
+        .len();
+    let at = ordeal.now();
+    inside::spoil_data(&master)?;
+    faults::signal_mysqld(&master, Signal::SIGKILL)?;
+    let told = event(&database, "DataDiscarded", &master.name_any(), before).await?;
+    let end = ordeal.end_changed(at, HEALED).await?;
+    is_slave(&end, &master)?;
+    Ok(end.finding().note(told))
 }
 
 async fn only_holder(world: &World) -> Result<Finding> {

@@ -42,6 +42,7 @@ pub const ROWS: &[(u8, &str)] = &[
     (38, "two nodes need repair at the same time"),
     (39, "empty node beside a dying master"),
     (40, "applier stopped by error 1032"),
+    (41, "data on which mysqld cannot run"),
 ];
 
 /// The name of a row.

@@ -66,18 +66,7 @@ fn empty_report(at: usize) -> NodeReport {
         open: false,
         stuck: None,
     };
-    NodeReport {
-        volume: format!("volume-{at}").into(),
-        term: Term(0),
-        fenced: None,
-        followed: None,
-        promoted: None,
-        stopping: false,
-        cloning: None,
-        tail: None,
-        closed: None,
-        server: Server::Up(Box::new(state)),
-    }
+    NodeReport::new(format!("volume-{at}").into(), Server::Up(Box::new(state)))
 }
 
 impl Agents {
@@ -282,7 +271,9 @@ fn obey(report: &mut NodeReport, term: Term, command: Command) -> Result<(), Ref
             Ok(())
         }
         Command::Drain { .. } | Command::Leave => Ok(()),
-        Command::Cut { .. } | Command::Clone { .. } => Err(missing("nothing to cut or to clone here")),
+        Command::Cut { .. } | Command::Clone { .. } | Command::Discard => {
+            Err(missing("nothing to cut, to clone or to discard here"))
+        }
     }
 }
 

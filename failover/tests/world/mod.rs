@@ -49,28 +49,22 @@ fn fresh(index: u32) -> NodeView {
             stamp: Term(0),
         },
         session: Session::Open { heard: 0 },
-        report: Some(NodeReport {
-            volume: format!("volume-{index}").into(),
-            term: Term(0),
-            fenced: None,
-            followed: None,
-            promoted: None,
-            stopping: false,
-            cloning: None,
-            tail: None,
-            closed: None,
-            server: Server::Up(Box::new(ServerState {
-                uuid: uuid(&node),
-                version: "9.7.4".into(),
-                role: Role::Idle,
-                executed: GtidSet::new(),
-                received: GtidSet::new(),
-                purged: GtidSet::new(),
-                open: false,
-                stuck: None,
-            })),
-        }),
+        report: Some(NodeReport::new(format!("volume-{index}").into(), empty(&node))),
     }
+}
+
+/// A server without data.
+fn empty(node: &NodeId) -> Server {
+    Server::Up(Box::new(ServerState {
+        uuid: uuid(node),
+        version: "9.7.4".into(),
+        role: Role::Idle,
+        executed: GtidSet::new(),
+        received: GtidSet::new(),
+        purged: GtidSet::new(),
+        open: false,
+        stuck: None,
+    }))
 }
 
 impl World {
@@ -316,6 +310,7 @@ impl World {
             Action::Clone {
                 node, term, donor, ..
             } => self.clone_from(node.as_str(), term, donor),
+            Action::Discard { node, term, .. } => self.discard(&node, term),
             // The agent ends, and its session with it.
             Action::Release { node, .. } => self.cut(node.as_str(), false),
             Action::Answer { wish, done, message } => {
@@ -507,6 +502,24 @@ impl World {
         });
     }
 
+    fn discard(&mut self, node: &NodeId, term: Term) {
+        let led = self.observed.nodes.values().any(|view| view.leads_in(term));
+        assert!(led, "only what a master of this term has may be thrown away");
+        let report = self.report_of(node.as_str());
+        assert!(report.damaged.is_some(), "only data that is of no use");
+        let volume = format!("{}-anew", report.volume.as_str());
+        *report = NodeReport {
+            term,
+            ..NodeReport::new(volume.into(), empty(node))
+        };
+    }
+
+    /// mysqld of the node dies at each start.
+    pub fn damage(&mut self, node: &str) {
+        self.kill(node);
+        self.report_of(node).damaged = Some("mysqld killed by SIGABRT".into());
+    }
+
     fn clone_from(&mut self, node: &str, term: Term, donor: NodeId) {
         let theirs = self
             .observed
@@ -547,6 +560,7 @@ pub fn name(action: &Action) -> &'static str {
         Action::Follow { .. } => "Follow",
         Action::Cut { .. } => "Cut",
         Action::Clone { .. } => "Clone",
+        Action::Discard { .. } => "Discard",
         Action::Release { .. } => "Release",
         Action::Answer { .. } => "Answer",
     }

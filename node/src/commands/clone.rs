@@ -15,7 +15,6 @@ use crate::{
     board::Life,
     clock,
     mysql::{Error, clone::RESTART_BY_SUPERVISOR},
-    store::new_volume,
 };
 
 /// The longest time that copying may take.
@@ -32,13 +31,8 @@ pub async fn clone(job: &Job, donor: &NodeId, address: &str) -> Result<(), Refus
     let Some(life) = job.agent.board.life() else {
         return Err(precondition("mysqld is down"));
     };
-    let forget = |memory: &mut crate::store::Memory| {
-        memory.volume = new_volume();
-        memory.followed = None;
-        memory.promoted = None;
-        memory.tail = None;
-    };
-    job.agent.store.change(forget).await.or_refuse()?;
+    let renew = crate::store::Memory::begin_new_life;
+    job.agent.store.change(renew).await.or_refuse()?;
     job.agent.board.cloning(Some(0));
     let result = copy(job, status.channel.is_some(), life, donor, address).await;
     job.agent.board.cloning(None);

@@ -3,6 +3,7 @@
 
 pub mod clone;
 pub mod cut;
+pub mod discard;
 pub mod drain;
 pub mod fence;
 pub mod follow;
@@ -70,6 +71,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Follow { .. } => "follow",
         Command::Cut { .. } => "cut",
         Command::Clone { .. } => "clone",
+        Command::Discard => "discard",
         Command::Leave => "leave",
     }
 }
@@ -92,6 +94,7 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
         } => follow::follow(job, source, address, until).await,
         Command::Cut { keep } => cut::cut(job, keep).await,
         Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
+        Command::Discard => discard::discard(job).await,
         Command::Leave => {
             job.agent.board.release();
             Ok(())

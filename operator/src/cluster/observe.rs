@@ -242,16 +242,8 @@ mod tests {
                 stuck: None,
             };
             Box::new(NodeReport {
-                volume: "v".into(),
                 term: Term(1),
-                fenced: None,
-                followed: None,
-                promoted: None,
-                stopping: false,
-                cloning: None,
-                tail: None,
-                closed: None,
-                server: Server::Up(Box::new(state)),
+                ..NodeReport::new("v".into(), Server::Up(Box::new(state)))
             })
         };
         let mut line = line("u", Session::Never);

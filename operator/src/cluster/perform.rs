@@ -104,6 +104,7 @@ impl Task {
             | Action::Follow { node, .. }
             | Action::Cut { node, .. }
             | Action::Clone { node, .. }
+            | Action::Discard { node, .. }
             | Action::Release { node, .. } => {
                 let orders = self.lines.get(node).and_then(|line| line.orders.clone());
                 let Some(command) = commands::command_of(&action, policy.switchover_deadline) else {

@@ -336,6 +336,17 @@ fn done_event(action: &Action) -> Option<Told> {
             term.0,
             format!("Term {term}: {node} holds a copy of {donor}'s data, because {reason}."),
         ),
+        Action::Discard { node, term, reason } => Told {
+            warning: true,
+            ..told_of(
+                node,
+                "DataDiscarded",
+                term.0,
+                format!(
+                    "Term {term}: {node} begins anew without its data, on which mysqld could not run: {reason}."
+                ),
+            )
+        },
         Action::Answer { wish, done, message } => {
             let (action, well, badly) = match wish {
                 Wish::Promote => ("Switchover", "SwitchoverDone", "SwitchoverRefused"),

@@ -95,16 +95,8 @@ mod tests {
             },
             session: Session::Open { heard: 0 },
             report: Some(NodeReport {
-                volume: "v".into(),
                 term: Term(2),
-                fenced: None,
-                followed: None,
-                promoted: None,
-                stopping: false,
-                cloning: None,
-                tail: None,
-                closed: None,
-                server,
+                ..NodeReport::new("v".into(), server)
             }),
         }
     }

@@ -19,6 +19,8 @@ const FOLLOW_DEADLINE: Millis = 15_000;
 const CLONE_DEADLINE: Millis = 6 * 60 * 60 * 1000;
 /// It ends with a boot, crash recovery included.
 const CUT_DEADLINE: Millis = 150_000;
+/// It ends with the boot of a new database.
+const DISCARD_DEADLINE: Millis = 150_000;
 const LEAVE_DEADLINE: Millis = 1_000;
 /// What a node may take longer than its own deadline before the answer counts as lost.
 const GRACE: Millis = 2_000;
@@ -95,6 +97,7 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
             },
             CLONE_DEADLINE,
         ),
+        Action::Discard { term, .. } => (*term, Command::Discard, DISCARD_DEADLINE),
         Action::Release { node: _, term } => (*term, Command::Leave, LEAVE_DEADLINE),
         Action::Record { .. }
         | Action::Unlabel { .. }

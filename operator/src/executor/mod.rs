@@ -54,6 +54,7 @@ impl ActionKey {
             Action::Follow { term, .. } => ("follow", *term),
             Action::Cut { term, .. } => ("cut", *term),
             Action::Clone { term, .. } => ("clone", *term),
+            Action::Discard { term, .. } => ("discard", *term),
             Action::Release { term, .. } => ("release", *term),
             Action::Answer { wish, .. } => match wish {
                 Wish::Promote => ("answer", Term(0)),

@@ -134,16 +134,8 @@ fn report() -> ToOperator {
 
 fn report_of(takes_pictures: bool) -> ToOperator {
     let report = NodeReport {
-        volume: "v".into(),
         term: Term(1),
-        fenced: None,
-        followed: None,
-        promoted: None,
-        stopping: false,
-        cloning: None,
-        tail: None,
-        closed: None,
-        server: Server::Starting,
+        ..NodeReport::new("v".into(), Server::Starting)
     };
     ToOperator::Report {
         report: Box::new(report),

@@ -29,16 +29,8 @@ fn view(role: Role) -> NodeView {
         },
         session: Session::Open { heard: 900 },
         report: Some(NodeReport {
-            volume: "v".into(),
             term: Term(3),
-            fenced: None,
-            followed: None,
-            promoted: None,
-            stopping: false,
-            cloning: None,
-            tail: None,
-            closed: None,
-            server: Server::Up(Box::new(state)),
+            ..NodeReport::new("v".into(), Server::Up(Box::new(state)))
         }),
     }
 }
