@@ -208,9 +208,14 @@ pub(crate) fn wants_resync(observed: &Observed, node: &NodeId, leader: Leader<'_
         && may_resync(observed, node, leader, policy).is_ok()
 }
 
-/// The data has a new life already, so the copy was begun.
+/// The data has a new life already, so the copy was begun; unless no copy can begin on it.
 fn has_begun(observed: &Observed, node: &NodeId) -> bool {
-    observed.is_whole(node) == Some(false)
+    observed.is_whole(node) == Some(false) && !is_damaged(observed, node)
+}
+
+fn is_damaged(observed: &Observed, node: &NodeId) -> bool {
+    let live = observed.nodes.get(node).and_then(|view| view.live_report());
+    live.is_some_and(|live| live.damaged.is_some())
 }
 
 /// What comes of a wish for a new clone; nothing while it is being carried out.
@@ -247,8 +252,7 @@ fn may_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &P
     if resize::removed(observed, policy).contains(node) {
         return Err(format!("{node} is to go, because spec.nodes asks for fewer"));
     }
-    let is_damaged = view.live_report().is_some_and(|live| live.damaged.is_some());
-    if view.server().is_none() && !is_damaged {
+    if view.server().is_none() && !is_damaged(observed, node) {
         return Err(format!("{node} cannot be cloned: it {}", silence(view)));
     }
     let good = |node: &NodeId| {

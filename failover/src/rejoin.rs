@@ -3,7 +3,7 @@
 
 use crate::{
     Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
-    Role, ServerState, Tail, Term, commanded, resize,
+    Role, ServerState, Tail, Term, VolumeId, commanded, resize,
 };
 
 /// The master that nodes are to follow.
@@ -79,8 +79,14 @@ fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
         let Some((volume, donor, whole)) = copy(action) else {
             return true;
         };
-        let mut before = copies.iter().filter(|(other, ..)| *other < volume);
-        !before.any(|(_, of, other)| (of.is_some() && *of == donor) || (whole && *other))
+        let stands_back = |(other, of, also): &(VolumeId, Option<NodeId>, bool)| match (&donor, of) {
+            (Some(donor), Some(of)) => *other < volume && (donor == of || (whole && *also)),
+            // What is of no use can wait for what goes on.
+            (Some(_), None) => false,
+            (None, Some(_)) => whole && *also,
+            (None, None) => *other < volume && whole && *also,
+        };
+        !copies.iter().any(stands_back)
     };
     plan.into_iter().filter(begins).collect()
 }
@@ -194,7 +200,7 @@ fn follower(
     if let Some(cut) = cut(observed, live, leader, node) {
         return Some(cut);
     }
-    if let Some(why) = &live.damaged {
+    if let (Some(why), None) = (&live.damaged, view.server()) {
         return discard(observed, (node, live, why), leader, policy, report);
     }
     let state = view.server()?;
@@ -297,7 +303,8 @@ fn discard(
     policy: &Policy,
     report: &mut Report,
 ) -> Option<Action> {
-    if live.stopping || live.term > leader.term {
+    let goes = resize::removed(observed, policy).contains(node);
+    if live.stopping || live.term > leader.term || goes {
         return None;
     }
     let asked = commanded::wants_resync(observed, node, leader, policy);
@@ -313,7 +320,18 @@ fn discard(
              ddb-operator.io/resync={node} to make it anew"
         ))
     } else {
-        incomplete(observed, node, leader, policy).map(|other| format!("{other} is not complete yet"))
+        let other = not_intact(
+            observed,
+            node,
+            leader,
+            policy,
+            if asked {
+                &[Some(false)]
+            } else {
+                &[Some(false), None]
+            },
+        );
+        other.map(|other| format!("{other} does not answer or is not complete yet"))
     };
     if let Some(waits) = waits {
         report.notes.push(format!(
@@ -478,6 +496,18 @@ fn incomplete<'a>(
     leader: Leader<'_>,
     policy: &Policy,
 ) -> Option<&'a NodeId> {
+    not_intact(observed, node, leader, policy, &[Some(false)])
+}
+
+/// Another member of which one of `verdicts` is true, where this node holds what it acknowledged: whether it does too,
+/// or `None` where it does not answer.
+fn not_intact<'a>(
+    observed: &'a Observed,
+    node: &NodeId,
+    leader: Leader<'_>,
+    policy: &Policy,
+    verdicts: &[Option<bool>],
+) -> Option<&'a NodeId> {
     let removed = resize::removed(observed, policy);
     let intact = |node: &NodeId| {
         let view = observed.nodes.get(node)?;
@@ -488,7 +518,7 @@ fn incomplete<'a>(
         return None;
     }
     let mut others = observed.record.members.keys();
-    others.find(|other| *other != node && !removed.contains(*other) && intact(other) == Some(false))
+    others.find(|other| *other != node && !removed.contains(*other) && verdicts.contains(&intact(other)))
 }
 
 pub(crate) fn has_caught_up(view: &NodeView, leader: Leader<'_>) -> bool {

@@ -309,6 +309,15 @@ fn damaged_data_is_kept_where_nobody_leads_or_somebody_may_need_it() {
     }
 
     let mut world = World::led(3, 5);
+    world.damage("db-2");
+    world.cut("db-1", false);
+    world.run(50);
+    assert!(
+        world.report_of("db-2").damaged.is_some(),
+        "db-1 may be lost for good"
+    );
+
+    let mut world = World::led(3, 5);
     world.policy.errant = failover::ErrantPolicy::Quarantine;
     world.damage("db-2");
     world.observed.asked.resync = Some("db-2".into());

@@ -21,6 +21,8 @@ use crate::{
 
 /// So many times in a row mysqld may end by itself without having served anybody, before its data counts as damaged.
 const FUTILE_LIVES: u32 = 5;
+/// They must have gone on for so long: what is around the data fails for moments too.
+const FUTILE_FOR: Duration = Duration::from_mins(1);
 /// A server that answers for so long has begun, whether it is let serve or not.
 const HAS_BEGUN: Duration = Duration::from_mins(1);
 /// Where a new beginning did not help, another is not tried before so many seconds.
@@ -50,14 +52,37 @@ pub enum Seen {
     Up(Box<Status>),
 }
 
+/// Lives of mysqld in a row that it ended by itself before it had begun.
+#[derive(Debug, Default)]
+struct Futile {
+    lives: u32,
+    since: Option<Instant>,
+    /// How the last one ended.
+    how: String,
+}
+
+impl Futile {
+    fn count(&mut self, how: &str) {
+        self.lives += 1;
+        self.since.get_or_insert_with(clock::now);
+        how.clone_into(&mut self.how);
+    }
+
+    fn damaged(&self) -> Option<String> {
+        let long = self.since.is_some_and(|since| since.elapsed() >= FUTILE_FOR);
+        (long && self.lives >= FUTILE_LIVES).then(|| self.how.clone())
+    }
+}
+
 #[derive(Debug)]
 struct Facts {
     memory: Memory,
     life: Option<Life>,
-    /// Since when the process runs, until it serves clients or has answered for long.
-    beginning: Option<Instant>,
-    /// How often in a row mysqld ended by itself while it began, and how it did last.
-    futile: (u32, String),
+    /// The process has neither served clients nor answered for long.
+    begins: bool,
+    /// Since when it answers.
+    answers: Option<Instant>,
+    futile: Futile,
     held: Option<Instant>,
     locked_out: Option<Instant>,
     stuck: Option<Instant>,
@@ -90,8 +115,9 @@ impl Board {
         let facts = Facts {
             memory,
             life: None,
-            beginning: None,
-            futile: (0, String::new()),
+            begins: false,
+            answers: None,
+            futile: Futile::default(),
             held: None,
             locked_out: None,
             stuck: None,
@@ -171,10 +197,16 @@ impl Board {
                 .memory
                 .discarded
                 .is_some_and(|at| clock::unix_seconds().saturating_sub(at) < BETWEEN_BEGINNINGS);
-            if facts.beginning.take().is_some() && !fresh {
-                facts.futile = (facts.futile.0 + 1, how.to_owned());
+            if std::mem::take(&mut facts.begins) && !fresh {
+                facts.futile.count(how);
             }
         });
+    }
+
+    /// mysqld is about to be opened to clients: how it ends from now on says nothing of its data.
+    pub fn opens(&self) {
+        let facts = &mut self.lock().0;
+        (facts.begins, facts.futile) = (false, Futile::default());
     }
 
     /// For how long mysqld has been kept down; `None` where it is not.
@@ -206,7 +238,7 @@ impl Board {
         self.update(|facts| {
             if facts.life != Some(life) {
                 (facts.life, facts.held, facts.seen) = (Some(life), None, seen);
-                facts.beginning = Some(clock::now());
+                (facts.begins, facts.answers) = (true, None);
             }
         });
     }
@@ -217,10 +249,11 @@ impl Board {
             if facts.life != Some(life) {
                 return;
             }
-            if let (Seen::Up(status), Some(since)) = (&seen, facts.beginning)
-                && (!status.offline || since.elapsed() >= HAS_BEGUN)
-            {
-                (facts.beginning, facts.futile.0) = (None, 0);
+            if let Seen::Up(status) = &seen {
+                let since = *facts.answers.get_or_insert_with(clock::now);
+                if facts.begins && (!status.offline || since.elapsed() >= HAS_BEGUN) {
+                    (facts.begins, facts.futile) = (false, Futile::default());
+                }
             }
             facts.seen = seen;
         });
@@ -229,10 +262,10 @@ impl Board {
     /// The durable facts changed.
     pub fn remember(&self, memory: Memory) {
         self.update(|facts| {
-            if memory.discarded != facts.memory.discarded {
-                facts.futile.0 = 0;
-                facts.discards += 1;
+            if memory.volume != facts.memory.volume {
+                facts.futile = Futile::default();
             }
+            facts.discards += u64::from(memory.discarded != facts.memory.discarded);
             facts.memory = memory;
         });
     }
@@ -341,7 +374,6 @@ fn report(facts: &Facts) -> NodeReport {
             stuck: stuck(status),
         })),
     };
-    let (futile, how) = &facts.futile;
     NodeReport {
         term: memory.term,
         fenced: memory.fenced.filter(|_| !contradicts_fence(facts)),
@@ -357,7 +389,7 @@ fn report(facts: &Facts) -> NodeReport {
             None => memory.tail.clone(),
         },
         closed: facts.closed.clone(),
-        damaged: (*futile >= FUTILE_LIVES).then(|| how.clone()),
+        damaged: facts.futile.damaged(),
         ..NodeReport::new(memory.volume.clone(), server)
     }
 }
@@ -500,28 +532,44 @@ mod tests {
                 ..Status::default()
             })))
         };
+        let last_for = |board: &Board| {
+            let first = clock::now().checked_sub(FUTILE_FOR);
+            board.lock().0.futile.since = first;
+        };
         for number in 0..4 {
             dies(number, closed());
         }
         dies(4, Some(up(1, true)));
-        assert!(board.report().damaged.is_none(), "readers may have killed it");
+        assert_eq!(board.lock().0.futile.lives, 0, "readers may have killed it");
         for number in 5..9 {
             dies(number, closed());
-            assert!(board.report().damaged.is_none());
         }
+        last_for(&board);
+        assert!(board.report().damaged.is_none(), "too few");
         dies(9, None);
         assert_eq!(board.report().damaged.as_deref(), Some("killed by SIGABRT"));
-        let discarded = Memory {
-            discarded: Some(clock::unix_seconds()),
+        let again = Memory {
+            volume: new_volume(),
             ..memory()
         };
-        board.remember(discarded);
+        board.remember(again.clone());
+        assert!(board.report().damaged.is_none(), "other data");
         for number in 10..20 {
             dies(number, None);
         }
-        assert!(
-            board.report().damaged.is_none(),
-            "it did not help, and it is soon"
+        assert!(board.report().damaged.is_none(), "too short a time");
+        board.remember(Memory {
+            discarded: Some(clock::unix_seconds()),
+            ..again
+        });
+        board.opens();
+        for number in 20..30 {
+            dies(number, None);
+        }
+        assert_eq!(
+            board.lock().0.futile.lives,
+            0,
+            "it was made anew and that did not help"
         );
     }
 

@@ -9,16 +9,18 @@ use std::{
     fs::OpenOptions,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use api::wire::{Command, Refusal};
-use failover::NodeReport;
+use failover::{NodeReport, VolumeId};
 use sqlx::{Row, raw_sql};
 use support::{
     Node, Operator,
-    cluster::{Cluster, assert_holds, follow, is_down, signal},
+    cluster::{Cluster, assert_holds, fence, follow, is_down, signal},
     is_caught_up, up,
 };
+use tokio::time::sleep;
 
 /// The size of InnoDB's pages.
 const PAGE: u32 = 16 * 1024;
@@ -48,16 +50,30 @@ async fn discard(operator: &mut Operator, term: u64) -> Option<Refusal> {
     operator.tell(term, Command::Discard).await.1
 }
 
-/// Spoils `file` of a slave, ends its mysqld, and sees it begin anew and follow.
-async fn heals(cluster: &mut Cluster, slave: usize, file: &str) {
-    let directory = datadir(&cluster.nodes[slave]).await;
-    let volume = cluster.operators[slave].report().volume;
+/// Spoils `file` of a slave while no mysqld runs. It ended in order: one that recovers its log on such pages may hang
+/// instead of ending, which takes minutes to be found.
+async fn damage(cluster: &mut Cluster, slave: usize, file: &str) {
+    let node = &mut cluster.nodes[slave];
+    let directory = datadir(node).await;
+    let process = PathBuf::from(format!("/proc/{}", node.mysqld_pid()));
+    let mut root = node.root().await;
+    signal(node.supervisor.id(), "-KILL");
+    node.supervisor.wait().unwrap();
+    // Its connection may break before the answer comes.
+    _ = raw_sql("SHUTDOWN").execute(&mut root).await;
+    while process.exists() {
+        sleep(Duration::from_millis(20)).await;
+    }
     spoil(&directory.join(file));
-    signal(cluster.nodes[slave].mysqld_pid(), "-KILL");
+    node.restart_supervisor();
+}
+
+/// Sees a slave say that its data is damaged, begin anew and follow.
+async fn heals(cluster: &mut Cluster, slave: usize, volume: &VolumeId) {
     cluster.operators[slave].until("damaged", is_damaged).await;
     let report = cluster.operators[slave].report();
-    println!("{file}: {}", report.damaged.clone().unwrap());
-    assert_eq!(report.volume, volume, "nothing was thrown away yet");
+    println!("{}", report.damaged.clone().unwrap());
+    assert_eq!(report.volume, *volume, "nothing was thrown away yet");
 
     assert_eq!(discard(&mut cluster.operators[slave], 1).await, None);
     cluster.operators[slave]
@@ -66,13 +82,12 @@ async fn heals(cluster: &mut Cluster, slave: usize, file: &str) {
         })
         .await;
     let report = cluster.operators[slave].report();
-    assert!(!is_damaged(&report) && report.volume != volume);
-    assert!(!directory.with_extension("discarded").join("ibdata1").exists());
+    assert!(!is_damaged(&report) && report.volume != *volume);
+    let refusal = discard(&mut cluster.operators[slave], 1).await;
+    assert!(refusal.is_some(), "an empty database is not thrown away");
 
     let until = cluster.operators[0].state().executed;
-    cluster.operators[slave]
-        .done("fence", 1, support::cluster::fence(false))
-        .await;
+    cluster.operators[slave].done("fence", 1, fence(false)).await;
     let command = follow(&cluster.nodes[0], &until);
     cluster.operators[slave].done("follow a again", 1, command).await;
     cluster.operators[slave].until("caught up", is_caught_up).await;
@@ -112,8 +127,19 @@ async fn a_server_that_cannot_run_on_its_data_begins_anew_when_it_is_told_to() {
     cluster.operators[1].done("follow a again", 1, command).await;
     cluster.operators[1].until("caught up", is_caught_up).await;
 
-    heals(&mut cluster, 1, "mysql.ibd").await;
-    heals(&mut cluster, 2, "undo_001").await;
+    let volumes = [1, 2].map(|slave: usize| cluster.operators[slave].report().volume);
+    damage(&mut cluster, 1, "mysql.ibd").await;
+    damage(&mut cluster, 2, "undo_001").await;
+    // It must have gone on for a minute.
+    sleep(Duration::from_secs(55)).await;
+    for slave in [1, 2] {
+        assert!(!is_damaged(&cluster.operators[slave].report()), "too soon");
+        assert!(discard(&mut cluster.operators[slave], 1).await.is_some());
+    }
+    sleep(Duration::from_secs(6)).await;
+    for (slave, volume) in [1, 2].into_iter().zip(&volumes) {
+        heals(&mut cluster, slave, volume).await;
+    }
     let written: Vec<u64> = (0..50).collect();
     for node in [1, 2] {
         assert_holds(&cluster.nodes[node], &written).await;

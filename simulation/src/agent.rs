@@ -160,8 +160,11 @@ impl World {
         {
             return self.store_fence(node, term);
         }
+        let damaged = self.machines[node].disk.damaged;
         let Some(server) = &mut self.machines[node].server else {
-            return if job.stage == 9 {
+            return if job.stage == 9 && damaged {
+                Next::Refused
+            } else if job.stage == 9 {
                 Next::Again
             } else {
                 self.store_fence(node, term)

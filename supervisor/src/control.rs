@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    clock,
     hold::Marker,
     protocol::{Reply, Request, State},
     server::Event,
@@ -99,7 +100,7 @@ fn serve(
             }
             Ok(request) => {
                 let (done, wait) = std::sync::mpsc::channel();
-                if events.send(Event::Request(request, done)).is_ok() && wait.recv().is_ok() {
+                if events.send(Event::Request(request, clock::now(), done)).is_ok() && wait.recv().is_ok() {
                     answers.write_all(&line(&Reply::Done))?;
                 }
             }

@@ -5,24 +5,43 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
+
+use crate::clock;
 
 /// The longest part of an error line that is remembered.
 const REMEMBERED: usize = 400;
 
 /// What an error line has where data is damaged, in lower case.
 const DAMAGE: &str = "corrupt";
-/// What an error line has where not the data is at fault but what is around it, in lower case: a full disk, somebody
-/// else who holds the files, rights, too few of something.
-const AROUND: [&str; 8] = [
+/// What a line has where not the data is at fault but what is around it, in lower case: a full or failing disk, somebody
+/// else who holds the files, rights, too few of something, settings with which the data was not made.
+const AROUND: [&str; 24] = [
     "no space left",
     "disk is full",
     "disk full",
+    "out of disk space",
     "error number 28",
+    "error number 5 ",
+    "error number 30",
+    "error number 122",
+    "input/output error",
+    "read-only file system",
+    "quota exceeded",
+    "stale file handle",
     "unable to lock",
     "permission denied",
     "too many open files",
     "cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "resource temporarily unavailable",
+    "start-up parameter",
+    "innodb_page_size",
+    "lower_case_table_names",
+    "cannot create redo log files",
+    "different settings",
 ];
 
 /// What mysqld says once it takes connections.
@@ -33,11 +52,14 @@ const READY: &str = ": ready for connections";
 pub struct Said(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Noted {
     last: Option<String>,
     damage: bool,
     around: bool,
     ready: bool,
+    ended: bool,
+    last_line: Option<Instant>,
 }
 
 impl Said {
@@ -61,17 +83,29 @@ impl Said {
         self.noted().around
     }
 
+    /// For how long nothing was said; nothing at all counts as no time.
+    pub fn silence(&self) -> Duration {
+        self.noted().last_line.map_or(Duration::ZERO, |at| at.elapsed())
+    }
+
+    /// Waits for the end of the log of a server that has ended, at most so long.
+    pub fn await_end(&self, patience: Duration) {
+        let until = clock::now() + patience;
+        while !self.noted().ended && clock::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn note(&self, line: &str) {
+        let lower = line.to_lowercase();
+        let mut noted = self.noted();
+        noted.last_line = Some(clock::now());
+        noted.around |= AROUND.iter().any(|words| lower.contains(words));
         let Some((_, text)) = line.split_once("[ERROR] ") else {
-            if line.contains(READY) {
-                self.noted().ready = true;
-            }
+            noted.ready |= line.contains(READY);
             return;
         };
-        let mut noted = self.noted();
-        let lower = text.to_lowercase();
         noted.damage |= lower.contains(DAMAGE);
-        noted.around |= AROUND.iter().any(|words| lower.contains(words));
         let text: String = text.trim().chars().take(REMEMBERED).collect();
         // "Aborting" closes every fatal error and says nothing itself.
         if !text.ends_with("Aborting") {
@@ -92,11 +126,12 @@ pub fn pass_on(from: impl Read + Send + 'static) -> Said {
         let mut lines = BufReader::new(from);
         let mut line = Vec::new();
         while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+            noting.note(&String::from_utf8_lossy(&line));
             // Nobody is left to tell when our own stderr is gone; the pipe must be emptied nevertheless.
             let _ = std::io::stderr().write_all(&line);
-            noting.note(&String::from_utf8_lossy(&line));
             line.clear();
         }
+        noting.noted().ended = true;
     });
     said
 }
@@ -128,6 +163,9 @@ mod tests {
         let said = Said::default();
         said.note("1 [ERROR] [MY-012224] [InnoDB] Header page contains inconsistent data in file: ./ibdata1, corrupted");
         assert!(said.speaks_of_damage() && !said.blames_what_is_around());
+        let crashed = Said::default();
+        crashed.note("terminate called after throwing an instance of 'std::bad_alloc'");
+        assert!(crashed.blames_what_is_around());
         said.note("1 [ERROR] [MY-012640] [InnoDB] Error number 28 means 'No space left on device'");
         assert!(said.blames_what_is_around());
     }

@@ -80,7 +80,8 @@ pub enum State {
         /// How it ended.
         how: String,
     },
-    /// Nothing is tried any more until [`Request::Start`]: the sentence says what is wrong and what to do.
+    /// mysqld is not started any more until [`Request::Start`]: the sentence says what is wrong and what to do. A data
+    /// directory that could not be made is tried again every ten seconds.
     Failed {
         /// The sentence.
         why: String,

@@ -45,8 +45,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const CLEAN_SHUTDOWN: Duration = Duration::from_secs(8);
 /// How long a killed mysqld may hang in the kernel before the supervisor leaves without it.
 const AFTER_KILL: Duration = Duration::from_secs(3);
-/// A server that has found damaged data is given so long to end by itself.
-const DAMAGE_ENDS: Duration = Duration::from_secs(10);
+/// A server that has found damaged data and is silent for so long will not begin any more.
+const SILENT_ON_DAMAGE: Duration = Duration::from_secs(30);
+/// How often it is looked whether a server that begins is silent.
+const LOOK: Duration = Duration::from_secs(5);
+/// A wish to throw the data away holds for so long: half of what the agent waits.
+const DISCARD_HOLDS: Duration = Duration::from_millis(500);
+/// A data directory that could not be made is tried again after so long: the volume may have been full.
+const PREPARE_AGAIN: Duration = Duration::from_secs(10);
+/// The rest of an ended server's log is waited for so long, where its words decide.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The status with which mysqld exits after it has caught a fatal signal of its own and written the stack to its log.
 const CRASHED: i32 = 2;
 /// Log codes that say that the data directory and the image do not fit together.
@@ -88,8 +96,8 @@ pub enum Event {
     Signal(i32),
     /// This process has begun to die.
     Dying(Pid),
-    /// A client asks; the sender is told when it was carried out.
-    Request(Request, Sender<()>),
+    /// A client asks, since then; the sender is told when it was carried out.
+    Request(Request, Instant, Sender<()>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +139,8 @@ struct Server {
     held: bool,
     /// When mysqld is to be started again.
     start_at: Option<Instant>,
+    /// When a data directory is to be made.
+    prepare_at: Option<Instant>,
     /// When it is looked whether mysqld hangs on damaged data.
     look_at: Option<Instant>,
     /// When mysqld gets SIGKILL after SIGTERM.
@@ -169,6 +179,7 @@ pub fn run(settings: Settings) -> io::Result<()> {
         held: marker.is_set(),
         marker,
         start_at: None,
+        prepare_at: None,
         look_at: None,
         kill_at: None,
         leave_at: None,
@@ -190,10 +201,16 @@ impl Server {
             if self.leave_at.is_some() && self.child.is_none() {
                 return;
             }
-            let next = [self.start_at, self.look_at, self.kill_at, self.leave_at]
-                .into_iter()
-                .flatten()
-                .min();
+            let next = [
+                self.start_at,
+                self.prepare_at,
+                self.look_at,
+                self.kill_at,
+                self.leave_at,
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let wait = next.map_or(Duration::from_hours(1), |at| {
                 at.saturating_duration_since(clock::now())
             });
@@ -206,8 +223,12 @@ impl Server {
                         self.watchers.publish(State::Ending);
                     }
                 }
-                Ok(Event::Request(request, done)) => {
-                    self.obey(&request);
+                Ok(Event::Request(request, since, done)) => {
+                    // Whoever asked may have given up, and the data may be of use again.
+                    let stale = request == Request::Discard && since.elapsed() > DISCARD_HOLDS;
+                    if !stale {
+                        self.obey(&request);
+                    }
                     // A client that went away does not need to know.
                     let _ = done.send(());
                 }
@@ -233,8 +254,12 @@ impl Server {
             self.start_at = None;
             self.start();
         }
+        if self.prepare_at.is_some_and(|at| at <= now) {
+            self.prepare_at = None;
+            self.prepare();
+        }
         if self.look_at.is_some_and(|at| at <= now) {
-            self.look_at = self.is_beginning().then_some(now + DAMAGE_ENDS);
+            self.look_at = self.is_beginning().then_some(now + LOOK);
         }
         self.leave_at.is_some_and(|at| at <= now)
     }
@@ -244,7 +269,8 @@ impl Server {
         let Some(child) = self.child.as_mut().filter(|child| !child.said.is_ready()) else {
             return false;
         };
-        if child.said.speaks_of_damage() && !child.said.blames_what_is_around() {
+        let damage = child.said.speaks_of_damage() && !child.said.blames_what_is_around();
+        if damage && child.said.silence() >= SILENT_ON_DAMAGE {
             child.hopeless = true;
             say("mysqld found damaged data and neither begins nor ends: SIGKILL");
             self.signal(Signal::SIGKILL);
@@ -286,27 +312,26 @@ impl Server {
                 self.held = false;
                 self.short_lives = 0;
                 if self.child.is_none() && self.leave_at.is_none() {
-                    self.start_at = None;
+                    (self.start_at, self.prepare_at) = (None, None);
                     self.prepare();
                 }
             }
             Request::Discard => {
-                say("the data directory is thrown away as asked");
                 (self.after_end, self.start_at, self.short_lives) = (AfterEnd::Discard, None, 0);
                 match self.child {
                     Some(_) => self.signal(Signal::SIGKILL),
-                    None if self.leave_at.is_none() => self.begin_anew(),
-                    None => {}
+                    None => self.begin_anew(),
                 }
+                say("the data directory is thrown away as asked");
             }
         }
     }
 
-    /// Throws the data directory away, while no mysqld runs, and makes a new one.
+    /// Throws the data directory away, while no mysqld runs. A new one is made when whoever asked has been answered.
     fn begin_anew(&mut self) {
         (self.held, self.after_end) = (false, AfterEnd::Start);
         match prepare::discard(&self.settings) {
-            Ok(()) => self.prepare(),
+            Ok(()) => self.prepare_at = self.leave_at.is_none().then(clock::now),
             Err(error) => self.fail(format!(
                 "The data directory {} cannot be thrown away: {error}. Look at the volume and its permissions.",
                 self.settings.datadir.display()
@@ -320,7 +345,7 @@ impl Server {
             return;
         }
         let now = clock::now();
-        self.start_at = None;
+        (self.start_at, self.prepare_at) = (None, None);
         let clean = self.term_allowed
             && self
                 .child
@@ -390,6 +415,9 @@ impl Server {
         }
         say(&format!("mysqld {how}"));
         if self.leave_at.is_some() {
+            if self.after_end == AfterEnd::Discard {
+                self.begin_anew();
+            }
             return self.watchers.publish(State::Exited { how, gave_up });
         }
         match child.purpose {
@@ -418,14 +446,20 @@ impl Server {
         let made = matches!(status, WaitStatus::Exited(_, 0));
         match made.then(|| prepare::finish(&self.settings)) {
             Some(Ok(())) => self.start(),
-            Some(Err(error)) => {
-                self.fail(format!("The new data directory cannot be put in its place: {error}. Look at the volume."));
-            }
-            None => self.fail(format!(
+            Some(Err(error)) => self.fail_for_now(format!(
+                "The new data directory cannot be put in its place: {error}. Look at the volume."
+            )),
+            None => self.fail_for_now(format!(
                 "The data directory could not be made: mysqld --initialize-insecure {how}. Its log says more; most \
                  often a setting in spec.mysql.config is wrong or the volume is full."
             )),
         }
+    }
+
+    /// Says what is wrong with the making of a data directory, and tries it again later.
+    fn fail_for_now(&mut self, why: String) {
+        self.fail(why);
+        self.prepare_at = Some(clock::now() + PREPARE_AGAIN);
     }
 
     fn start_again(&mut self, since: Instant) {
@@ -460,7 +494,7 @@ impl Server {
                     say(&format!("mysqld --initialize-insecure runs as process {pid}"));
                 }
             }
-            Err(error) => self.fail(format!(
+            Err(error) => self.fail_for_now(format!(
                 "The data directory {} cannot be prepared: {error}. Look at the volume and its permissions.",
                 self.settings.datadir.display()
             )),
@@ -489,7 +523,7 @@ impl Server {
         self.mend_relay_logs();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
-            self.look_at = Some(clock::now() + DAMAGE_ENDS);
+            self.look_at = Some(clock::now() + LOOK);
             self.watchers.publish(State::Running {
                 pid: pid.as_raw(),
                 starts: self.starts,
@@ -588,6 +622,9 @@ fn gave_up(status: &WaitStatus, said: &Said) -> bool {
         WaitStatus::Exited(_, 1) => said.speaks_of_damage(),
         _ => false,
     };
+    if by_itself {
+        said.await_end(LAST_WORDS);
+    }
     by_itself && !said.blames_what_is_around()
 }
 

@@ -161,6 +161,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Damaged data is thrown away after so long at most, where mysqld hangs on it half a minute at each start.
+const DISCARDED: Duration = Duration::from_mins(5);
+
 /// Holds the applier of a slave for as long as this lives: it waits for a lock that a session of the administrator has.
 struct Blocked {
     _session: MySqlConnection,
@@ -226,7 +229,17 @@ async fn backlog_on_both(world: &World) -> Result<Finding> {
 
 /// Waits for an event of this reason about this node that was not there before.
 async fn event(database: &Database, reason: &str, node: &str, before: usize) -> Result<String> {
-    until(&format!("event {reason} of {node}"), HEALED, async || {
+    event_within(HEALED, database, reason, node, before).await
+}
+
+async fn event_within(
+    limit: Duration,
+    database: &Database,
+    reason: &str,
+    node: &str,
+    before: usize,
+) -> Result<String> {
+    until(&format!("event {reason} of {node}"), limit, async || {
         let found = events(database, reason, node).await?;
         Ok(match found.into_iter().nth(before) {
             Some(message) => Seen::Done(message),
@@ -383,7 +396,7 @@ async fn damaged_slave(world: &World) -> Result<Finding> {
     let at = ordeal.now();
     inside::spoil_data(&slave)?;
     faults::signal_mysqld(&slave, Signal::SIGKILL)?;
-    let told = event(&database, "DataDiscarded", &slave.name_any(), before).await?;
+    let told = event_within(DISCARDED, &database, "DataDiscarded", &slave.name_any(), before).await?;
     let end = ordeal.end(at, HEALED).await?;
     same_master(&database, &master, term).await?;
     Ok(end.finding().note(told))
@@ -399,7 +412,7 @@ async fn damaged_master(world: &World) -> Result<Finding> {
     let at = ordeal.now();
     inside::spoil_data(&master)?;
     faults::signal_mysqld(&master, Signal::SIGKILL)?;
-    let told = event(&database, "DataDiscarded", &master.name_any(), before).await?;
+    let told = event_within(DISCARDED, &database, "DataDiscarded", &master.name_any(), before).await?;
     let end = ordeal.end_changed(at, HEALED).await?;
     is_slave(&end, &master)?;
     Ok(end.finding().note(told))

@@ -17,15 +17,17 @@ pub async fn discard(job: &Job) -> Result<(), Refusal> {
     let files = Arc::clone(&job.agent.files).lock_owned().await;
     job.check()?;
     let Some(why) = job.agent.board.report().damaged.clone() else {
-        return Err(precondition("mysqld runs on its data, which is not thrown away"));
+        return Err(precondition("nothing says that the data is damaged"));
     };
+    if job.agent.board.status().is_some() {
+        return Err(precondition("mysqld answers now, and may yet run on its data"));
+    }
     warn!(why, "the data is thrown away");
-    let renew = |memory: &mut Memory| {
-        memory.begin_new_life();
-        memory.discarded = Some(clock::unix_seconds());
-    };
-    job.agent.store.change(renew).await.or_refuse()?;
+    job.agent.store.change(Memory::begin_new_life).await.or_refuse()?;
     job.agent.supervision.discard().await.or_refuse()?;
+    let now = clock::unix_seconds();
+    let stamp = |memory: &mut Memory| memory.discarded = Some(now);
+    job.agent.store.change(stamp).await.or_refuse()?;
     drop(files);
     fence::await_boot(job).await
 }

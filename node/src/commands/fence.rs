@@ -295,6 +295,9 @@ pub async fn await_boot(job: &Job) -> Result<(), Refusal> {
     let give_up = clock::now() + BOOT;
     loop {
         job.check()?;
+        if job.agent.board.report().damaged.is_some() {
+            return Err(precondition("mysqld cannot run on its data"));
+        }
         match job.agent.look(LOOK).await {
             Some(status) if receives_nothing(&status) && !status.source_on => return Ok(()),
             Some(status) => {

@@ -63,6 +63,7 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
     }
     lane.read_only_off().await.or_refuse()?;
     job.check()?;
+    job.agent.board.opens();
     lane.offline_off().await.or_refuse()
 }
 

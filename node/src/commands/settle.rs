@@ -17,6 +17,7 @@ pub async fn settle(job: &Job) -> Result<(), Refusal> {
     };
     match role {
         Role::Slave { caught_up: true, .. } if status.offline && status.super_read_only => {
+            job.agent.board.opens();
             job.agent.mysql.command().await.offline_off().await.or_refuse()?;
             if job.agent.store.get().await.led {
                 let open = |memory: &mut crate::store::Memory| memory.led = false;
