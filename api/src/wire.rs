@@ -285,12 +285,15 @@ pub enum Command {
         /// What must not be cut: everything the master has.
         keep: GtidSet,
     },
-    /// Throw the data away and copy the donor's with MySQL's CLONE, then wait fenced for [`Command::Follow`].
+    /// Throw the data away and copy the donor's with MySQL's CLONE, then wait fenced for [`Command::Follow`]. Refused
+    /// where the donor lacks something that the node holds and that is not given up by name.
     Clone {
         /// The node that is copied.
         donor: NodeId,
         /// The donor's IP address.
         address: String,
+        /// What of the node's own data is given up. All else that it holds the donor must have executed.
+        extra: GtidSet,
     },
     /// Throw the data away on which mysqld cannot run, and begin with an empty database, fenced. Sent only to a node
     /// that reports it as damaged.

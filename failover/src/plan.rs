@@ -10,10 +10,6 @@ use crate::{GtidSet, Millis, NodeId, Record, Term, record::Change};
 pub type Plan = Vec<Action>;
 
 /// One thing to do. Each is idempotent, and asked for again until the observation shows its effect.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan has a few actions and lives for one look; an allocation for each costs more"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write the record by compare-and-swap. Nothing else is in a plan with a new term.
@@ -113,6 +109,8 @@ pub enum Action {
         donor: NodeId,
         /// The donor's address.
         address: String,
+        /// What of the node's own data is given up. All else that it holds the donor must have executed.
+        extra: GtidSet,
         /// Why its own data is of no use.
         reason: String,
     },

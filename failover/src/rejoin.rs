@@ -120,7 +120,8 @@ fn acknowledges(observed: &Observed, view: &NodeView, leader: Leader<'_>, policy
         return false;
     }
     is_connected(live, state, leader)
-        || (is_settled(live, leader) && matches!(gap(observed, live, state, leader, policy), Gap::None))
+        || (is_settled(live, leader)
+            && gap(&extra(observed, live, state, leader), state, leader, policy) == Gap::None)
 }
 
 /// True where the node receives from this master in this term.
@@ -177,7 +178,7 @@ enum Gap {
     /// It is empty, and the master has so many transactions.
     Empty(u64),
     /// It holds transactions that the master lacks.
-    Errant(GtidSet),
+    Errant,
     /// The master no longer has the logs that it needs.
     Purged(GtidSet),
 }
@@ -225,17 +226,12 @@ fn follower(
             orderly: false,
         });
     }
+    let extra = extra(observed, live, state, leader);
     if resync {
-        return clone(
-            observed,
-            node,
-            leader,
-            policy,
-            "it was asked for".to_owned(),
-            report,
-        );
+        let reason = "it was asked for".to_owned();
+        return clone(observed, (node, extra), leader, policy, reason, report);
     }
-    match gap(observed, live, state, leader, policy) {
+    match gap(&extra, state, leader, policy) {
         Gap::None => Some(Action::Follow {
             node: node.clone(),
             term: leader.term,
@@ -243,14 +239,14 @@ fn follower(
             address: leader.address.to_owned(),
             until: leader.state.executed.clone(),
         }),
-        Gap::Errant(extra) if policy.errant == ErrantPolicy::Quarantine => {
+        Gap::Errant if policy.errant == ErrantPolicy::Quarantine => {
             report.notes.push(format!(
                 "{node}: held, because it has transactions that the master lacks: {extra}; annotate the resource with \
                  ddb-operator.io/resync={node} to throw them away and clone it"
             ));
             None
         }
-        Gap::Errant(extra) => {
+        Gap::Errant => {
             let reason = format!("it has transactions that the master lacks: {extra}");
             if is_needed(observed, node, live, state, leader) {
                 report.notes.push(format!(
@@ -259,15 +255,15 @@ fn follower(
                 ));
                 return None;
             }
-            clone(observed, node, leader, policy, reason, report)
+            clone(observed, (node, extra), leader, policy, reason, report)
         }
         Gap::Purged(missing) => {
             let reason = format!("the master no longer has the logs of {missing}");
-            clone(observed, node, leader, policy, reason, report)
+            clone(observed, (node, extra), leader, policy, reason, report)
         }
         Gap::Empty(count) => {
             let reason = format!("it is empty, and a copy is quicker than {count} transactions");
-            clone(observed, node, leader, policy, reason, report)
+            clone(observed, (node, extra), leader, policy, reason, report)
         }
     }
 }
@@ -410,16 +406,10 @@ fn waiting_there(observed: &Observed, leader: Leader<'_>) -> GtidSet {
     all
 }
 
-fn gap(
-    observed: &Observed,
-    live: &NodeReport,
-    state: &ServerState,
-    leader: Leader<'_>,
-    policy: &Policy,
-) -> Gap {
-    let extra = extra(observed, live, state, leader);
+/// The gap of a node that holds `extra`.
+fn gap(extra: &GtidSet, state: &ServerState, leader: Leader<'_>, policy: &Policy) -> Gap {
     if !extra.is_empty() {
-        return Gap::Errant(extra);
+        return Gap::Errant;
     }
     let holds = state.holds();
     let missing = leader.state.purged.subtract(&holds);
@@ -450,7 +440,7 @@ fn extra(observed: &Observed, live: &NodeReport, state: &ServerState, leader: Le
 
 fn clone(
     observed: &Observed,
-    node: &NodeId,
+    (node, extra): (&NodeId, GtidSet),
     leader: Leader<'_>,
     policy: &Policy,
     reason: String,
@@ -484,6 +474,7 @@ fn clone(
         term: leader.term,
         donor,
         address,
+        extra,
         reason,
     })
 }

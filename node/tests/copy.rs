@@ -1,5 +1,4 @@
-//! A copy to which the donor adds nothing any more is given up: MySQL itself would wait for ever for commits of the
-//! donor that wait. Once the donor is fenced, which kills it, the copy succeeds.
+//! What a copy gives up, and when it is given up itself: MySQL would wait for ever for commits of the donor that wait.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,17 +7,19 @@ mod support;
 use std::time::Duration;
 
 use api::wire::{Command, Refusal};
+use failover::{GtidSet, NodeReport, Receiver, Role};
 use sqlx::raw_sql;
 use support::{
-    cluster::{Cluster, assert_holds, fence},
+    cluster::{Cluster, assert_holds, fence, rows},
     now, up,
 };
 use tokio::time::sleep;
 
-fn clone_of_master(cluster: &Cluster) -> Command {
+fn clone_of_master(cluster: &Cluster, extra: GtidSet) -> Command {
     Command::Clone {
         donor: "a".into(),
         address: cluster.nodes[0].address(),
+        extra,
     }
 }
 
@@ -39,7 +40,7 @@ async fn a_copy_that_stands_still_is_given_up_and_succeeds_from_a_closed_donor()
     });
     sleep(Duration::from_millis(200)).await;
     let begun = now();
-    let copy = clone_of_master(&cluster);
+    let copy = clone_of_master(&cluster, GtidSet::new());
     let (_, refusal) = cluster.operators[2].tell(2, copy).await;
     println!("given up after {} ms", begun.elapsed().as_millis());
     assert!(
@@ -58,9 +59,54 @@ async fn a_copy_that_stands_still_is_given_up_and_succeeds_from_a_closed_donor()
     cluster.operators[0]
         .until("up", |report| up(report).is_some())
         .await;
-    let copy = clone_of_master(&cluster);
+    let copy = clone_of_master(&cluster, GtidSet::new());
     cluster.operators[2].done("clone", 3, copy).await;
     // Recovery has committed what waited.
     assert_holds(&cluster.nodes[2], &[1]).await;
+    cluster.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_donor_lacks_is_given_up_only_by_name() {
+    let Some(mut cluster) = Cluster::led("give-up").await else {
+        return;
+    };
+    let has_table = cluster.operators[0].state().executed;
+    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
+    cluster.operators[2].until("the table", follows).await;
+    let mut root = cluster.nodes[2].root().await;
+    raw_sql("SET GLOBAL super_read_only = OFF; INSERT INTO t.r VALUES (7); SET GLOBAL super_read_only = ON")
+        .execute(&mut root)
+        .await
+        .unwrap();
+    let lacks = cluster.operators[0].state().executed;
+    let errant = |report: &NodeReport| up(report).is_some_and(|state| !lacks.contains(&state.executed));
+    cluster.operators[2].until("errant", errant).await;
+    let before = cluster.operators[2].report().volume;
+
+    let copy = clone_of_master(&cluster, GtidSet::new());
+    let (_, refusal) = cluster.operators[2].tell(1, copy).await;
+    assert!(
+        matches!(&refusal, Some(Refusal::Precondition { message }) if message.contains("has not executed all")),
+        "{refusal:?}"
+    );
+    assert_eq!(cluster.operators[2].report().volume, before);
+    assert_holds(&cluster.nodes[2], &[7]).await;
+    let state = cluster.operators[2].state();
+    assert!(
+        matches!(
+            state.role,
+            Role::Slave {
+                receiver: Receiver::Receiving { .. },
+                ..
+            }
+        ),
+        "it acknowledges as before: {state:?}"
+    );
+
+    let copy = clone_of_master(&cluster, cluster.extra(2, 0));
+    cluster.operators[2].done("clone", 1, copy).await;
+    assert_ne!(cluster.operators[2].report().volume, before);
+    assert!(rows(&cluster.nodes[2]).await.is_empty());
     cluster.end();
 }

@@ -72,6 +72,7 @@ async fn refuses_what_it_must(cluster: &mut Cluster) {
     let clone = Command::Clone {
         donor: "b".into(),
         address: cluster.nodes[1].address(),
+        extra: GtidSet::new(),
     };
     let (_, refusal) = cluster.operators[0].tell(1, clone).await;
     assert!(
@@ -239,6 +240,7 @@ async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
     let clone = Command::Clone {
         donor: "slave".into(),
         address: cluster.nodes[2].address(),
+        extra: cluster.extra(0, 2),
     };
     let outcome = cluster.operators[0].send(2, clone);
     let begun = now();

@@ -339,6 +339,7 @@ async fn refuses_what_is_not_transactional(cluster: &mut Cluster, term: u64) {
     let clone = Command::Clone {
         donor: "slave".into(),
         address: cluster.nodes[2].address(),
+        extra: cluster.extra(0, 2),
     };
     cluster.operators[0].done("clone", term + 1, clone).await;
     assert_eq!(cluster.operators[0].report().tail, None);

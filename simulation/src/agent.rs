@@ -392,7 +392,7 @@ impl World {
             return false;
         }
         // A statement under way ends with its connection; a clone is broken off half-way and its server ends.
-        let half = machine.agent.cloning.as_ref().is_some_and(|job| job.stage == 3);
+        let half = machine.agent.copies();
         machine.agent = crate::machine::Agent::default();
         if let Some(server) = &mut machine.server {
             server.closing = false;

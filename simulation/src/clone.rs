@@ -15,21 +15,35 @@ use crate::{
 const STANDSTILL: Millis = 10_000;
 
 impl World {
-    /// The data gets its new identity before the first byte is touched; copying goes on beside the queue.
+    /// The first look at the donor, before anything is stopped; the rest goes on beside the queue.
     pub(crate) fn begin_clone(&mut self, node: Node, job: &Job) -> Next {
-        if !self.retire_source(node) && self.mutant != Some(Mutant::CloneOverLastCopy) {
+        let retired = self.retire_source(node) || self.mutant == Some(Mutant::CloneOverLastCopy);
+        if !retired || !self.donor_has_all(node, &job.command.order) {
             return Next::Refused;
         }
-        self.volumes += 1;
-        let volume = self.volumes;
-        let machine = &mut self.machines[node];
-        let memory = &mut machine.disk.memory;
-        (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
-        machine.agent.cloning = Some(Job {
+        self.machines[node].agent.cloning = Some(Job {
             stage: 1,
             ..job.clone()
         });
         Next::Beside
+    }
+
+    /// True where the donor answers and has executed what the node holds, but for what is given up.
+    fn donor_has_all(&self, node: Node, order: &Order) -> bool {
+        let Order::Clone { donor, ref extra } = *order else {
+            return false;
+        };
+        let there = donor != node
+            && self.machines[donor].awake().is_some()
+            && self.reaches(donor, node)
+            && self.reaches(node, donor);
+        let unchecked = matches!(
+            self.mutant,
+            Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
+        );
+        let holds = self.ledger.gtids(&self.machines[node].disk.holds());
+        let theirs = self.ledger.gtids(&self.machines[donor].executed());
+        there && (unchecked || theirs.contains(&holds.subtract(extra)))
     }
 
     /// The clone goes on by one stage.
@@ -40,24 +54,12 @@ impl World {
         if self.machines[node].agent.frozen {
             return false;
         }
-        let Order::Clone { donor, ref requires } = job.command.order else {
+        let Order::Clone { donor, .. } = job.command.order else {
             return false;
         };
-        let there = self.machines[donor].awake().is_some()
-            && self.reaches(donor, node)
-            && self.reaches(node, donor)
-            && donor != node;
-        // A donor that came back with another volume must not be copied over data that was whole.
-        let unchecked = matches!(
-            self.mutant,
-            Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
-        );
-        let there = there
-            && (unchecked
-                || self
-                    .ledger
-                    .gtids(&self.machines[donor].executed())
-                    .contains(requires));
+        // A donor that came back with another volume must not be copied over data that was whole. Once the node's own
+        // data is gone, nothing is left to be compared.
+        let there = self.donor_has_all(node, &job.command.order);
         if self.machines[node].awake().is_none() {
             return self.end_clone(node, &job);
         }
@@ -75,8 +77,19 @@ impl World {
             }
             // A server is copied to one other at a time.
             2 if there && self.is_copied(donor) => return self.end_clone(node, &job),
+            // Whoever asks in a newer term counts on the data that is here.
+            2 if self.machines[node].disk.memory.term > job.command.term
+                && self.mutant != Some(Mutant::CloneOverLastCopy) =>
+            {
+                return self.end_clone(node, &job);
+            }
+            // The data gets its new identity before the first byte is touched.
             2 if there => {
                 self.on_overwrite(node);
+                self.volumes += 1;
+                let volume = self.volumes;
+                let memory = &mut self.machines[node].disk.memory;
+                (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
                 let copied = self.machines[donor].disk.divergent;
                 let disk = &mut self.machines[node].disk;
                 disk.relay.clear();

@@ -161,7 +161,7 @@ pub enum Order {
     /// See [`failover::Action`].
     Follow { source: Node, until: GtidSet },
     /// See [`failover::Action`].
-    Clone { donor: Node, requires: GtidSet },
+    Clone { donor: Node, extra: GtidSet },
     /// See [`failover::Action`].
     Discard,
 }
@@ -213,6 +213,13 @@ pub struct Agent {
     pub cloning: Option<Job>,
     /// What its guard remembers.
     pub guard: Guard,
+}
+
+impl Agent {
+    /// True once the data is gone that a donor's takes the place of.
+    pub fn copies(&self) -> bool {
+        self.cloning.as_ref().is_some_and(|job| job.stage == 3)
+    }
 }
 
 /// One node.
@@ -273,7 +280,7 @@ impl Machine {
             promoted: memory.promoted.as_ref().map(|it| Term(it.term)),
             stopping: self.agent.stopping,
             closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),
-            cloning: self.agent.cloning.as_ref().map(|_| 50),
+            cloning: self.agent.copies().then_some(50),
             damaged: self.disk.damaged.then(|| "killed by SIGABRT".to_owned()),
             ..NodeReport::new(volume_text(memory.volume).into(), server)
         }
@@ -300,7 +307,7 @@ impl Machine {
     /// As `node/src/board.rs` makes it of memory and status.
     fn role(&self, server: &Server, executed: &GtidSet, now: Millis) -> Role {
         let memory = &self.disk.memory;
-        if memory.fenced.is_some() || self.agent.cloning.is_some() {
+        if memory.fenced.is_some() || self.agent.copies() {
             return Role::Idle;
         }
         if let Some(promoted) = &memory.promoted

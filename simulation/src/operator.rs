@@ -391,21 +391,6 @@ impl World {
         let key = key_of(&action);
         let now = self.now;
         let operator = &mut self.operators[op];
-        let leader = operator
-            .record
-            .as_ref()
-            .and_then(|record| record.master.as_ref())
-            .map(index);
-        let leads = |link: &Link| match &link.report.as_ref()?.server {
-            failover::Server::Up(state) if matches!(state.role, failover::Role::Master { .. }) => {
-                Some(state.executed.clone())
-            }
-            _ => None,
-        };
-        let requires = match leader {
-            Some(leader) => leads(&operator.links[leader]),
-            None => operator.links.iter().find_map(leads),
-        };
         let (node, order, term) = match action {
             Action::Fence { node, term, orderly } => (node, Order::Fence { orderly }, term),
             Action::Drain { node, term } => (node, Order::Drain, term),
@@ -430,12 +415,16 @@ impl World {
                 term,
             ),
             Action::Clone {
-                node, term, donor, ..
+                node,
+                term,
+                donor,
+                extra,
+                ..
             } => (
                 node,
                 Order::Clone {
                     donor: index(&donor),
-                    requires: requires.unwrap_or_default(),
+                    extra,
                 },
                 term,
             ),

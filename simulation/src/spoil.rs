@@ -123,6 +123,7 @@ impl World {
                     node,
                     term,
                     donor,
+                    extra,
                     reason,
                     ..
                 },
@@ -131,6 +132,7 @@ impl World {
                 node: donor,
                 donor: node,
                 term,
+                extra,
                 reason,
             },
             (

@@ -308,8 +308,12 @@ impl World {
             }
             Action::Cut { node, term, keep } => self.cut_tail(&node, term, &keep),
             Action::Clone {
-                node, term, donor, ..
-            } => self.clone_from(node.as_str(), term, donor),
+                node,
+                term,
+                donor,
+                extra,
+                ..
+            } => self.clone_from(node.as_str(), term, donor, &extra),
             Action::Discard { node, term, .. } => self.discard(&node, term),
             // The agent ends, and its session with it.
             Action::Release { node, .. } => self.cut(node.as_str(), false),
@@ -520,7 +524,7 @@ impl World {
         self.report_of(node).damaged = Some("mysqld killed by SIGABRT".into());
     }
 
-    fn clone_from(&mut self, node: &str, term: Term, donor: NodeId) {
+    fn clone_from(&mut self, node: &str, term: Term, donor: NodeId, extra: &GtidSet) {
         let theirs = self
             .observed
             .nodes
@@ -530,6 +534,18 @@ impl World {
             .unwrap()
             .executed
             .clone();
+        let holds = self
+            .observed
+            .nodes
+            .get(&node.into())
+            .unwrap()
+            .server()
+            .unwrap()
+            .holds();
+        assert!(
+            theirs.contains(&holds.subtract(extra)),
+            "{node} is to give up {extra} of {holds} for {theirs}"
+        );
         self.clones.push((node.into(), donor));
         let count = self.clones.len();
         let report = self.report_of(node);

@@ -1,12 +1,15 @@
 //! Clone: the node's data is thrown away and a donor's copied, then the server waits fenced.
 //!
+//! Nothing is given up that the donor lacks, whatever the operator believed of it: the donor itself is asked, first
+//! before anything is stopped, and again when nothing can be added here any more. It may have lost its volume since.
+//!
 //! The data gets a new identity, durably, before the first byte is touched, so that nobody takes the half for the
 //! whole or the new for the old.
 
 use std::time::{Duration, Instant};
 
 use api::wire::Refusal;
-use failover::NodeId;
+use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -14,45 +17,89 @@ use super::{Job, LOOK, OrRefuse, drain, fence, precondition};
 use crate::{
     board::Life,
     clock,
-    mysql::{Error, clone::RESTART_BY_SUPERVISOR},
+    mysql::{Error, Lane, clone::RESTART_BY_SUPERVISOR, status::Status},
+    store::Memory,
 };
 
 /// The longest time that copying may take.
 const COPY: Duration = Duration::from_hours(24);
 /// A copy to which the donor adds nothing for so long is given up.
 const STANDSTILL: Duration = Duration::from_secs(15);
+/// How long the donor may take to execute what this node holds.
+const BEHIND: Duration = Duration::from_secs(5);
 /// The longest time that the cloned server may take to come up.
 const BOOT: Duration = Duration::from_mins(10);
 
-/// Copies `donor` over this node.
-pub async fn clone(job: &Job, donor: &NodeId, address: &str) -> Result<(), Refusal> {
+/// Copies `donor` over this node, of whose data `extra` alone is given up.
+pub async fn clone(job: &Job, donor: &NodeId, address: &str, extra: &GtidSet) -> Result<(), Refusal> {
     let status = job.status().await?;
     fence::retire_source(job, &status).await?;
     let Some(life) = job.agent.board.life() else {
         return Err(precondition("mysqld is down"));
     };
-    let renew = crate::store::Memory::begin_new_life;
-    job.agent.store.change(renew).await.or_refuse()?;
+    let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
+    has_all(&mut there, donor, &status, extra).await?;
+    job.agent.mysql.side().await.offline_on().await.or_refuse()?;
+    if status.channel.is_some() {
+        stop_replication(job).await?;
+    }
+    let status = job.status().await?;
+    has_all(&mut there, donor, &status, extra).await?;
+    there.close().await;
+    give_up_data(job).await?;
     job.agent.board.cloning(Some(0));
     let result = copy(job, status.channel.is_some(), life, donor, address).await;
     job.agent.board.cloning(None);
     result
 }
 
+/// Refuses where the donor does not answer, or lacks what this node holds. A donor that is only behind is waited for.
+async fn has_all(there: &mut Lane, donor: &NodeId, status: &Status, extra: &GtidSet) -> Result<(), Refusal> {
+    let received = status.channel.as_ref().map(|channel| &channel.received);
+    let holds = received.map_or_else(|| status.executed.clone(), |it| it.union(&status.executed));
+    let needed = holds.subtract(extra);
+    match there.wait_executed(&needed, BEHIND).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(precondition(format!(
+            "{donor} has not executed all that this node holds: {needed}"
+        ))),
+        Err(error) => Err(precondition(format!(
+            "{donor} cannot be asked what it holds: {error}"
+        ))),
+    }
+}
+
+async fn stop_replication(job: &Job) -> Result<(), Refusal> {
+    let mut lane = job.agent.mysql.command().await;
+    lane.set_replica_enabled(false).await.or_refuse()?;
+    lane.stop_receiver().await.or_refuse()?;
+    drop(lane);
+    if let Err(error) = drain::stop_applier(job).await {
+        // Half a transaction at the end of the relay logs. The next server begins without its applier.
+        job.agent.supervision.kill().await.or_refuse()?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// The data's new identity. Whoever asks in a newer term counts on the data that is here, so it stays then.
+async fn give_up_data(job: &Job) -> Result<(), Refusal> {
+    let renew = |memory: &mut Memory| {
+        if memory.term <= job.term {
+            memory.begin_new_life();
+        }
+    };
+    let memory = job.agent.store.change(renew).await.or_refuse()?;
+    if memory.term > job.term {
+        return Err(Refusal::Superseded);
+    }
+    Ok(())
+}
+
 async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: &str) -> Result<(), Refusal> {
     let mysql = &job.agent.mysql;
     let (host, port) = job.agent.endpoint(address);
-    mysql.side().await.offline_on().await.or_refuse()?;
     if replicates {
-        let mut lane = mysql.command().await;
-        lane.set_replica_enabled(false).await.or_refuse()?;
-        lane.stop_receiver().await.or_refuse()?;
-        drop(lane);
-        if let Err(error) = drain::stop_applier(job).await {
-            // Half a transaction at the end of the relay logs. The next server begins without its applier.
-            job.agent.supervision.kill().await.or_refuse()?;
-            return Err(error);
-        }
         mysql.command().await.reset_replica_all().await.or_refuse()?;
     }
     let begun = clock::now();

@@ -93,7 +93,11 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
             until,
         } => follow::follow(job, source, address, until).await,
         Command::Cut { keep } => cut::cut(job, keep).await,
-        Command::Clone { donor, address } => clone::clone(job, &donor, &address).await,
+        Command::Clone {
+            donor,
+            address,
+            extra,
+        } => clone::clone(job, &donor, &address, &extra).await,
         Command::Discard => discard::discard(job).await,
         Command::Leave => {
             job.agent.board.release();

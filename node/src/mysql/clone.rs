@@ -1,14 +1,29 @@
 //! Statements about CLONE.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::{Error, Lane, QUICK, account::WRITE, number, quote};
 use api::names::CLONE_USER;
+use sqlx::mysql::MySqlSslMode;
+
+use super::{Error, Lane, QUICK, account::WRITE, number, options, quote};
 
 /// The clone is complete, the server has ended and is started by its supervisor.
 pub const RESTART_BY_SUPERVISOR: u16 = 3707;
 
 impl Lane {
+    /// To the server at host and port, as the one that copies it. A closed server lets it in too.
+    pub fn donor((host, port): &(String, u16), tls: &Path) -> Self {
+        let options = options()
+            .host(host)
+            .port(*port)
+            .username(CLONE_USER)
+            .ssl_mode(MySqlSslMode::VerifyCa)
+            .ssl_ca(tls.join("ca.crt"))
+            .ssl_client_cert(tls.join("tls.crt"))
+            .ssl_client_key(tls.join("tls.key"));
+        Self::with(options)
+    }
+
     /// Names the one server that may be cloned.
     pub async fn set_donor(&mut self, host: &str, port: u16) -> Result<(), Error> {
         let sql = format!(

@@ -1,9 +1,9 @@
 //! All SQL of the agent, one statement a function, each with its own deadline.
 //!
-//! A [`Lane`] is one permanent connection over mysqld's socket. The agent opens its lanes as soon as a server
-//! answers, before anybody else may connect, so that a full `max_connections` cannot lock it out. A statement whose
-//! deadline passed leaves its connection behind; the lane kills that connection before it is used again, so that a
-//! late statement cannot take effect behind the back of the next one.
+//! A [`Lane`] is one connection, to mysqld's socket but for the one that asks a donor. The agent opens its lanes as
+//! soon as a server answers, before anybody else may connect, so that a full `max_connections` cannot lock it out. A
+//! statement whose deadline passed leaves its connection behind; the lane kills that connection before it is used
+//! again, so that a late statement cannot take effect behind the back of the next one.
 
 pub mod account;
 pub mod clients;
@@ -168,20 +168,18 @@ impl Lane {
 
     /// As another account.
     pub fn new(socket: &Path, user: &str, password: Option<&str>) -> Self {
-        let mut options = MySqlConnectOptions::new()
+        let mut options = options()
             .socket(socket)
             .username(user)
-            .ssl_mode(MySqlSslMode::Disabled)
-            .statement_cache_capacity(0)
-            .set_names(false)
-            .timezone(None)
-            .pipes_as_concat(false)
-            .no_engine_substitution(false)
-            .disable_statement_logging();
+            .ssl_mode(MySqlSslMode::Disabled);
         if let Some(password) = password {
             // The driver sends a password over TLS only, even though the socket never leaves the pod.
             options = options.password(password).ssl_mode(MySqlSslMode::Required);
         }
+        Self::with(options)
+    }
+
+    fn with(options: MySqlConnectOptions) -> Self {
         Self {
             options,
             open: None,
@@ -300,6 +298,17 @@ async fn kill_and_await_end(connection: &mut MySqlConnection, late: u64) -> Resu
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
+}
+
+/// What every lane is opened with: nothing is sent but what is asked for, and nothing of it is logged.
+fn options() -> MySqlConnectOptions {
+    MySqlConnectOptions::new()
+        .statement_cache_capacity(0)
+        .set_names(false)
+        .timezone(None)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .disable_statement_logging()
 }
 
 /// A text as an SQL string literal.

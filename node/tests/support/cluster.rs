@@ -207,6 +207,12 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// What one node holds and another has not executed.
+    pub fn extra(&self, of: usize, other: usize) -> GtidSet {
+        let holds = self.operators[of].state().holds();
+        holds.subtract(&self.operators[other].state().executed)
+    }
+
     /// Ends all processes and forgets the files.
     pub fn end(self) {
         let root = self.root.clone();
