@@ -292,7 +292,9 @@ pub enum Command {
         donor: NodeId,
         /// The donor's IP address.
         address: String,
-        /// What of the node's own data is given up. All else that it holds the donor must have executed.
+        /// What of the node's own data is given up. All else that it holds the donor must have executed. An operator of
+        /// an earlier release names nothing.
+        #[serde(default)]
         extra: GtidSet,
     },
     /// Throw the data away on which mysqld cannot run, and begin with an empty database, fenced. Sent only to a node

@@ -19,6 +19,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::{ServerConfig, sign::CertifiedKey};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -32,6 +33,8 @@ use crate::{call::Peer, clock, leftover::Leftover, tls};
 
 /// A client that does not complete its handshake or its headers within this time is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A client that acknowledges nothing for so long is gone.
+const UNREACHABLE: Duration = Duration::from_mins(1);
 /// Connections at a time; further clients wait to be accepted.
 const CONNECTIONS: usize = 4096;
 /// Requests of one connection at a time.
@@ -105,6 +108,8 @@ async fn connection(
 ) {
     // Without it small replies wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
+    // A client whose machine is gone must not keep its place in a stream for a quarter of an hour.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREACHABLE));
     let accepted = timeout(
         HANDSHAKE,
         TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream),

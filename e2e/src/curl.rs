@@ -14,7 +14,10 @@ use api::{names, wire};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdout, Command},
+};
 
 use crate::{
     database::{Database, Node},
@@ -22,7 +25,7 @@ use crate::{
     wait::{Seen, until},
 };
 
-/// Longer than the longest wait that a client may ask for.
+/// Longer than the longest wait that a client may ask for; what is streamed ends then too.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The kubelets bring a changed Secret to the nodes one after the other.
 const KNOWN: Duration = Duration::from_mins(3);
@@ -174,7 +177,36 @@ impl Curl {
         self.ask(path, headers, lines).await
     }
 
+    /// What `GET path` with these parameters answers without an end. Any status but a good one ends it at once.
+    pub async fn stream(&self, path: &str, parameters: &[(&str, &str)], headers: &[&str]) -> Result<Lines> {
+        let mut lines = vec!["get".to_owned(), "no-buffer".to_owned(), "fail".to_owned()];
+        for (name, value) in parameters {
+            lines.push(option("data-urlencode", &format!("{name}={value}")));
+        }
+        let mut curl = self.start(path, headers, lines).await?;
+        let said = curl.stdout.take().context("curl has no standard output")?;
+        Ok(Lines {
+            _curl: curl,
+            said: BufReader::new(said).lines(),
+            block: String::new(),
+        })
+    }
+
     async fn ask(&self, path: &str, headers: &[&str], mut lines: Vec<String>) -> Result<Answer> {
+        lines.push("include".to_owned());
+        let curl = self.start(path, headers, lines).await?;
+        let output = curl.wait_with_output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "{path} at {}: {}",
+            self.host,
+            said.trim()
+        );
+        parse(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    async fn start(&self, path: &str, headers: &[&str], mut lines: Vec<String>) -> Result<Child> {
         let port = wire::API_PORT;
         let authority = self
             .authority
@@ -194,7 +226,6 @@ impl Curl {
             .args([
                 "--silent",
                 "--show-error",
-                "--include",
                 "--max-time",
                 &seconds,
                 "--config",
@@ -209,15 +240,30 @@ impl Curl {
         let mut orders = curl.stdin.take().context("curl has no standard input")?;
         orders.write_all(lines.join("\n").as_bytes()).await?;
         drop(orders);
-        let output = curl.wait_with_output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{path} at {}: {}",
-            self.host,
-            said.trim()
-        );
-        parse(&String::from_utf8_lossy(&output.stdout))
+        Ok(curl)
+    }
+}
+
+/// The lines of an answer, as they come.
+#[derive(Debug)]
+pub struct Lines {
+    /// Ends with this.
+    _curl: Child,
+    said: tokio::io::Lines<BufReader<ChildStdout>>,
+    block: String,
+}
+
+impl Lines {
+    /// The next lines up to an empty one, which is left out; `None` at the end. Cancelled, it goes on where it was.
+    pub async fn next_block(&mut self) -> Result<Option<String>> {
+        while let Some(line) = self.said.next_line().await? {
+            if line.is_empty() {
+                return Ok(Some(std::mem::take(&mut self.block)));
+            }
+            self.block.push_str(&line);
+            self.block.push('\n');
+        }
+        Ok(None)
     }
 }
 

@@ -26,6 +26,7 @@ pub mod demo;
 pub mod dump;
 pub mod facts;
 pub mod faults;
+pub mod feed;
 pub mod inside;
 pub mod install;
 pub mod keyed;

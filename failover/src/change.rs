@@ -61,8 +61,8 @@ pub(crate) fn carry_through(
         return (vec![action], report);
     }
     let candidate = state.candidate.as_ref().map(|(node, _)| node);
-    let leads = candidate.is_some_and(|node| Leader::of(observed, node, term).is_some());
-    let mut plan = unlabel(observed, term, candidate, leads);
+    let is_led_to = candidate.is_some_and(|node| observed.service.leads_to(node, term));
+    let mut plan = unlabel(observed, term, candidate, is_led_to);
     if state.candidate.is_none() {
         let fences = fence_and_elect(state, observed, intent, policy, now, &mut report);
         plan.extend(fences);
@@ -160,7 +160,8 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
 }
 
 /// Takes `role=master` from every pod but that of this term's own master, and stamps them. Without `all`, pods that carry
-/// no label wait for their stamp: it keeps an older term from labelling one, so only the new label waits for it.
+/// no label wait for their stamp: it keeps an older term from labelling one, so only the new label waits for it. They
+/// wait until the Service leads to the new master, because clients wait for that write, and writes hold each other up.
 fn unlabel(observed: &Observed, term: Term, candidate: Option<&NodeId>, all: bool) -> Plan {
     let stale = observed.nodes.iter().filter(|(node, view)| match &view.pod {
         Pod::Present {

@@ -1,6 +1,8 @@
 //! The second half of a change of master: the elected node drains, is copied where nobody could follow it otherwise, is
 //! promoted and routed, and everybody follows.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Action, Change, GtidSet, Intent, Kind, Millis, NodeId, Observed, Plan, Pod, Policy, Progress, Record,
     Report, State, Term, Wish,
@@ -36,7 +38,7 @@ pub(crate) fn install(
     };
     state.marks.entry("drained").or_insert(now);
     state.marks.entry("promoted").or_insert(now);
-    let mut plan = rejoin::followers(observed, leader, policy, report);
+    let mut plan = rejoin::followers(observed, leader, &BTreeSet::new(), policy, report);
     if let Some(action) = rest::begin(state, observed, leader, policy, &plan, now) {
         return vec![action];
     }
@@ -64,20 +66,20 @@ pub(crate) fn install(
         .iter()
         .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
     let copies = quorum::holders(observed, candidate, requires);
-    if is_forced || copies >= observed.record.acks as usize {
-        plan.push(Action::Lead {
-            node: candidate.clone(),
-            term,
-        });
+    let is_shown = is_forced || observed.service.leads_to(candidate, term);
+    if copies < observed.record.acks as usize && !is_shown {
+        report.waiting_for.push(format!(
+            "{} slaves to hold all that {candidate} shows ({copies} do)",
+            observed.record.acks
+        ));
+        return plan;
     }
+    plan.push(Action::Lead {
+        node: candidate.clone(),
+        term,
+    });
     match observed.nodes.get(candidate).map(stamped) {
         Some((true, true)) if others_clear => plan.extend(complete(state, observed, intent, candidate, now)),
-        Some((false, true)) if others_clear && copies < observed.record.acks as usize && !is_forced => {
-            report.waiting_for.push(format!(
-                "{} slaves to hold all that {candidate} shows ({copies} do)",
-                observed.record.acks
-            ));
-        }
         Some((false, true)) if others_clear => {
             report
                 .waiting_for

@@ -36,6 +36,13 @@ pub struct Service {
     pub settles: Option<Millis>,
 }
 
+impl Service {
+    /// True where this very term led it to the node.
+    pub(crate) fn leads_to(&self, node: &NodeId, term: Term) -> bool {
+        self.to.as_ref() == Some(node) && self.term == term
+    }
+}
+
 /// What people ask for beside a switchover.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -157,6 +164,10 @@ pub struct NodeReport {
     pub stopping: bool,
     /// A clone into this node is under way; the number counts completed hundredths.
     pub cloning: Option<u8>,
+    /// How many clones were refused since the agent began while the node still had its data: the donor was out of reach
+    /// or lacked something.
+    #[serde(default)]
+    pub refused_clones: u32,
     /// What is known of transactions that the node wrote as master and that nobody acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Tail>,
@@ -181,6 +192,7 @@ impl NodeReport {
             promoted: None,
             stopping: false,
             cloning: None,
+            refused_clones: 0,
             tail: None,
             closed: None,
             damaged: None,

@@ -1,6 +1,8 @@
 //! How nodes come to follow the master: by replicating on, by cutting off what nobody acknowledged, or by a clone
 //! where their data does not lead there.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Action, Applier, ErrantPolicy, GtidSet, NodeId, NodeReport, NodeView, Observed, Policy, Receiver, Report,
     Role, ServerState, Tail, Term, VolumeId, commanded, resize,
@@ -35,10 +37,12 @@ impl<'a> Leader<'a> {
     }
 }
 
-/// What makes the other nodes follow; what cannot be done is noted in the report.
+/// What makes the other nodes follow but for those that are `left_out`, which must not keep others waiting either; what
+/// cannot be done is noted in the report.
 pub fn followers(
     observed: &Observed,
     leader: Leader<'_>,
+    left_out: &BTreeSet<NodeId>,
     policy: &Policy,
     report: &mut Report,
 ) -> Vec<Action> {
@@ -49,7 +53,7 @@ pub fn followers(
     let others = observed
         .nodes
         .iter()
-        .filter(|(node, _)| *node != leader.node && counts(node));
+        .filter(|(node, _)| *node != leader.node && counts(node) && !left_out.contains(*node));
     let plan = others
         .filter_map(|(node, view)| {
             if observed.asked.fence.contains(node) {
@@ -62,8 +66,9 @@ pub fn followers(
     one_after_the_other(observed, plan)
 }
 
-/// Lets one copy of a donor begin at a time, and one node that is still whole lose its data. The names of volumes
-/// decide, which change with each attempt, so that a node whose copies fail does not keep the others waiting.
+/// Lets one copy of a donor begin at a time, and one node that is still whole lose its data. Refused attempts decide, and
+/// the names of volumes, which change with every other, so that a node whose copies fail does not keep the others
+/// waiting.
 fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
     let copy = |action: &Action| {
         let (node, donor) = match action {
@@ -71,20 +76,21 @@ fn one_after_the_other(observed: &Observed, plan: Vec<Action>) -> Vec<Action> {
             Action::Discard { node, .. } => (node, None),
             _ => return None,
         };
-        let volume = &observed.nodes.get(node)?.live_report()?.volume;
-        Some((volume.clone(), donor, observed.is_whole(node) == Some(true)))
+        let live = observed.nodes.get(node)?.live_report()?;
+        let turn = (live.refused_clones, live.volume.clone());
+        Some((turn, donor, observed.is_whole(node) == Some(true)))
     };
     let copies: Vec<_> = plan.iter().filter_map(copy).collect();
     let begins = |action: &Action| {
-        let Some((volume, donor, whole)) = copy(action) else {
+        let Some((turn, donor, whole)) = copy(action) else {
             return true;
         };
-        let stands_back = |(other, of, also): &(VolumeId, Option<NodeId>, bool)| match (&donor, of) {
-            (Some(donor), Some(of)) => *other < volume && (donor == of || (whole && *also)),
+        let stands_back = |(other, of, also): &((u32, VolumeId), Option<NodeId>, bool)| match (&donor, of) {
+            (Some(donor), Some(of)) => *other < turn && (donor == of || (whole && *also)),
             // What is of no use can wait for what goes on.
             (Some(_), None) => false,
             (None, Some(_)) => whole && *also,
-            (None, None) => *other < volume && whole && *also,
+            (None, None) => *other < turn && whole && *also,
         };
         !copies.iter().any(stands_back)
     };
@@ -228,7 +234,11 @@ fn follower(
     }
     let extra = extra(observed, live, state, leader);
     if resync {
-        let reason = "it was asked for".to_owned();
+        let reason = if extra.is_empty() {
+            "it was asked for".to_owned()
+        } else {
+            format!("it was asked for, without its own {extra}")
+        };
         return clone(observed, (node, extra), leader, policy, reason, report);
     }
     match gap(&extra, state, leader, policy) {
@@ -503,7 +513,8 @@ fn not_intact<'a>(
     let intact = |node: &NodeId| {
         let view = observed.nodes.get(node)?;
         observed.record.members.get(node)?;
-        Some(observed.is_whole(node)? || has_caught_up(view, leader))
+        let is_whole = observed.is_whole(node)? && view.being_cloned().is_none();
+        Some(is_whole || has_caught_up(view, leader))
     };
     if intact(node) != Some(true) {
         return None;
@@ -532,8 +543,13 @@ pub(crate) fn stands_well(view: &NodeView, leader: Leader<'_>) -> bool {
     well && has_caught_up(view, leader)
 }
 
-/// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is none.
+/// A slave in good standing, with nothing that the master lacks, so that the master is spared; the master where there is
+/// none, and every other time after a refusal: that slave may be out of the node's reach, or far behind.
 fn donor(observed: &Observed, node: &NodeId, leader: Leader<'_>) -> (NodeId, String) {
+    let live = observed.nodes.get(node).and_then(NodeView::live_report);
+    if live.is_some_and(|live| live.refused_clones % 2 == 1) {
+        return (leader.node.clone(), leader.address.to_owned());
+    }
     let slaves = observed.nodes.iter().filter(|(other, view)| {
         *other != node
             && stands_well(view, leader)

@@ -9,6 +9,8 @@
 //! before: all that was acknowledged until then it held when it was promoted or wrote itself, and once it is fenced
 //! nobody else can acknowledge anything.
 
+use std::collections::BTreeSet;
+
 use crate::{
     Action, Cause, Decision, Durability, GtidSet, Intent, Kind, Millis, NodeId, NodeView, Observed, Plan,
     Pod, Policy, Report, Role, State,
@@ -204,11 +206,12 @@ pub(crate) fn copy_first(
     }
     let others = observed.nodes.iter().filter(|(node, _)| *node != candidate.node);
     let under_way = others.filter_map(|(_, view)| view.being_cloned());
-    state.copies.extend(under_way.map(|live| live.volume.clone()));
+    let attempts = under_way.map(|live| (live.volume.clone(), live.refused_clones));
+    state.copies.extend(attempts);
     if state.copies.len() > COPIES {
         return None;
     }
-    let mut plan = rejoin::followers(observed, candidate, policy, report);
+    let mut plan = rejoin::followers(observed, candidate, &BTreeSet::new(), policy, report);
     plan.retain(|action| matches!(action, Action::Clone { .. } | Action::Fence { .. }));
     let drained = state.marks.get("drained").copied().unwrap_or(now);
     let fences = now.saturating_sub(drained) < FENCE && !plan.is_empty();

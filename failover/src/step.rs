@@ -67,7 +67,7 @@ pub struct State {
     /// When the master last led again after a rest.
     pub(crate) rested: Option<Millis>,
     /// The copies that were begun while the candidate waits for one.
-    pub(crate) copies: BTreeSet<VolumeId>,
+    pub(crate) copies: BTreeSet<(VolumeId, u32)>,
 }
 
 /// How far a change of master has come, for people.
@@ -458,13 +458,7 @@ fn keep(
         ));
     }
     let removed = resize::removed(observed, policy);
-    let followers = rejoin::followers(observed, leader, policy, report);
-    let wanted = |node: &NodeId| !removed.contains(node);
-    plan.extend(
-        followers
-            .into_iter()
-            .filter(|action| action.node().is_none_or(wanted)),
-    );
+    plan.extend(rejoin::followers(observed, leader, &removed, policy, report));
     if policy.paused {
         report.notes.push(
             "the database is paused: no failover, no change of master, no clone, no change of size"

@@ -3,8 +3,8 @@
 mod world;
 
 use failover::{
-    Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Switchover, Tail, Term,
-    record::acks_for,
+    Action, Cause, Decision, GtidSet, Kind, NodeView, Pod, Receiver, Role, Session, State, Switchover, Tail,
+    Term, record::acks_for,
 };
 use world::{World, name, uuid};
 
@@ -902,6 +902,39 @@ fn an_empty_node_is_cloned_where_the_master_has_much_though_it_has_all_logs() {
         assert_eq!(world.clones.len(), clones, "{writes} writes");
         assert_eq!(world.server("db-2").executed.count(), writes);
     }
+}
+
+/// The clones that the engine asks for now, as node and donor.
+fn clones_asked(world: &World) -> Vec<(String, String)> {
+    let (_, plan, _) = failover::step(State::default(), &world.observed, &world.policy, world.now);
+    let clones = plan.into_iter().filter_map(|action| match action {
+        Action::Clone { node, donor, .. } => Some((node.to_string(), donor.to_string())),
+        _ => None,
+    });
+    clones.collect()
+}
+
+#[test]
+fn a_node_whose_clone_is_refused_lets_others_go_first_and_tries_the_master() {
+    let pair = |node: &str, donor: &str| vec![(node.to_owned(), donor.to_owned())];
+    let mut world = World::led(3, 1500);
+    world.stuck = vec!["Clone"];
+    let empty = |world: &mut World, node: &str| {
+        world.reboot(node, GtidSet::new());
+        let report = world.report_of(node);
+        (report.volume, report.followed) = (format!("anew-{node}").into(), None);
+        world.run(5);
+    };
+    empty(&mut world, "db-1");
+    assert_eq!(clones_asked(&world), pair("db-1", "db-2"));
+    world.report_of("db-1").refused_clones = 1;
+    assert_eq!(clones_asked(&world), pair("db-1", "db-0"), "the other donor");
+    world.report_of("db-1").refused_clones = 2;
+    assert_eq!(clones_asked(&world), pair("db-1", "db-2"), "in turns");
+    empty(&mut world, "db-2");
+    assert_eq!(clones_asked(&world), pair("db-2", "db-0"));
+    world.report_of("db-2").refused_clones = 3;
+    assert_eq!(clones_asked(&world), pair("db-1", "db-0"));
 }
 
 #[test]

@@ -90,6 +90,7 @@ struct Facts {
     stopping: bool,
     released: bool,
     cloning: Option<u8>,
+    refused_clones: u32,
     closed: Option<String>,
     closings: u64,
     standstills: u64,
@@ -125,6 +126,7 @@ impl Board {
             stopping: false,
             released: false,
             cloning: None,
+            refused_clones: 0,
             closed: None,
             closings: 0,
             standstills: 0,
@@ -275,6 +277,14 @@ impl Board {
         self.update(|facts| facts.cloning = hundredths);
     }
 
+    /// A clone ended before the node's data was given up.
+    pub fn clone_refused(&self) {
+        self.update(|facts| {
+            facts.cloning = None;
+            facts.refused_clones = facts.refused_clones.saturating_add(1);
+        });
+    }
+
     /// The guard has closed the server, for this reason, or the node does not lead.
     pub fn closed(&self, why: Option<String>) {
         if why.is_none() && self.lock().0.closed.is_none() {
@@ -384,6 +394,7 @@ fn report(facts: &Facts) -> NodeReport {
         promoted: memory.promoted.as_ref().map(|promoted| promoted.term),
         stopping: facts.stopping,
         cloning: facts.cloning,
+        refused_clones: facts.refused_clones,
         tail: match facts.held {
             Some(_) => Some(Tail::Held),
             None => memory.tail.clone(),

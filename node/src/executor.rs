@@ -156,6 +156,12 @@ impl Executor {
                 self.cancel_running().await;
             }
         }
+        if term > known
+            && let Some(cloning) = &self.cloning
+        {
+            // One that has given the node's data up goes on all the same.
+            cloning.cancel.cancel();
+        }
         if !is_fence(&work)
             && let Err(error) = self
                 .agent

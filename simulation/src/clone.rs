@@ -11,6 +11,8 @@ use crate::{
     world::World,
 };
 
+/// More refusals are not told apart: the histories to be searched would have no end.
+const REFUSALS: u32 = 3;
 /// A copy that stands still for so long is given up.
 const STANDSTILL: Millis = 10_000;
 
@@ -18,7 +20,11 @@ impl World {
     /// The first look at the donor, before anything is stopped; the rest goes on beside the queue.
     pub(crate) fn begin_clone(&mut self, node: Node, job: &Job) -> Next {
         let retired = self.retire_source(node) || self.mutant == Some(Mutant::CloneOverLastCopy);
-        if !retired || !self.donor_has_all(node, &job.command.order) {
+        if !retired {
+            return Next::Refused;
+        }
+        if !self.donor_has_all(node, &job.command.order) {
+            self.count_refusal(node);
             return Next::Refused;
         }
         self.machines[node].agent.cloning = Some(Job {
@@ -26,6 +32,11 @@ impl World {
             ..job.clone()
         });
         Next::Beside
+    }
+
+    fn count_refusal(&mut self, node: Node) {
+        let agent = &mut self.machines[node].agent;
+        agent.refused_clones = agent.refused_clones.saturating_add(1).min(REFUSALS);
     }
 
     /// True where the donor answers and has executed what the node holds, but for what is given up.
@@ -75,21 +86,28 @@ impl World {
                     ..job.clone()
                 });
             }
-            // A server is copied to one other at a time.
-            2 if there && self.is_copied(donor) => return self.end_clone(node, &job),
             // Whoever asks in a newer term counts on the data that is here.
             2 if self.machines[node].disk.memory.term > job.command.term
                 && self.mutant != Some(Mutant::CloneOverLastCopy) =>
             {
                 return self.end_clone(node, &job);
             }
-            // The data gets its new identity before the first byte is touched.
             2 if there => {
-                self.on_overwrite(node);
+                // The data gets its new identity before the first byte is touched.
                 self.volumes += 1;
                 let volume = self.volumes;
                 let memory = &mut self.machines[node].disk.memory;
                 (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
+                self.machines[node].agent.cloning = Some(Job {
+                    stage: 3,
+                    ..job.clone()
+                });
+            }
+            // A server is copied to one other at a time.
+            3 if there && self.is_copied(donor) => return self.end_clone(node, &job),
+            // No other donor can have come up since it was asked.
+            3 if there => {
+                self.on_overwrite(node);
                 let copied = self.machines[donor].disk.divergent;
                 let disk = &mut self.machines[node].disk;
                 disk.relay.clear();
@@ -98,13 +116,13 @@ impl World {
                 (disk.channel, disk.received, disk.log, disk.purged) =
                     (None, Bits::default(), Bits::default(), Bits::default());
                 self.machines[node].agent.cloning = Some(Job {
-                    stage: 3,
+                    stage: 4,
                     began: self.now,
                     ..job.clone()
                 });
             }
             // The donor's commits that wait for an acknowledgement hold up the end.
-            3 if there
+            4 if there
                 && self.machines[donor]
                     .server
                     .as_ref()
@@ -116,7 +134,7 @@ impl World {
                 self.crash(node);
                 return self.end_clone(node, &job);
             }
-            3 => {
+            4 => {
                 if there {
                     let (order, set) = self.copy_of(donor);
                     for txn in &order {
@@ -135,7 +153,7 @@ impl World {
 
     fn is_copied(&self, donor: Node) -> bool {
         let copies = |job: &Job| {
-            job.stage == 3 && matches!(job.command.order, Order::Clone { donor: of, .. } if of == donor)
+            job.stage == 4 && matches!(job.command.order, Order::Clone { donor: of, .. } if of == donor)
         };
         let mut clones = self
             .machines
@@ -144,8 +162,11 @@ impl World {
         clones.any(copies)
     }
 
-    fn end_clone(&mut self, node: Node, job: &Job) -> bool {
+    pub(crate) fn end_clone(&mut self, node: Node, job: &Job) -> bool {
         self.machines[node].agent.cloning = None;
+        if job.stage <= 2 {
+            self.count_refusal(node);
+        }
         self.outcome(node, &job.command);
         true
     }

@@ -60,7 +60,7 @@ fn leads(machine: &Machine) -> Option<u64> {
         .promoted
         .as_ref()
         .filter(|it| it.server == server.life && memory.fenced.is_none())?;
-    (!server.read_only && !machine.agent.copies()).then_some(promoted.term)
+    (!server.read_only && machine.agent.cloning.is_none()).then_some(promoted.term)
 }
 
 impl World {

@@ -211,6 +211,8 @@ pub struct Agent {
     pub queue: VecDeque<Command>,
     /// A clone beside the queue.
     pub cloning: Option<Job>,
+    /// How many clones were refused while there was still data.
+    pub refused_clones: u32,
     /// What its guard remembers.
     pub guard: Guard,
 }
@@ -218,7 +220,7 @@ pub struct Agent {
 impl Agent {
     /// True once the data is gone that a donor's takes the place of.
     pub fn copies(&self) -> bool {
-        self.cloning.as_ref().is_some_and(|job| job.stage == 3)
+        self.cloning.as_ref().is_some_and(|job| job.stage == 4)
     }
 }
 
@@ -280,7 +282,8 @@ impl Machine {
             promoted: memory.promoted.as_ref().map(|it| Term(it.term)),
             stopping: self.agent.stopping,
             closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),
-            cloning: self.agent.copies().then_some(50),
+            cloning: self.agent.cloning.as_ref().map(|_| 50),
+            refused_clones: self.agent.refused_clones,
             damaged: self.disk.damaged.then(|| "killed by SIGABRT".to_owned()),
             ..NodeReport::new(volume_text(memory.volume).into(), server)
         }
@@ -307,7 +310,7 @@ impl Machine {
     /// As `node/src/board.rs` makes it of memory and status.
     fn role(&self, server: &Server, executed: &GtidSet, now: Millis) -> Role {
         let memory = &self.disk.memory;
-        if memory.fenced.is_some() || self.agent.copies() {
+        if memory.fenced.is_some() || self.agent.cloning.is_some() {
             return Role::Idle;
         }
         if let Some(promoted) = &memory.promoted

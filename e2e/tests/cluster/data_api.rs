@@ -1,14 +1,17 @@
 //! The data API with curl alone: the classic endpoints through a slave, and writes through a slave while the master is
 //! killed; and the example clients.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use api::names;
 use e2e::{
     curl::{self, Curl},
     database::{Database, Node},
-    faults, keyed, tools,
+    faults, feed, keyed, tools,
     wait::{Seen, until},
     world::{World, on_cluster},
 };
@@ -22,11 +25,18 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 const HEALED: Duration = Duration::from_mins(2);
 /// So many masters are killed under the fifty clients.
 const KILLS: u32 = 10;
+/// Ten kills and what the feed is behind.
+const ALL_TOLD: Duration = Duration::from_mins(10);
+/// The table whose changes are told meanwhile.
+const TOLD: &str = "e2e_kill.writes";
 
 async fn client(world: &World, role: &str) -> Result<(Database, Node, Curl)> {
     let database = world.database().await?;
@@ -109,9 +119,16 @@ async fn classic_reads(client: &Curl, slave: &Node, after: &str) -> Result<()> {
 
 #[test]
 #[ignore = "needs a cluster: run `cargo xtask test`"]
-fn fifty_clients_write_through_a_slave_while_ten_masters_are_killed_and_each_row_is_there_once() {
+fn fifty_clients_write_through_a_slave_while_ten_masters_are_killed_and_each_row_is_there_and_told_once() {
     on_cluster(async |world| {
         let (database, slave, client) = client(world, "writer").await?;
+        let mut nodes = Vec::new();
+        for node in database.pods().await? {
+            let address = node.ip.context("the node has no address")?;
+            nodes.push(Curl::of(&database, client.token(), &node.name, &address).await?);
+        }
+        let from = feed::position(&client, TOLD).await?;
+        let wanted = AtomicUsize::new(usize::MAX);
         let kills = async {
             for _ in 0..KILLS {
                 let term = database.status().await?.record.term.0;
@@ -121,8 +138,22 @@ fn fifty_clients_write_through_a_slave_while_ten_masters_are_killed_and_each_row
             }
             Ok(())
         };
-        let written = Box::pin(keyed::write_through(&client, "e2e_kill", 50, kills)).await?;
+        let written = async {
+            let written = Box::pin(keyed::write_through(&client, "e2e_kill", 50, kills)).await?;
+            wanted.store(written.rows.len(), Ordering::Relaxed);
+            Ok(written)
+        };
+        let told = async {
+            let told = timeout(ALL_TOLD, Box::pin(feed::follow(&nodes, TOLD, from, &wanted))).await;
+            told.context("the feed does not tell every row")?
+        };
+        let (written, told) = tokio::try_join!(written, told)?;
         eprintln!("    asking {}: {}", slave.name, written.sentence());
+        eprintln!("    told of {} rows by {} feeds", told.rows.len(), told.feeds);
+        ensure!(
+            told.rows == written.rows,
+            "the feed told other rows than were acknowledged"
+        );
         database.wait_healthy(HEALED).await?;
         written.are_everywhere(&database, "e2e_kill", HEALED).await
     });

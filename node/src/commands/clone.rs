@@ -13,7 +13,7 @@ use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::{Job, LOOK, OrRefuse, drain, fence, precondition};
+use super::{Job, LOOK, OrRefuse, drain, fence, precondition, sentence};
 use crate::{
     board::Life,
     clock,
@@ -37,34 +37,68 @@ pub async fn clone(job: &Job, donor: &NodeId, address: &str, extra: &GtidSet) ->
     let Some(life) = job.agent.board.life() else {
         return Err(precondition("mysqld is down"));
     };
-    let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
-    has_all(&mut there, donor, &status, extra).await?;
-    job.agent.mysql.side().await.offline_on().await.or_refuse()?;
-    if status.channel.is_some() {
-        stop_replication(job).await?;
-    }
-    let status = job.status().await?;
-    has_all(&mut there, donor, &status, extra).await?;
-    there.close().await;
-    give_up_data(job).await?;
     job.agent.board.cloning(Some(0));
+    if let Err(refusal) = give_up_data(job, life, donor, address, extra).await {
+        job.agent.board.clone_refused();
+        return Err(refusal);
+    }
     let result = copy(job, status.channel.is_some(), life, donor, address).await;
     job.agent.board.cloning(None);
     result
 }
 
+/// Makes sure that the data is not needed, and gives it its new identity.
+async fn give_up_data(
+    job: &Job,
+    life: Life,
+    donor: &NodeId,
+    address: &str,
+    extra: &GtidSet,
+) -> Result<(), Refusal> {
+    let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
+    let status = has_all(job, &mut there, donor, extra).await?;
+    job.agent.mysql.side().await.offline_on().await.or_refuse()?;
+    if status.channel.is_some() {
+        stop_replication(job).await?;
+    }
+    has_all(job, &mut there, donor, extra).await?;
+    there.close().await;
+    if job.agent.board.life() != Some(life) {
+        return Err(precondition("mysqld was started again meanwhile"));
+    }
+    // Whoever asks in a newer term counts on the data that is here, so it stays then.
+    let renew = |memory: &mut Memory| {
+        if memory.term <= job.term {
+            memory.begin_new_life();
+        }
+    };
+    let memory = job.agent.store.change(renew).await.or_refuse()?;
+    if memory.term > job.term {
+        return Err(Refusal::Superseded);
+    }
+    Ok(())
+}
+
 /// Refuses where the donor does not answer, or lacks what this node holds. A donor that is only behind is waited for.
-async fn has_all(there: &mut Lane, donor: &NodeId, status: &Status, extra: &GtidSet) -> Result<(), Refusal> {
+async fn has_all(job: &Job, there: &mut Lane, donor: &NodeId, extra: &GtidSet) -> Result<Status, Refusal> {
+    job.check()?;
+    // What the board shows may be from before the receiver stood.
+    let status = job.agent.mysql.command().await.status(LOOK).await.or_refuse()?;
     let received = status.channel.as_ref().map(|channel| &channel.received);
     let holds = received.map_or_else(|| status.executed.clone(), |it| it.union(&status.executed));
     let needed = holds.subtract(extra);
-    match there.wait_executed(&needed, BEHIND).await {
-        Ok(true) => Ok(()),
+    let answer = tokio::select! {
+        answer = there.wait_executed(&needed, BEHIND) => answer,
+        () = job.overtaken() => return Err(Refusal::Superseded),
+    };
+    match answer {
+        Ok(true) => Ok(status),
         Ok(false) => Err(precondition(format!(
             "{donor} has not executed all that this node holds: {needed}"
         ))),
         Err(error) => Err(precondition(format!(
-            "{donor} cannot be asked what it holds: {error}"
+            "{donor} cannot be asked what it holds: {}",
+            sentence(&error)
         ))),
     }
 }
@@ -78,20 +112,6 @@ async fn stop_replication(job: &Job) -> Result<(), Refusal> {
         // Half a transaction at the end of the relay logs. The next server begins without its applier.
         job.agent.supervision.kill().await.or_refuse()?;
         return Err(error);
-    }
-    Ok(())
-}
-
-/// The data's new identity. Whoever asks in a newer term counts on the data that is here, so it stays then.
-async fn give_up_data(job: &Job) -> Result<(), Refusal> {
-    let renew = |memory: &mut Memory| {
-        if memory.term <= job.term {
-            memory.begin_new_life();
-        }
-    };
-    let memory = job.agent.store.change(renew).await.or_refuse()?;
-    if memory.term > job.term {
-        return Err(Refusal::Superseded);
     }
     Ok(())
 }
@@ -140,13 +160,11 @@ async fn show_until_it_stands_still(job: &Job) {
         let Ok(mut side) = tokio::time::timeout(LOOK, job.agent.mysql.side()).await else {
             continue;
         };
-        let Ok(progress) = side.clone_progress().await else {
-            since = clock::now();
-            continue;
-        };
-        job.agent.board.cloning(Some(progress.hundredths));
-        if !progress.is_fed || progress.received != received {
-            (received, since) = (progress.received, clock::now());
+        if let Ok(progress) = side.clone_progress().await {
+            job.agent.board.cloning(Some(progress.hundredths));
+            if !progress.is_fed || progress.received != received {
+                (received, since) = (progress.received, clock::now());
+            }
         }
         if since.elapsed() >= STANDSTILL {
             return;

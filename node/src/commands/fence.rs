@@ -33,7 +33,8 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         )));
     }
     if job.beside_clone {
-        // Its end is a boot, which is fenced; until it stopped its receiver itself, that may still acknowledge.
+        // Where it ends with a boot, that is fenced; where it is refused before, nothing starts the receiver again but
+        // another command. Until it stopped its receiver itself, that may still acknowledge.
         stop_receiving_beside_clone(job).await?;
         return store(job).await;
     }

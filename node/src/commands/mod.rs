@@ -53,6 +53,11 @@ impl Job {
         }
     }
 
+    /// Returns when the command is overtaken.
+    pub async fn overtaken(&self) {
+        self.cancel.cancelled().await;
+    }
+
     /// The server's state as of now; it must be up.
     pub async fn status(&self) -> Result<Box<Status>, Refusal> {
         self.check()?;
@@ -117,13 +122,20 @@ pub fn precondition(message: impl Into<String>) -> Refusal {
 
 /// MySQL, the disk or the supervisor refused.
 pub fn failed(error: &(dyn StdError + 'static)) -> Refusal {
+    Refusal::Failed {
+        message: sentence(error),
+    }
+}
+
+/// An error with all its causes.
+pub fn sentence(error: &(dyn StdError + 'static)) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    Refusal::Failed { message }
+    message
 }
 
 /// Turns this crate's errors into a refusal.

@@ -10,6 +10,9 @@ use super::{Job, OrRefuse, precondition};
 
 /// Does what the role asks for, if anything.
 pub async fn settle(job: &Job) -> Result<(), Refusal> {
+    if job.beside_clone {
+        return Ok(());
+    }
     let status = job.status().await?;
     let role = match &job.agent.board.report().server {
         Server::Up(state) => state.role.clone(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use failover::{GtidSet, Millis};
+use sqlx::mysql::MySqlRow;
 
 use super::{Error, Lane, number, text};
 
@@ -68,6 +69,8 @@ pub enum Service {
     Off,
 }
 
+const WHAT: &str = "ask for the server's state";
+
 const VARIABLES: &str = "SELECT @@server_uuid, @@version, @@server_id, @@global.gtid_executed, \
     @@global.gtid_purged, @@global.super_read_only, @@global.offline_mode, @@global.rpl_semi_sync_source_enabled, \
     @@global.rpl_semi_sync_source_wait_for_replica_count, @@global.rpl_semi_sync_replica_enabled";
@@ -86,64 +89,64 @@ const CHANNEL: &str = "SELECT c.HOST, c.PORT, s.RECEIVED_TRANSACTION_SET, s.SERV
     WHERE s.CHANNEL_NAME = ''";
 
 impl Lane {
-    /// Asks for everything that a report is made of.
+    /// Asks for everything that a report is made of, in one round trip: it is asked for ten times a second.
     pub async fn status(&mut self, deadline: Duration) -> Result<Status, Error> {
-        let mut status = self.variables(deadline).await?;
-        if status.source_on {
-            status.waiting = self.waiting_sessions(deadline).await?;
-        }
-        status.channel = self.channel(deadline).await?;
-        Ok(status)
-    }
-
-    async fn variables(&mut self, deadline: Duration) -> Result<Status, Error> {
-        const WHAT: &str = "ask for the server's variables";
-        let rows = self.rows(WHAT, deadline, VARIABLES.to_owned()).await?;
-        let row = rows.first().ok_or_else(|| Error::Strange {
+        let rows = self
+            .rows(WHAT, deadline, format!("{VARIABLES}; {CHANNEL}"))
+            .await?;
+        let (first, rest) = rows.split_first().ok_or_else(|| Error::Strange {
             what: WHAT,
             answer: String::new(),
         })?;
-        let flag = |at| number::<u8>(row, at, WHAT).map(|value| value != 0);
-        Ok(Status {
-            uuid: text(row, 0, WHAT)?,
-            version: text(row, 1, WHAT)?,
-            server_id: number(row, 2, WHAT)?,
-            executed: set(&text(row, 3, WHAT)?, WHAT)?,
-            purged: set(&text(row, 4, WHAT)?, WHAT)?,
-            super_read_only: flag(5)?,
-            offline: flag(6)?,
-            source_on: flag(7)?,
-            acks: number(row, 8, WHAT)?,
-            replica_on: flag(9)?,
-            waiting: 0,
-            channel: None,
-        })
-    }
-
-    async fn channel(&mut self, deadline: Duration) -> Result<Option<Channel>, Error> {
-        const WHAT: &str = "ask for the replication channel";
-        let rows = self.rows(WHAT, deadline, CHANNEL.to_owned()).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let host = text(row, 0, WHAT)?;
-        if host.is_empty() {
-            return Ok(None);
+        let mut status = variables(first)?;
+        if let Some(row) = rest.first() {
+            status.channel = channel(row)?;
         }
-        Ok(Some(Channel {
-            host,
-            port: number(row, 1, WHAT)?,
-            received: set(&text(row, 2, WHAT)?, WHAT)?,
-            receiver: service(&text(row, 3, WHAT)?),
-            receiver_error: text(row, 4, WHAT)?,
-            age_ms: number::<i64>(row, 5, WHAT)?.max(0).unsigned_abs() / 1000,
-            applier: service(&text(row, 6, WHAT)?),
-            applier_error: text(row, 7, WHAT)?,
-        }))
+        if status.source_on {
+            status.waiting = self.waiting_sessions(deadline).await?;
+        }
+        Ok(status)
     }
 }
 
-fn set(text: &str, what: &'static str) -> Result<GtidSet, Error> {
+fn variables(row: &MySqlRow) -> Result<Status, Error> {
+    let flag = |at| number::<u8>(row, at, WHAT).map(|value| value != 0);
+    Ok(Status {
+        uuid: text(row, 0, WHAT)?,
+        version: text(row, 1, WHAT)?,
+        server_id: number(row, 2, WHAT)?,
+        executed: set(&text(row, 3, WHAT)?)?,
+        purged: set(&text(row, 4, WHAT)?)?,
+        super_read_only: flag(5)?,
+        offline: flag(6)?,
+        source_on: flag(7)?,
+        acks: number(row, 8, WHAT)?,
+        replica_on: flag(9)?,
+        waiting: 0,
+        channel: None,
+    })
+}
+
+fn channel(row: &MySqlRow) -> Result<Option<Channel>, Error> {
+    let host = text(row, 0, WHAT)?;
+    if host.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Channel {
+        host,
+        port: number(row, 1, WHAT)?,
+        received: set(&text(row, 2, WHAT)?)?,
+        receiver: service(&text(row, 3, WHAT)?),
+        receiver_error: text(row, 4, WHAT)?,
+        age_ms: number::<i64>(row, 5, WHAT)?.max(0).unsigned_abs() / 1000,
+        applier: service(&text(row, 6, WHAT)?),
+        applier_error: text(row, 7, WHAT)?,
+    }))
+}
+
+fn set(text: &str) -> Result<GtidSet, Error> {
     text.parse().map_err(|_| Error::Strange {
-        what,
+        what: WHAT,
         answer: text.to_owned(),
     })
 }

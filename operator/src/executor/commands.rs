@@ -19,8 +19,8 @@ const FOLLOW_DEADLINE: Millis = 15_000;
 const CLONE_DEADLINE: Millis = 6 * 60 * 60 * 1000;
 /// It ends with a boot, crash recovery included.
 const CUT_DEADLINE: Millis = 150_000;
-/// It ends with the boot of a new database.
-const DISCARD_DEADLINE: Millis = 150_000;
+/// Files are removed; the boot of the new database is not waited for.
+const DISCARD_DEADLINE: Millis = 60_000;
 const LEAVE_DEADLINE: Millis = 1_000;
 /// What a node may take longer than its own deadline before the answer counts as lost.
 const GRACE: Millis = 2_000;

@@ -11,12 +11,9 @@ use axum::{
     http::{HeaderMap, header},
 };
 use failover::GtidSet;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 
-use super::{position, shown::shown, tell, wanted::Wanted};
+use super::{gate::Place, position, shown::shown, tell, wanted::Wanted};
 use crate::{
     call::Call,
     clock,
@@ -95,7 +92,7 @@ pub struct Feed {
     /// The tables of the transaction; `None` for those that are not wanted.
     tables: BTreeMap<u64, Option<Table>>,
     out: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _open: Open,
 }
 
@@ -104,7 +101,7 @@ impl Feed {
     pub fn new(
         engine: Arc<Engine>,
         call: Call,
-        place: OwnedSemaphorePermit,
+        place: Place,
         term: u64,
         wanted: Wanted,
         begin: GtidSet,

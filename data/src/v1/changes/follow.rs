@@ -69,7 +69,7 @@ pub async fn follow(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::of(&call, options.tables.as_deref())?;
     let asked = position::asked(&headers, options.after.as_deref())?;
-    let place = engine.feeds.place()?;
+    let place = engine.feeds.place(&call.caller().id)?;
     let term = {
         let view = engine.view.borrow();
         if !view.leads() {

@@ -1,6 +1,9 @@
 //! What is certain to stay: a transaction is in the server's own set only once slaves have acknowledged it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use failover::GtidSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +21,8 @@ use crate::{
 pub struct Feeds {
     places: Arc<Semaphore>,
     most: usize,
+    /// How many each token has.
+    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
     /// The term in which it was asked for last, and what the server had executed then.
     executed: Mutex<(u64, GtidSet)>,
     /// One asks at a time.
@@ -30,21 +35,34 @@ impl Feeds {
         Self {
             places: Arc::new(Semaphore::new(most)),
             most,
+            of_each: Arc::default(),
             executed: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A place among them.
-    pub fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::new(
-                Kind::Busy,
-                format!(
-                    "the master has {} change feeds, as many as it may; end one, or follow more tables with one",
-                    self.most
-                ),
-            )
+    /// A place among them. One token has a quarter of them at most, so that none is kept out by another.
+    pub fn place(&self, token: &str) -> Result<Place, Problem> {
+        const MEND: &str = "end one, or follow more tables with one";
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let text = format!(
+                "the master has {} change feeds, as many as it may; {MEND}",
+                self.most
+            );
+            Problem::new(Kind::Busy, text)
+        })?;
+        let most = self.most.div_ceil(4);
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of_each.entry(token.to_owned()).or_default();
+        if *count >= most {
+            let text = format!("the token has {most} change feeds, as many as one may; {MEND}");
+            return Err(Problem::new(Kind::TooManyRequests, text));
+        }
+        *count += 1;
+        Ok(Place {
+            _permit: place,
+            token: token.to_owned(),
+            of_each: Arc::clone(&self.of_each),
         })
     }
 
@@ -67,6 +85,24 @@ impl Feeds {
         let has = now.contains(set);
         *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = (term, now);
         Ok(has)
+    }
+}
+
+/// A feed's place. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    token: String,
+    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        match of_each.get_mut(&self.token) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = of_each.remove(&self.token),
+        }
     }
 }
 
@@ -109,4 +145,24 @@ fn set_of(texts: &[String]) -> Result<GtidSet, Problem> {
             "the server's set of transactions could not be read",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_token_has_a_quarter_of_the_places_and_a_feed_that_ends_gives_its_own_back() {
+        let feeds = Feeds::new(8);
+        let refused = |token| feeds.place(token).unwrap_err().kind();
+        let first = feeds.place("a").unwrap();
+        let _second = feeds.place("a").unwrap();
+        assert_eq!(refused("a"), Kind::TooManyRequests);
+        drop(first);
+        let _again = feeds.place("a").unwrap();
+        let _others: Vec<Place> = ["b", "b", "c", "c", "d", "d"]
+            .map(|token| feeds.place(token).unwrap())
+            .into();
+        assert_eq!(refused("e"), Kind::Busy);
+    }
 }

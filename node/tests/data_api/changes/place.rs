@@ -10,7 +10,7 @@ use super::{dumps, follow, run, try_follow};
 use crate::support::{
     Node,
     cluster::Cluster,
-    https::{READER, WRITER},
+    https::{ADMIN, LIMITED, READER, WRITER},
     now,
 };
 
@@ -69,10 +69,20 @@ pub async fn from_where_it_was(cluster: &Cluster) {
 pub async fn many(master: &Node) {
     until_dumps(master, 0).await;
     let mut feeds = Vec::new();
-    for _ in 0..32 {
-        feeds.push(follow(master, READER, "?tables=feed.r", None).await);
+    for token in [READER, WRITER, ADMIN] {
+        for _ in 0..8 {
+            feeds.push(follow(master, token, "?tables=feed.r", None).await);
+        }
+        let Err((429, problem)) = try_follow(master, token, "?tables=feed.r", None).await else {
+            panic!("one token may have all");
+        };
+        assert_eq!(problem["type"], "urn:ddb:problem:too-many-requests");
     }
-    let Err((503, problem)) = try_follow(master, READER, "?tables=feed.r", None).await else {
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(follow(master, LIMITED, "?tables=shop", None).await);
+    }
+    let Err((503, problem)) = try_follow(master, LIMITED, "?tables=shop", None).await else {
         panic!("there is no end of feeds");
     };
     assert_eq!(problem["type"], "urn:ddb:problem:busy");
@@ -82,7 +92,7 @@ pub async fn many(master: &Node) {
     for feed in &mut feeds {
         assert_eq!(feed.transaction().await.0[0]["row"], json!({"n": 100}));
     }
-    drop(feeds);
+    drop((feeds, others));
     until_dumps(master, 0).await;
     println!("32 feeds at a time");
 }
