@@ -158,7 +158,8 @@ pub struct FailoverSpec {
     #[x_kube(validation = Rule::new("self >= 300 && self <= 60000")
         .message("spec.failover.detectAfterMilliseconds: must be from 300 to 60000"))]
     pub detect_after_milliseconds: i32,
-    /// How many milliseconds a planned switchover may take before it returns to the old master.
+    /// How many milliseconds the old master may take to hand over. Then connections that still write are dropped, and
+    /// whichever node can lead safely does.
     #[serde(default = "default_switchover_deadline")]
     #[x_kube(validation = Rule::new("self >= 500 && self <= 60000")
         .message("spec.failover.switchoverDeadlineMilliseconds: must be from 500 to 60000"))]
@@ -343,7 +344,7 @@ pub struct DistributedDatabaseStatus {
     /// Each node.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
-    /// The usual conditions: Ready, Available, Progressing, Degraded, `AtRisk`, Valid.
+    /// The usual conditions: Ready, Available, Progressing, Degraded, `AtRisk`, Paused, Valid.
     #[serde(default)]
     pub conditions: Vec<Condition>,
     /// The last changes of master, newest first, at most ten.

@@ -72,7 +72,7 @@ pub struct Failover {
     pub term: u64,
     /// When it was complete, as RFC 3339; null while it is under way.
     pub at: Option<String>,
-    /// `Bootstrap`, `Failover`, `Switchover` or `Forced`.
+    /// `Bootstrap`, `Failover`, `Switchover`, `Forced` or `Rest`.
     pub kind: String,
     /// Why, in a few words.
     pub cause: String,

@@ -375,7 +375,7 @@ fn follows_well(state: &ServerState, leader: Leader<'_>, node: &NodeId, report: 
         && !error.is_empty()
     {
         report.notes.push(format!(
-            "{node}: stopped executing: {error}; delete its volume and its pod, and it is cloned"
+            "{node}: stopped executing: {error}; annotate the resource with ddb-operator.io/resync={node}, and it is cloned"
         ));
         return true;
     }

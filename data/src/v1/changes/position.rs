@@ -58,14 +58,14 @@ fn judge(asked: GtidSet, executed: &GtidSet, purged: &GtidSet) -> Result<GtidSet
         return Err(Problem::new(
             Kind::TokenLost,
             "the position names transactions that the master does not hold: it is of another database, or of a \
-             history that was given up; read the tables anew and follow from now on, without a position",
+             history that was given up; begin a feed without a position to get one, read the tables anew, and follow from it",
         ));
     }
     if !asked.contains(purged) {
         return Err(Problem::new(
             Kind::PositionPurged,
-            "the master has deleted changes after this position from its binary log; read the tables anew and follow \
-             from now on, without a position",
+            "the master has deleted changes after this position from its binary log; begin a feed without a position \
+             to get one, read the tables anew, and follow from it",
         ));
     }
     Ok(asked)
