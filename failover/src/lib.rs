@@ -64,7 +64,7 @@ pub struct Policy {
     pub durability: Durability,
     /// How long a node may be silent before it counts as unreachable, in milliseconds.
     pub detect_after: Millis,
-    /// How long a planned switchover may take before it returns to the old master, in milliseconds.
+    /// How long the old master may take to hand over before its connections are dropped, in milliseconds.
     pub switchover_deadline: Millis,
     /// How many nodes the resource asks for.
     pub nodes: u32,
