@@ -203,7 +203,8 @@ pub(crate) fn released(
 /// True where the wish for a new clone of `node` stands and may be carried out.
 pub(crate) fn wants_resync(observed: &Observed, node: &NodeId, leader: Leader<'_>, policy: &Policy) -> bool {
     observed.asked.resync.as_ref() == Some(node)
-        && observed.record.intent.is_none()
+        // A change that only waits for slaves may need the very node.
+        && (observed.record.intent.is_none() || is_damaged(observed, node))
         && !has_begun(observed, node)
         && may_resync(observed, node, leader, policy).is_ok()
 }

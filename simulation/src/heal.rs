@@ -91,7 +91,7 @@ impl World {
         *events += u64::from(self.apply(Event::Wait { ms: 25 }));
         if let Some(node) = self
             .kept_though_damaged()
-            .filter(|_| self.api.asked.resync.is_none())
+            .filter(|node| self.api.asked.resync != Some(*node))
         {
             *events += u64::from(self.apply(Event::Resync { node }));
         }
