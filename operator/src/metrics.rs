@@ -390,6 +390,10 @@ mod tests {
             .reconciles
             .get_or_create(&ReconcileLabels { result: "done" })
             .inc();
+        metrics
+            .guard_actions
+            .get_or_create(&GuardLabels { action: "closed" })
+            .inc();
         let node = NodeStatus {
             name: "shop-0".into(),
             role: NodeRole::Master,
