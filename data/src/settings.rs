@@ -26,7 +26,7 @@ pub struct Limits {
     /// Clients that watch events at a time.
     pub watchers: usize,
     /// Change feeds of this node's log at a time.
-    pub feeds: usize,
+    pub feeds: u32,
     /// Connections to MySQL for each role.
     pub connections: u32,
 }

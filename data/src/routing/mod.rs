@@ -12,4 +12,4 @@ pub use admit::{Content, KEY, REQUEST_ID, caller};
 pub use carry::carry;
 pub use peers::{Errand, Peers};
 pub use place::Place;
-pub use quota::{Quotas, Standing};
+pub use quota::{Pass, Quotas, Standing};

@@ -1,9 +1,6 @@
 //! What is certain to stay: a transaction is in the server's own set only once slaves have acknowledged it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use failover::GtidSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,16 +10,21 @@ use crate::{
     engine::Engine,
     mysql::Transaction,
     problem::{Kind, Problem},
+    routing::{Pass, Quotas},
     sql::Sql,
 };
+
+/// A feed's place, and its token's count of it. Dropping it gives both back.
+pub type Place = (OwnedSemaphorePermit, Pass);
 
 /// What all feeds of a node share.
 #[derive(Debug)]
 pub struct Feeds {
     places: Arc<Semaphore>,
-    most: usize,
-    /// How many each token has.
-    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
+    most: u32,
+    /// How many one token may have.
+    most_of_each: u32,
+    of_each: Arc<Quotas>,
     /// The term in which it was asked for last, and what the server had executed then.
     executed: Mutex<(u64, GtidSet)>,
     /// One asks at a time.
@@ -31,11 +33,13 @@ pub struct Feeds {
 
 impl Feeds {
     /// So many at a time at most.
-    pub fn new(most: usize) -> Self {
+    pub fn new(most: u32) -> Self {
+        let most_of_each = most.div_ceil(4);
         Self {
-            places: Arc::new(Semaphore::new(most)),
+            places: Arc::new(Semaphore::new(most as usize)),
             most,
-            of_each: Arc::default(),
+            most_of_each,
+            of_each: Arc::new(Quotas::new(0, most_of_each)),
             executed: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
@@ -51,19 +55,14 @@ impl Feeds {
             );
             Problem::new(Kind::Busy, text)
         })?;
-        let most = self.most.div_ceil(4);
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = of_each.entry(token.to_owned()).or_default();
-        if *count >= most {
-            let text = format!("the token has {most} change feeds, as many as one may; {MEND}");
-            return Err(Problem::new(Kind::TooManyRequests, text));
-        }
-        *count += 1;
-        Ok(Place {
-            _permit: place,
-            token: token.to_owned(),
-            of_each: Arc::clone(&self.of_each),
-        })
+        let pass = self.of_each.enter(token).map_err(|_| {
+            let text = format!(
+                "the token has {} change feeds, as many as one may; {MEND}",
+                self.most_of_each
+            );
+            Problem::new(Kind::TooManyRequests, text)
+        })?;
+        Ok((place, pass))
     }
 
     /// True where that was known to be executed when it was asked last; asks nobody.
@@ -85,24 +84,6 @@ impl Feeds {
         let has = now.contains(set);
         *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = (term, now);
         Ok(has)
-    }
-}
-
-/// A feed's place. Dropping it gives it back.
-#[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
-    token: String,
-    of_each: Arc<Mutex<BTreeMap<String, usize>>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        match of_each.get_mut(&self.token) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => _ = of_each.remove(&self.token),
-        }
     }
 }
 
