@@ -161,11 +161,7 @@ impl Curl {
 
     /// `GET path` with these parameters.
     pub async fn get(&self, path: &str, parameters: &[(&str, &str)], headers: &[&str]) -> Result<Answer> {
-        let mut lines = vec!["get".to_owned()];
-        for (name, value) in parameters {
-            lines.push(option("data-urlencode", &format!("{name}={value}")));
-        }
-        self.ask(path, headers, lines).await
+        self.ask(path, headers, query(parameters)).await
     }
 
     /// `POST path` with a JSON body.
@@ -179,10 +175,8 @@ impl Curl {
 
     /// What `GET path` with these parameters answers without an end. Any status but a good one ends it at once.
     pub async fn stream(&self, path: &str, parameters: &[(&str, &str)], headers: &[&str]) -> Result<Lines> {
-        let mut lines = vec!["get".to_owned(), "no-buffer".to_owned(), "fail".to_owned()];
-        for (name, value) in parameters {
-            lines.push(option("data-urlencode", &format!("{name}={value}")));
-        }
+        let mut lines = query(parameters);
+        lines.extend(["no-buffer".to_owned(), "fail".to_owned()]);
         let mut curl = self.start(path, headers, lines).await?;
         let said = curl.stdout.take().context("curl has no standard output")?;
         Ok(Lines {
@@ -265,6 +259,14 @@ impl Lines {
         }
         Ok(None)
     }
+}
+
+/// `GET` with these parameters, in lines of curl's own configuration.
+fn query(parameters: &[(&str, &str)]) -> Vec<String> {
+    let each = parameters
+        .iter()
+        .map(|(name, value)| option("data-urlencode", &format!("{name}={value}")));
+    std::iter::once("get".to_owned()).chain(each).collect()
 }
 
 /// A line of curl's own configuration.
