@@ -62,10 +62,6 @@ impl World {
                 self.outcome(node, &command);
             }
         }
-        let cloning = self.machines[node].agent.cloning.clone();
-        if let Some(job) = cloning.filter(|job| command.term > known && job.stage <= 2) {
-            self.end_clone(node, &job);
-        }
         let agent = &mut self.machines[node].agent;
         let known = |it: &Command| it.term == command.term && it.order == command.order;
         let running = [&agent.running, &agent.cloning];

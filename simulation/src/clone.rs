@@ -86,7 +86,8 @@ impl World {
                     ..job.clone()
                 });
             }
-            // Whoever asks in a newer term counts on the data that is here.
+            // Whoever asks in a newer term counts on the data that is here. The agent looks up from its waiting as well,
+            // which only saves time.
             2 if self.machines[node].disk.memory.term > job.command.term
                 && self.mutant != Some(Mutant::CloneOverLastCopy) =>
             {
@@ -162,7 +163,7 @@ impl World {
         clones.any(copies)
     }
 
-    pub(crate) fn end_clone(&mut self, node: Node, job: &Job) -> bool {
+    fn end_clone(&mut self, node: Node, job: &Job) -> bool {
         self.machines[node].agent.cloning = None;
         if job.stage <= 2 {
             self.count_refusal(node);
