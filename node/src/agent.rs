@@ -88,7 +88,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let memory = store::open(&settings.agent_dir).context("the agent's state")?;
     let board = Arc::new(Board::new(memory.clone()));
     let mysql = Arc::new(Mysql::new(&settings.mysql_socket));
-    let supervision = Supervision::new(settings.supervisor_socket.clone());
+    let supervision = Supervision::new(
+        settings.supervisor_socket.clone(),
+        settings.mysql_data_dir.clone(),
+    );
     let (asker, asks) = Asker::new();
     let (life_sender, life) = watch::channel(None);
     let agent = Arc::new(Agent {

@@ -34,7 +34,8 @@ pub type Life = (i32, u64);
 /// mysqld as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// The agent has just begun: there may be a server, and it may lead. Nothing may be concluded from its silence.
+    /// There may be a server, and it may lead or acknowledge: the agent has just begun, or an earlier pod's mysqld still
+    /// has the volume. Nothing may be concluded from its silence.
     Unknown,
     /// No process.
     Down {
@@ -167,6 +168,14 @@ impl Board {
     /// False until the supervisor has spoken and a server that it had running was looked at.
     pub fn knows_the_server(&self) -> bool {
         self.lock().0.seen != Seen::Unknown
+    }
+
+    /// It cannot be known whether a process runs on the volume.
+    pub fn unknown(&self) {
+        self.update(|facts| {
+            (facts.life, facts.held, facts.seen) = (None, None, Seen::Unknown);
+            facts.locked_out = None;
+        });
     }
 
     /// The process ended or never was. `held`: the supervisor keeps it down.

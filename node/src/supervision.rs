@@ -4,11 +4,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use supervisor::{Reply, Request, State};
+use supervisor::{Reply, Request, State, claim};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::{UnixStream, unix::OwnedReadHalf},
     sync::watch,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
@@ -33,12 +34,13 @@ pub enum SupervisionError {
 #[derive(Debug, Clone)]
 pub struct Supervision {
     socket: PathBuf,
+    datadir: PathBuf,
 }
 
 impl Supervision {
-    /// The supervisor behind `socket`.
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    /// The supervisor behind `socket`, which runs mysqld on `datadir`.
+    pub fn new(socket: PathBuf, datadir: PathBuf) -> Self {
+        Self { socket, datadir }
     }
 
     /// Kills mysqld; it boots fenced at once.
@@ -105,10 +107,14 @@ impl Supervision {
                     continue;
                 }
                 Err(error) if is_gone(&error) => {
-                    board.down(
-                        format!("The supervisor of the MySQL container does not run: {error}."),
-                        false,
-                    );
+                    if self.is_free().await {
+                        board.down(
+                            format!("The supervisor of the MySQL container does not run: {error}."),
+                            false,
+                        );
+                    } else {
+                        board.unknown();
+                    }
                     life.send_replace(None);
                     begun = true;
                 }
@@ -153,6 +159,12 @@ impl Supervision {
                 life.send_replace(Some((pid, starts)));
                 return;
             }
+            State::Waiting { why } => {
+                warn!(why, "nothing is known of mysqld");
+                board.unknown();
+                life.send_replace(None);
+                return;
+            }
             State::Preparing => "The data directory is being prepared.".to_owned(),
             State::Ending => "mysqld is dying.".to_owned(),
             State::Exited { how, gave_up } => {
@@ -172,6 +184,14 @@ impl Supervision {
         life.send_replace(None);
     }
 
+    /// True where certainly no mysqld runs on the volume, this pod's or that of an earlier pod, which may still
+    /// acknowledge. A volume that does not answer tells nothing.
+    async fn is_free(&self) -> bool {
+        let datadir = self.datadir.clone();
+        let look = spawn_blocking(move || claim::is_claimed(&datadir));
+        matches!(timeout(Duration::from_secs(1), look).await, Ok(Ok(Ok(false))))
+    }
+
     /// A server that just booted is fenced: nothing can wait in it, so a clean shutdown is safe until it is
     /// promoted. After a restart of the agent alone this is not known and nothing is said.
     fn allow_term_of_a_fresh_server(&self) {
@@ -184,7 +204,8 @@ impl Supervision {
     }
 }
 
-/// True where nobody listens: the supervisor does not run, and as process 1 of its container it takes mysqld with it.
+/// True where nobody listens: the supervisor does not run. As process 1 of its container it takes mysqld with it, though
+/// not in the same moment.
 fn is_gone(error: &SupervisionError) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     matches!(error, SupervisionError::Unreachable(error) if matches!(error.kind(), ConnectionRefused | NotFound))

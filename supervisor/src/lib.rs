@@ -12,6 +12,7 @@
 //! ```
 
 pub mod binlog;
+pub mod claim;
 pub mod clock;
 pub mod control;
 pub mod death;

@@ -55,6 +55,11 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
+    /// Nothing is known of the volume's mysqld: that of an earlier pod may still run and acknowledge.
+    Waiting {
+        /// What is waited for.
+        why: String,
+    },
     /// The data directory is being made.
     Preparing,
     /// The process runs, which does not say that it answers.

@@ -14,8 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{errno::Errno, fcntl, libc};
-
 use crate::binlog::{
     MAGIC,
     event::{Format, HEADER, Header, kind},
@@ -36,17 +34,12 @@ pub struct Half {
     pub end: u64,
 }
 
-/// Takes the half transactions off the relay logs of `datadir`, and tells of each as it is done.
+/// Takes the half transactions off the relay logs of `datadir`, which no mysqld uses, and tells of each as it is done.
 ///
 /// # Errors
-/// Where a log cannot be read or cut, or another mysqld has the data directory.
+/// Where a log cannot be read or cut.
 pub fn mend(datadir: &Path, mut tell: impl FnMut(&Half)) -> io::Result<()> {
-    let logs = logs(datadir)?;
-    if logs.is_empty() {
-        return Ok(());
-    }
-    let _ours = Lock::take(datadir)?;
-    for log in logs {
+    for log in logs(datadir)? {
         if let Some(end) = half_at(&log)? {
             let file = OpenOptions::new().write(true).open(&log)?;
             file.set_len(end)?;
@@ -55,35 +48,6 @@ pub fn mend(datadir: &Path, mut tell: impl FnMut(&Half)) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The lock that InnoDB takes on its data for as long as mysqld runs: a pod that was deleted by force may still run
-/// beside this one, on the same volume.
-struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    fn take(datadir: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(datadir.join("ibdata1"))?;
-        let whole = libc::flock {
-            l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
-            l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        match fcntl::fcntl(&file, fcntl::FcntlArg::F_SETLK(&whole)) {
-            Ok(_) => Ok(Self { _file: file }),
-            Err(Errno::EAGAIN | Errno::EACCES) => {
-                Err(io::Error::other("another mysqld has the data directory"))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 /// The relay logs, as their index names them; none where there is no index.

@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
@@ -27,6 +27,7 @@ use signal_hook::{
 };
 
 use crate::{
+    claim::Claim,
     clock,
     control::{self, Watchers},
     death,
@@ -53,6 +54,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const DISCARD_HOLDS: Duration = Duration::from_millis(500);
 /// A data directory that could not be made is tried again after so long: the volume may have been full.
 const PREPARE_AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether the volume's other mysqld has ended.
+const CLAIM_AGAIN: Duration = Duration::from_millis(100);
 /// The rest of an ended server's log is waited for so long, where its words decide.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The status with which mysqld exits after it has caught a fatal signal of its own and written the stack to its log.
@@ -161,12 +164,17 @@ pub fn run(settings: Settings) -> io::Result<()> {
             }
         }
     });
-    let watchers = Watchers::new(State::Preparing);
+    let watchers = Watchers::new(State::Waiting {
+        why: "The supervisor has just begun.".to_owned(),
+    });
     if let Some(parent) = settings.socket.parent() {
         fs::create_dir_all(parent)?;
     }
     let marker = Marker::of(&settings.datadir);
     control::listen(&settings.socket, &marker, &watchers, &sender)?;
+    let Some(_claim) = await_claim(&settings.datadir, &watchers, &events) else {
+        return Ok(());
+    };
     let mut server = Server {
         settings,
         events: sender,
@@ -193,6 +201,35 @@ pub fn run(settings: Settings) -> io::Result<()> {
     }
     server.serve(&events);
     Ok(())
+}
+
+/// Waits until no other mysqld can run on the volume; `None` where a signal ends the waiting.
+fn await_claim(datadir: &Path, watchers: &Watchers, events: &Receiver<Event>) -> Option<Claim> {
+    let mut said = None;
+    loop {
+        let why = match Claim::take(datadir) {
+            Ok(Some(claim)) => return Some(claim),
+            Ok(None) => {
+                "Another mysqld still runs on this volume, of a pod that is ending; it is waited for."
+                    .to_owned()
+            }
+            Err(error) => format!(
+                "The volume of {} cannot be claimed: {error}. Look at the volume and its permissions.",
+                datadir.display()
+            ),
+        };
+        if said.as_ref() != Some(&why) {
+            say(&why);
+            watchers.publish(State::Waiting { why: why.clone() });
+            said = Some(why);
+        }
+        match events.recv_timeout(CLAIM_AGAIN) {
+            // Who asks something now is not answered, and asks again.
+            Ok(Event::Signal(SIGCHLD) | Event::Dying(_) | Event::Request(..))
+            | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
 }
 
 impl Server {

@@ -40,7 +40,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
     }
     if !job.agent.board.knows_the_server() {
         return Err(precondition(
-            "the agent has just begun and has not seen its server yet",
+            "it is not known yet whether a server runs here: the agent has just begun, or that of an earlier pod has the volume",
         ));
     }
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.

@@ -1,0 +1,62 @@
+//! A pod that was deleted by force and is replaced at once: its mysqld still runs on the volume and acknowledges. The new
+//! pod says nothing of a server that it does not command, which could be taken for a fence, and starts none beside it.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use sqlx::raw_sql;
+use support::{
+    Operator,
+    cluster::{Cluster, fence, signal},
+    is_caught_up, up,
+};
+use tokio::time::{sleep, timeout};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_an_earlier_pod_is_neither_counted_as_down_nor_joined_by_another() {
+    let Some(mut cluster) = Cluster::led("claim").await else {
+        return;
+    };
+    let earlier = cluster.nodes[2].mysqld_pid();
+    // Only node 2 can acknowledge from here on.
+    cluster.operators[1].done("fence b", 1, fence(true)).await;
+    let pod = &mut cluster.nodes[2];
+    for process in [&mut pod.agent, &mut pod.supervisor] {
+        signal(process.id(), "-KILL");
+        process.wait().unwrap();
+    }
+    // A new pod has a new directory for its sockets.
+    for socket in ["supervisor.sock", "mysql.sock", "mysql.sock.lock"] {
+        fs::remove_file(cluster.nodes[2].directory.join("run").join(socket)).unwrap();
+    }
+    cluster.nodes[2].restart_agent();
+    let mut app = cluster.nodes[0].app().await.unwrap();
+    for supervised in [false, true] {
+        if supervised {
+            cluster.nodes[2].restart_supervisor();
+        }
+        // Long enough for an agent that knows its server to answer, and for another server to come up.
+        sleep(Duration::from_secs(3)).await;
+        let answers = Operator::try_connect(&cluster.nodes[2], &cluster.tls, "operator").await;
+        assert!(answers.is_err(), "supervised: {supervised}");
+        let write = raw_sql("INSERT INTO t.r VALUES (1), (2)").execute(&mut app);
+        timeout(Duration::from_secs(10), write).await.unwrap().unwrap();
+        raw_sql("DELETE FROM t.r").execute(&mut app).await.unwrap();
+    }
+    signal(earlier, "-KILL");
+    cluster.operators[2] = Operator::connect(&cluster.nodes[2], &cluster.tls, "operator")
+        .await
+        .unwrap();
+    cluster.operators[2]
+        .until("a server of its own", |report| up(report).is_some())
+        .await;
+    assert!(!PathBuf::from(format!("/proc/{earlier}/exe")).exists());
+    cluster.operators[2].done("fence c", 2, fence(false)).await;
+    let follow = support::cluster::follow(&cluster.nodes[0], &cluster.operators[0].state().executed);
+    cluster.operators[2].done("follow a", 2, follow).await;
+    cluster.operators[2].until("caught up", is_caught_up).await;
+    cluster.end();
+}
