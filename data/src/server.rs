@@ -11,12 +11,16 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{Request, header},
+    http::{HeaderValue, Request, header},
+};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+    server::graceful::GracefulShutdown,
 };
 use rustls::{ServerConfig, sign::CertifiedKey};
 use socket2::SockRef;
@@ -26,7 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::{ServiceExt as _, service_fn};
+use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
 use crate::{call::Peer, clock, leftover::Leftover, tls};
@@ -124,8 +128,9 @@ async fn connection(
         .and_then(tls::common_name)
         .is_some_and(|name| name == tls.own_name);
     let peer = Peer { address, is_node };
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let router = router.clone();
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    // hyper's own kind of service is called as soon as the head is there, before the next bytes are waited for.
+    let service = service_fn(move |request: Request<Incoming>| {
         // What waits for leave to be sent does not come where the answer is there first.
         let waits = request.headers().contains_key(header::EXPECT);
         let mut request = request.map(|body| {
@@ -135,22 +140,41 @@ async fn connection(
                 Body::new(Leftover::of(body))
             }
         });
+        if !is_http2 {
+            own_head(&mut request);
+        }
         request.extensions_mut().insert(peer);
-        router.oneshot(request)
+        router.clone().oneshot(request)
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(Some(Duration::from_secs(20)));
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    if let Err(error) = watcher.watch(serving.into_owned()).await {
+    let stream = TokioIo::new(stream);
+    // TLS has settled the version, and each connection holds the room of its own one only.
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(Some(Duration::from_secs(20)));
+        Box::pin(watcher.watch(builder.serve_connection(stream, service))).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+        Box::pin(watcher.watch(builder.serve_connection(stream, service))).await
+    };
+    if let Err(error) = ended {
         debug!(%error, "a connection ended");
+    }
+}
+
+/// Copies the head out of the buffer it was read into, which can be used again then. Otherwise every request that is
+/// under way would keep 8 KiB for a few words.
+fn own_head(request: &mut Request<Body>) {
+    if let Ok(uri) = request.uri().to_string().parse() {
+        *request.uri_mut() = uri;
+    }
+    for value in request.headers_mut().values_mut() {
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+        }
     }
 }
 

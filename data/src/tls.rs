@@ -11,6 +11,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
+/// HTTP/2 in TLS's own words.
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Why nothing can be secured.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -72,7 +75,7 @@ pub fn server(directory: &Path, users: Option<Arc<CertifiedKey>>) -> Result<Arc<
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(choice));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -91,7 +94,7 @@ pub fn client(directory: &Path) -> Result<Client, TlsError> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(directory)?)
         .with_client_auth_cert(own, key(directory)?)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec()];
     Ok(Client {
         config: Arc::new(config),
         server_name,
