@@ -1,13 +1,21 @@
 //! Puts the parts together and runs them; what every command needs is in [`Agent`].
 
-use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use api::wire::Picture;
+use supervisor::claim::Claim;
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::{Mutex, watch},
     time::sleep,
 };
+use tracing::warn;
 
 use crate::{
     asks::Asks,
@@ -26,6 +34,8 @@ use crate::{
 
 /// How often a beginning agent looks whether its server is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How often it is looked whether another agent has left the volume.
+const CLAIM_AGAIN: Duration = Duration::from_millis(50);
 
 /// The parts that commands work with.
 #[derive(Debug)]
@@ -85,6 +95,7 @@ impl Agent {
 
 /// Runs the agent until it is told to stop and may go.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let _ours = claim(&settings.agent_dir).await?;
     let memory = store::open(&settings.agent_dir).context("the agent's state")?;
     let board = Arc::new(Board::new(memory.clone()));
     let mysql = Arc::new(Mysql::new(&settings.mysql_socket));
@@ -125,6 +136,28 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     data_api.finish().await;
     Ok(())
+}
+
+/// Waits until no other agent works on the volume, such as that of a pod that was deleted by force. Each goes by what it
+/// has in memory, and would overwrite what the other has promised since.
+async fn claim(directory: &Path) -> anyhow::Result<Claim> {
+    let place = directory.join("claim");
+    let mut end = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut said = false;
+    loop {
+        let claim = Claim::take(&place).with_context(|| format!("lock {}", place.display()))?;
+        if let Some(claim) = claim {
+            return Ok(claim);
+        }
+        if !said {
+            warn!("another agent still works on this volume, of a pod that is ending; it is waited for");
+            said = true;
+        }
+        tokio::select! {
+            () = sleep(CLAIM_AGAIN) => {}
+            _ = end.recv() => bail!("told to end before another agent has left the volume"),
+        }
+    }
 }
 
 /// Reports and obeys, once it is known what there is to report of: a restarted agent that took its silence about a

@@ -34,9 +34,11 @@ pub type Life = (i32, u64);
 /// mysqld as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// There may be a server, and it may lead or acknowledge: the agent has just begun, or an earlier pod's mysqld still
-    /// has the volume. Nothing may be concluded from its silence.
+    /// The agent has just begun: there may be a server, and it may lead. Nothing may be concluded from its silence.
     Unknown,
+    /// The volume is claimed by a mysqld that this pod does not command, such as that of an earlier pod. It may lead or
+    /// acknowledge.
+    Foreign,
     /// No process.
     Down {
         /// Why.
@@ -170,12 +172,17 @@ impl Board {
         self.lock().0.seen != Seen::Unknown
     }
 
-    /// It cannot be known whether a process runs on the volume.
-    pub fn unknown(&self) {
+    /// A process may run on the volume that this pod does not command.
+    pub fn foreign(&self) {
         self.update(|facts| {
-            (facts.life, facts.held, facts.seen) = (None, None, Seen::Unknown);
+            (facts.life, facts.held, facts.seen) = (None, None, Seen::Foreign);
             facts.locked_out = None;
         });
+    }
+
+    /// False while a process that this pod does not command may run on the volume.
+    pub fn commands_the_server(&self) -> bool {
+        self.lock().0.seen != Seen::Foreign
     }
 
     /// The process ended or never was. `held`: the supervisor keeps it down.
@@ -372,7 +379,7 @@ fn report(facts: &Facts) -> NodeReport {
     let memory = &facts.memory;
     let server = match &facts.seen {
         Seen::Down { cause } => Server::Down { cause: cause.clone() },
-        Seen::Unknown | Seen::Starting => Server::Starting,
+        Seen::Unknown | Seen::Foreign | Seen::Starting => Server::Starting,
         Seen::Hung { silent_ms } => Server::Hung {
             silent_ms: *silent_ms,
         },

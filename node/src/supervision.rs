@@ -2,14 +2,14 @@
 //!
 //! It puts each event on the board at once and wakes the probe. It must not judge them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use supervisor::{Reply, Request, State, claim};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::{UnixStream, unix::OwnedReadHalf},
     sync::watch,
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
@@ -97,6 +97,7 @@ impl Supervision {
     pub async fn follow(self, board: Arc<Board>, life: watch::Sender<Option<Life>>) {
         // What ran before this agent was there, it did not see begin.
         let mut begun = false;
+        let mut look = None;
         loop {
             match self.send(&Request::Watch).await {
                 Ok(lines) => {
@@ -107,13 +108,13 @@ impl Supervision {
                     continue;
                 }
                 Err(error) if is_gone(&error) => {
-                    if self.is_free().await {
-                        board.down(
+                    match self.is_taken(&mut look).await {
+                        Some(false) => board.down(
                             format!("The supervisor of the MySQL container does not run: {error}."),
                             false,
-                        );
-                    } else {
-                        board.unknown();
+                        ),
+                        // A volume that does not answer tells nothing.
+                        Some(true) | None => board.foreign(),
                     }
                     life.send_replace(None);
                     begun = true;
@@ -160,8 +161,8 @@ impl Supervision {
                 return;
             }
             State::Waiting { why } => {
-                warn!(why, "nothing is known of mysqld");
-                board.unknown();
+                warn!(why, "mysqld is not ours yet");
+                board.foreign();
                 life.send_replace(None);
                 return;
             }
@@ -184,12 +185,21 @@ impl Supervision {
         life.send_replace(None);
     }
 
-    /// True where certainly no mysqld runs on the volume, this pod's or that of an earlier pod, which may still
-    /// acknowledge. A volume that does not answer tells nothing.
-    async fn is_free(&self) -> bool {
-        let datadir = self.datadir.clone();
-        let look = spawn_blocking(move || claim::is_claimed(&datadir));
-        matches!(timeout(Duration::from_secs(1), look).await, Ok(Ok(Ok(false))))
+    /// Whether a mysqld has the volume, this pod's or that of an earlier pod, which may still acknowledge. `None` where
+    /// the volume does not answer in time; that look goes on, and no other is begun beside it.
+    async fn is_taken(&self, look: &mut Option<JoinHandle<io::Result<bool>>>) -> Option<bool> {
+        let claim = claim::of(&self.datadir);
+        let looking = look.get_or_insert_with(|| spawn_blocking(move || claim::is_taken(&claim)));
+        let ended = timeout(Duration::from_secs(1), looking).await.ok()?;
+        *look = None;
+        match ended {
+            Ok(Ok(taken)) => Some(taken),
+            Ok(Err(error)) => {
+                warn!(%error, "it cannot be seen whether a mysqld has the volume");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// A server that just booted is fenced: nothing can wait in it, so a clean shutdown is safe until it is

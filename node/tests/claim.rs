@@ -1,5 +1,6 @@
 //! A pod that was deleted by force and is replaced at once: its mysqld still runs on the volume and acknowledges. The new
-//! pod says nothing of a server that it does not command, which could be taken for a fence, and starts none beside it.
+//! pod neither says that no server runs, nor fences what it does not command, nor starts another beside it; and its agent
+//! waits for the earlier one.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,9 +8,10 @@ mod support;
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use failover::Server;
 use sqlx::raw_sql;
 use support::{
-    Operator,
+    Node, Operator,
     cluster::{Cluster, fence, signal},
     is_caught_up, up,
 };
@@ -23,6 +25,7 @@ async fn a_server_of_an_earlier_pod_is_neither_counted_as_down_nor_joined_by_ano
     let earlier = cluster.nodes[2].mysqld_pid();
     // Only node 2 can acknowledge from here on.
     cluster.operators[1].done("fence b", 1, fence(true)).await;
+    an_agent_waits_for_the_earlier_one(&mut cluster.nodes[2]).await;
     let pod = &mut cluster.nodes[2];
     for process in [&mut pod.agent, &mut pod.supervisor] {
         signal(process.id(), "-KILL");
@@ -33,23 +36,29 @@ async fn a_server_of_an_earlier_pod_is_neither_counted_as_down_nor_joined_by_ano
         fs::remove_file(cluster.nodes[2].directory.join("run").join(socket)).unwrap();
     }
     cluster.nodes[2].restart_agent();
+    cluster.operators[2] = Operator::connect(&cluster.nodes[2], &cluster.tls, "operator")
+        .await
+        .unwrap();
     let mut app = cluster.nodes[0].app().await.unwrap();
     for supervised in [false, true] {
         if supervised {
             cluster.nodes[2].restart_supervisor();
         }
-        // Long enough for an agent that knows its server to answer, and for another server to come up.
+        // Long enough for another server to come up.
         sleep(Duration::from_secs(3)).await;
-        let answers = Operator::try_connect(&cluster.nodes[2], &cluster.tls, "operator").await;
-        assert!(answers.is_err(), "supervised: {supervised}");
+        let report = cluster.operators[2].report();
+        assert!(
+            matches!(report.server, Server::Starting),
+            "supervised: {supervised}, {:?}",
+            report.server
+        );
+        let (_, refusal) = cluster.operators[2].tell(2, fence(false)).await;
+        assert!(refusal.is_some(), "supervised: {supervised}");
         let write = raw_sql("INSERT INTO t.r VALUES (1), (2)").execute(&mut app);
         timeout(Duration::from_secs(10), write).await.unwrap().unwrap();
         raw_sql("DELETE FROM t.r").execute(&mut app).await.unwrap();
     }
     signal(earlier, "-KILL");
-    cluster.operators[2] = Operator::connect(&cluster.nodes[2], &cluster.tls, "operator")
-        .await
-        .unwrap();
     cluster.operators[2]
         .until("a server of its own", |report| up(report).is_some())
         .await;
@@ -59,4 +68,18 @@ async fn a_server_of_an_earlier_pod_is_neither_counted_as_down_nor_joined_by_ano
     cluster.operators[2].done("follow a", 2, follow).await;
     cluster.operators[2].until("caught up", is_caught_up).await;
     cluster.end();
+}
+
+/// What the earlier agent promises while the later one begins is what the later one goes by.
+async fn an_agent_waits_for_the_earlier_one(node: &mut Node) {
+    let later = node.another_agent();
+    let earlier = std::mem::replace(&mut node.agent, later);
+    sleep(Duration::from_secs(2)).await;
+    assert!(
+        node.agent.try_wait().unwrap().is_none(),
+        "it neither ends nor takes the earlier one's ports"
+    );
+    let mut later = std::mem::replace(&mut node.agent, earlier);
+    signal(later.id(), "-TERM");
+    assert!(!later.wait().unwrap().success());
 }

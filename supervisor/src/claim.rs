@@ -1,6 +1,6 @@
 //! The claim on a volume: one mysqld at a time, and until when an earlier one may still run.
 //!
-//! A pod that was deleted by force is replaced at once, and its mysqld may run for seconds beside the new pod, on the
+//! A pod that was deleted by force is replaced at once, and its processes may run for seconds beside the new pod, on the
 //! same volume. InnoDB's own locks do not tell: a server that was copied from by CLONE has lost those on its data (seen
 //! of 9.7.4), because a process loses a POSIX lock when it closes any of its handles of the file. This one belongs to the
 //! open file, which mysqld inherits, so that it lasts as long as any of its processes, whoever else has ended.
@@ -13,44 +13,50 @@ use std::{
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// The claim, held until this and every process that was started since have ended.
-#[derive(Debug)]
-pub struct Claim {
-    _file: File,
+/// The file that is locked by whoever runs mysqld on this data directory: beside it, because CLONE and a new beginning
+/// replace what is in it.
+pub fn of(datadir: &Path) -> PathBuf {
+    datadir.with_extension("claim")
 }
 
+/// A claim, held until it is dropped and every process that [inherits](Claim::inherited) it has ended.
+#[derive(Debug)]
+pub struct Claim(File);
+
 impl Claim {
-    /// Takes the claim on the volume of this data directory; `None` while somebody else has it.
+    /// Locks this file, which is made where there is none; `None` while somebody else has it.
     ///
     /// # Errors
-    /// Where the volume cannot be written or its file system knows no locks.
-    pub fn take(datadir: &Path) -> io::Result<Option<Self>> {
-        let place = place(datadir);
-        if let Some(volume) = place.parent() {
-            fs::create_dir_all(volume)?;
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(place)?;
+    /// Where the volume cannot be read, the file cannot be made, or its file system knows no locks.
+    pub fn take(place: &Path) -> io::Result<Option<Self>> {
+        // Opening for writing would hang on a frozen file system and fail on one that can only be read.
+        let file = match File::open(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(place)?,
+            opened => opened?,
+        };
         match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
-        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        Ok(Some(Self { _file: file }))
+    }
+
+    /// Lets every process that is started from now on share the claim.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn inherited(self) -> io::Result<Self> {
+        fcntl(&self.0, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        Ok(self)
     }
 }
 
-/// True while a process has the claim on the volume of this data directory.
+/// True while a process has the claim.
 ///
 /// # Errors
 /// Where the volume cannot be read.
-pub fn is_claimed(datadir: &Path) -> io::Result<bool> {
-    // Only read, because a frozen file system holds up whoever opens a file for writing.
-    let file = match File::open(place(datadir)) {
+pub fn is_taken(place: &Path) -> io::Result<bool> {
+    let file = match File::open(place) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -62,36 +68,49 @@ pub fn is_claimed(datadir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Beside the data directory, which CLONE and a new beginning replace.
-fn place(datadir: &Path) -> PathBuf {
-    datadir.with_extension("claim")
+fn make(place: &Path) -> io::Result<File> {
+    if let Some(directory) = place.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(place)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        process::{Command, Stdio},
+        thread::sleep,
+        time::Duration,
+    };
 
     use super::*;
 
     #[test]
-    fn a_claim_lasts_as_long_as_any_process_that_was_started_under_it() {
+    fn a_claim_lasts_as_long_as_any_process_that_inherits_it() {
         let root = std::env::temp_dir().join(format!("ddb-claim-{}", std::process::id()));
-        std::fs::create_dir_all(&root).unwrap();
-        let datadir = root.join("mysql");
-        assert!(!is_claimed(&datadir).unwrap());
-        let claim = Claim::take(&datadir).unwrap().unwrap();
-        assert!(Claim::take(&datadir).unwrap().is_none());
-        assert!(is_claimed(&datadir).unwrap());
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let place = of(&root.join("mysql"));
+        assert!(!is_taken(&place).unwrap());
+        let claim = Claim::take(&place).unwrap().unwrap();
+        assert!(Claim::take(&place).unwrap().is_none());
+        assert!(is_taken(&place).unwrap());
+        let claim = claim.inherited().unwrap();
+        let mut heir = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         drop(claim);
-        assert!(
-            is_claimed(&datadir).unwrap(),
-            "the child holds what its parent had"
-        );
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(!is_claimed(&datadir).unwrap());
-        assert!(Claim::take(&datadir).unwrap().is_some());
-        std::fs::remove_dir_all(root).unwrap();
+        assert!(is_taken(&place).unwrap(), "the heir holds it");
+        heir.kill().unwrap();
+        heir.wait().unwrap();
+        // Other tests of this process start processes too, which have inherited it as well.
+        for _ in 0..500 {
+            if !is_taken(&place).unwrap() {
+                break;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        assert!(Claim::take(&place).unwrap().is_some());
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -46,6 +46,12 @@ impl Watchers {
         inner.streams.retain_mut(|stream| stream.write_all(&line).is_ok());
     }
 
+    /// True before anything can be asked: the volume may be another's.
+    fn is_waiting(&self) -> bool {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(inner.state, State::Waiting { .. })
+    }
+
     fn add(&self, mut stream: UnixStream) -> io::Result<()> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stream.write_all(&line(&Reply::State {
@@ -91,6 +97,10 @@ fn serve(
             Ok(Request::Watch) => {
                 answers.write_all(&line(&Reply::Done))?;
                 watchers.add(stream.try_clone()?)?;
+            }
+            Ok(_) if watchers.is_waiting() => {
+                let message = "the volume may still be used by another mysqld".to_owned();
+                answers.write_all(&line(&Reply::Refused { message }))?;
             }
             // The disk may be frozen, so it is written here and not by the state machine.
             Ok(Request::HoldAfterEnd { hold: true }) if let Err(error) = marker.set() => {

@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{errno::Errno, fcntl, libc};
+
 use crate::binlog::{
     MAGIC,
     event::{Format, HEADER, Header, kind},
@@ -37,9 +39,14 @@ pub struct Half {
 /// Takes the half transactions off the relay logs of `datadir`, which no mysqld uses, and tells of each as it is done.
 ///
 /// # Errors
-/// Where a log cannot be read or cut.
+/// Where a log cannot be read or cut, or another mysqld has the data directory.
 pub fn mend(datadir: &Path, mut tell: impl FnMut(&Half)) -> io::Result<()> {
-    for log in logs(datadir)? {
+    let logs = logs(datadir)?;
+    if logs.is_empty() {
+        return Ok(());
+    }
+    let _ours = Lock::take(datadir)?;
+    for log in logs {
         if let Some(end) = half_at(&log)? {
             let file = OpenOptions::new().write(true).open(&log)?;
             file.set_len(end)?;
@@ -48,6 +55,35 @@ pub fn mend(datadir: &Path, mut tell: impl FnMut(&Half)) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The lock that InnoDB takes on its data. Mysqlds that were started without a [claim](crate::claim), by an earlier
+/// version, are told by it as far as they still have it.
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn take(datadir: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(datadir.join("ibdata1"))?;
+        let whole = libc::flock {
+            l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+            l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl::fcntl(&file, fcntl::FcntlArg::F_SETLK(&whole)) {
+            Ok(_) => Ok(Self { _file: file }),
+            Err(Errno::EAGAIN | Errno::EACCES) => {
+                Err(io::Error::other("another mysqld has the data directory"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The relay logs, as their index names them; none where there is no index.

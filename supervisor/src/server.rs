@@ -27,7 +27,7 @@ use signal_hook::{
 };
 
 use crate::{
-    claim::Claim,
+    claim::{self, Claim},
     clock,
     control::{self, Watchers},
     death,
@@ -205,26 +205,28 @@ pub fn run(settings: Settings) -> io::Result<()> {
 
 /// Waits until no other mysqld can run on the volume; `None` where a signal ends the waiting.
 fn await_claim(datadir: &Path, watchers: &Watchers, events: &Receiver<Event>) -> Option<Claim> {
-    let mut said = None;
+    let place = claim::of(datadir);
+    let (mut said, mut attempts) = (None, 0);
     loop {
-        let why = match Claim::take(datadir) {
+        let why = match Claim::take(&place).and_then(|claim| claim.map(Claim::inherited).transpose()) {
             Ok(Some(claim)) => return Some(claim),
             Ok(None) => {
                 "Another mysqld still runs on this volume, of a pod that is ending; it is waited for."
                     .to_owned()
             }
             Err(error) => format!(
-                "The volume of {} cannot be claimed: {error}. Look at the volume and its permissions.",
-                datadir.display()
+                "{} cannot be locked: {error}. Look at the volume and its permissions.",
+                place.display()
             ),
         };
-        if said.as_ref() != Some(&why) {
+        attempts += 1;
+        // The agent looks at the lock as well, for a moment.
+        if attempts > 2 && said.as_ref() != Some(&why) {
             say(&why);
             watchers.publish(State::Waiting { why: why.clone() });
             said = Some(why);
         }
         match events.recv_timeout(CLAIM_AGAIN) {
-            // Who asks something now is not answered, and asks again.
             Ok(Event::Signal(SIGCHLD) | Event::Dying(_) | Event::Request(..))
             | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::Signal(_)) | Err(RecvTimeoutError::Disconnected) => return None,

@@ -32,6 +32,11 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
             job.term
         )));
     }
+    if !job.agent.board.commands_the_server() {
+        return Err(precondition(
+            "another mysqld has the volume, of a pod that is ending",
+        ));
+    }
     if job.beside_clone {
         // Where it ends with a boot, that is fenced; where it is refused before, nothing starts the receiver again but
         // another command. Until it stopped its receiver itself, that may still acknowledge.
@@ -40,7 +45,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
     }
     if !job.agent.board.knows_the_server() {
         return Err(precondition(
-            "it is not known yet whether a server runs here: the agent has just begun, or that of an earlier pod has the volume",
+            "the agent has just begun and has not seen its server yet",
         ));
     }
     // What the board shows may be a moment old: every way from here looks again before the fence is stored.

@@ -185,7 +185,11 @@ impl Node {
     }
 
     pub fn restart_agent(&mut self) {
-        self.agent = run_agent(
+        self.agent = self.another_agent();
+    }
+
+    pub fn another_agent(&self) -> Child {
+        run_agent(
             &self.directory,
             &self.name,
             &self.tls,
@@ -193,7 +197,7 @@ impl Node {
             self.probe_port,
             &self.api,
             &self.agent_arguments,
-        );
+        )
     }
 
     pub fn socket(&self) -> PathBuf {
