@@ -110,8 +110,10 @@ const SAFETY: [Section; 11] = [
 ];
 
 /// Further settings that are ours because the pod is built around them.
-const PLACES: [&str; 21] = [
+const PLACES: [&str; 22] = [
     "datadir",
+    // Where the supervisor finds the doublewrite files of data that was copied over.
+    "innodb_doublewrite_dir",
     "socket",
     "port",
     "bind_address",

@@ -108,5 +108,11 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
     cluster.operators[2].done("clone", 1, copy).await;
     assert_ne!(cluster.operators[2].report().volume, before);
     assert!(rows(&cluster.nodes[2]).await.is_empty());
+    // Pages of the data that is gone would be put over the new ones when mysqld is killed for the first time.
+    let said = std::fs::read_to_string(cluster.nodes[2].directory.join("mysql.log")).unwrap();
+    assert!(
+        said.contains("doublewrite files of the data that was copied over are taken away"),
+        "{said}"
+    );
     cluster.end();
 }

@@ -15,6 +15,7 @@ pub mod binlog;
 pub mod claim;
 pub mod clock;
 pub mod control;
+pub mod copied;
 pub mod death;
 pub mod hold;
 pub mod install;

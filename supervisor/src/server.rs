@@ -30,6 +30,7 @@ use crate::{
     claim::{self, Claim},
     clock,
     control::{self, Watchers},
+    copied,
     death,
     hold::Marker,
     log::{self, Said, say},
@@ -559,6 +560,18 @@ impl Server {
         self.after_end = AfterEnd::Start;
         self.clear_marker();
         self.clear_socket_lock();
+        match copied::forget_doublewrites(&self.settings.datadir) {
+            Ok(0) => {}
+            Ok(count) => say(&format!(
+                "{count} doublewrite files of the data that was copied over are taken away"
+            )),
+            Err(error) => {
+                return self.fail_for_now(format!(
+                    "The copy in {} cannot be made ready: {error}. Look at the volume and its permissions.",
+                    self.settings.datadir.display()
+                ));
+            }
+        }
         self.mend_relay_logs();
         if let Some(pid) = self.spawn(command, Purpose::Serve) {
             self.starts += 1;
