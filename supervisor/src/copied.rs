@@ -51,7 +51,13 @@ mod tests {
         let root = std::env::temp_dir().join(format!("ddb-copied-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(root.join("#clone")).unwrap();
-        let files = ["#ib_16384_0.dblwr", "#ib_16384_1.dblwr", "#ib_16384_0.bdblwr", "ibdata1", "dblwr"];
+        let files = [
+            "#ib_16384_0.dblwr",
+            "#ib_16384_1.dblwr",
+            "#ib_16384_0.bdblwr",
+            "ibdata1",
+            "dblwr",
+        ];
         for file in files {
             fs::write(root.join(file), "x").unwrap();
         }
