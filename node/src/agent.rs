@@ -95,7 +95,8 @@ impl Agent {
 
 /// Runs the agent until it is told to stop and may go.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let _ours = claim(&settings.agent_dir).await?;
+    // Held until the last thread has ended: a write that hangs on the volume may outlive this function.
+    std::mem::forget(claim(&settings.agent_dir).await?);
     let memory = store::open(&settings.agent_dir).context("the agent's state")?;
     let board = Arc::new(Board::new(memory.clone()));
     let mysql = Arc::new(Mysql::new(&settings.mysql_socket));

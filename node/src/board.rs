@@ -180,6 +180,11 @@ impl Board {
         });
     }
 
+    /// True while a process that this agent saw begin has not answered yet.
+    pub fn is_starting(&self) -> bool {
+        self.lock().0.seen == Seen::Starting
+    }
+
     /// False while a process that this pod does not command may run on the volume.
     pub fn commands_the_server(&self) -> bool {
         self.lock().0.seen != Seen::Foreign

@@ -101,6 +101,8 @@ impl Supervision {
         loop {
             match self.send(&Request::Watch).await {
                 Ok(lines) => {
+                    // What was seen before says nothing of the time after.
+                    look = None;
                     let error = self.stream(lines, &mut begun, &board, &life).await;
                     warn!(%error, "the supervisor's events broke off");
                     // Asked again at once: only a supervisor that is gone takes mysqld with it.
@@ -108,6 +110,11 @@ impl Supervision {
                     continue;
                 }
                 Err(error) if is_gone(&error) => {
+                    // Its end is told at once; whether anything else runs there takes a look at the volume.
+                    if board.life().is_some() {
+                        board.foreign();
+                        life.send_replace(None);
+                    }
                     match self.is_taken(&mut look).await {
                         Some(false) => board.down(
                             format!("The supervisor of the MySQL container does not run: {error}."),

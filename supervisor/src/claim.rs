@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+};
 
 /// The file that is locked by whoever runs mysqld on this data directory: beside it, because CLONE and a new beginning
 /// replace what is in it.
@@ -31,9 +34,19 @@ impl Claim {
     pub fn take(place: &Path) -> io::Result<Option<Self>> {
         // Opening for writing would hang on a frozen file system and fail on one that can only be read.
         let file = match File::open(place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(place)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => open_to_write(place)?,
             opened => opened?,
         };
+        match Self::locked(file) {
+            // NFS wants a file that is open for writing.
+            Err(error) if error.raw_os_error() == Some(Errno::EBADF as i32) => {
+                Self::locked(open_to_write(place)?)
+            }
+            taken => taken,
+        }
+    }
+
+    fn locked(file: File) -> io::Result<Option<Self>> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -68,7 +81,7 @@ pub fn is_taken(place: &Path) -> io::Result<bool> {
     }
 }
 
-fn make(place: &Path) -> io::Result<File> {
+fn open_to_write(place: &Path) -> io::Result<File> {
     if let Some(directory) = place.parent() {
         fs::create_dir_all(directory)?;
     }

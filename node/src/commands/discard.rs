@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::wire::Refusal;
 use tracing::warn;
 
-use super::{Job, OrRefuse, precondition};
+use super::{Job, OrRefuse, fence, precondition};
 use crate::{clock, store::Memory};
 
 /// Begins anew, without data.
@@ -22,6 +22,7 @@ pub async fn discard(job: &Job) -> Result<(), Refusal> {
     if job.agent.board.status().is_some() {
         return Err(precondition("mysqld answers now, and may yet run on its data"));
     }
+    fence::ours(job)?;
     warn!(why, "the data is thrown away");
     job.agent.store.change(Memory::begin_new_life).await.or_refuse()?;
     job.agent.supervision.discard().await.or_refuse()?;

@@ -32,11 +32,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
             job.term
         )));
     }
-    if !job.agent.board.commands_the_server() {
-        return Err(precondition(
-            "another mysqld has the volume, of a pod that is ending",
-        ));
-    }
+    ours(job)?;
     if job.beside_clone {
         // Where it ends with a boot, that is fenced; where it is refused before, nothing starts the receiver again but
         // another command. Until it stopped its receiver itself, that may still acknowledge.
@@ -54,7 +50,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         await_boot_or_hold(job).await?;
         return Ok(());
     };
-    if job.agent.board.status().is_none() && starting(job) {
+    if job.agent.board.status().is_none() && job.agent.board.is_starting() {
         store(job).await?;
         await_boot_or_hold(job).await?;
         return Ok(());
@@ -82,7 +78,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
 /// The clone holds the command's lane, so this takes the other.
 async fn stop_receiving_beside_clone(job: &Job) -> Result<(), Refusal> {
     let Some(status) = job.agent.look(LOOK).await else {
-        return if job.agent.board.life().is_none() || starting(job) {
+        return if job.agent.board.life().is_none() || job.agent.board.is_starting() {
             Ok(())
         } else {
             Err(precondition("mysqld does not answer beside its clone"))
@@ -111,8 +107,14 @@ async fn stop_receiving_beside_clone(job: &Job) -> Result<(), Refusal> {
     }
 }
 
-fn starting(job: &Job) -> bool {
-    matches!(job.agent.board.report().server, failover::Server::Starting)
+/// Nothing may be said of a server that this pod does not command.
+pub fn ours(job: &Job) -> Result<(), Refusal> {
+    if job.agent.board.commands_the_server() {
+        return Ok(());
+    }
+    Err(precondition(
+        "another mysqld has the volume, of a pod that is ending",
+    ))
 }
 
 /// Semi-sync replica off before the receiver stops: one that just reconnects can no longer acknowledge.
@@ -320,6 +322,7 @@ pub async fn await_boot(job: &Job) -> Result<(), Refusal> {
 
 async fn store(job: &Job) -> Result<(), Refusal> {
     job.check()?;
+    ours(job)?;
     let term = job.term;
     let change = |memory: &mut crate::store::Memory| {
         memory.term = memory.term.max(term);
