@@ -95,6 +95,10 @@ impl Agent {
 
 /// Runs the agent until it is told to stop and may go.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let slot = http::Slot::default();
+    let probes = http::listen(settings.probe_listen, Arc::clone(&slot))
+        .await
+        .context("listen for probes")?;
     // Held until the last thread has ended: a write that hangs on the volume may outlive this function.
     std::mem::forget(claim(&settings.agent_dir).await?);
     let memory = store::open(&settings.agent_dir).context("the agent's state")?;
@@ -124,8 +128,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     tokio::spawn(storage::run(Arc::clone(&agent)));
     tokio::spawn(standstill::run(Arc::clone(&agent)));
-    let probes = http::listen(&agent).await.context("listen for probes")?;
-    // It answers from the beginning: as long as the server is not known, that it is not ready.
+    slot.get_or_init(|| Arc::clone(&agent));
+    // As long as the server is not known, it answers that it is not ready.
     let data_api = data_api::Api::start(&agent)
         .await
         .context("listen for the data API")?;

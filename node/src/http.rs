@@ -1,10 +1,19 @@
 //! Plain HTTP for the kubelet, load balancers and Prometheus: whether the node lives, serves its role, and leads.
 //! Nothing secret is said here and nothing can be changed.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+};
 
 use api::names::{ROLE_MASTER, ROLE_SLAVE};
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    response::IntoResponse,
+    routing::get,
+};
 use failover::{Applier, NodeReport, Receiver, Role, Server};
 use prometheus_client::{
     encoding::text::encode,
@@ -16,17 +25,35 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{agent::Agent, board::Board};
 
-/// Starts to answer.
-pub async fn listen(agent: &Arc<Agent>) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
-    let listener = TcpListener::bind(agent.settings.probe_listen).await?;
+/// Where the agent is put once it may work on the volume.
+pub type Slot = Arc<OnceLock<Arc<Agent>>>;
+
+/// Starts to answer, before there is an agent: one that waits for an earlier one lives, though it serves nobody.
+pub async fn listen(address: SocketAddr, agent: Slot) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
+    let listener = TcpListener::bind(address).await?;
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/ping", get(ping))
         .route("/is-master", get(is_master))
-        .with_state(Arc::clone(agent));
+        .with_state(agent);
     Ok(tokio::spawn(async move { axum::serve(listener, routes).await }))
+}
+
+/// The agent, once it works.
+struct Working(Arc<Agent>);
+
+impl FromRequestParts<Slot> for Working {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(_: &mut Parts, agent: &Slot) -> Result<Self, Self::Rejection> {
+        let agent = agent.get().cloned().map(Self);
+        agent.ok_or((
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waits for an earlier agent that still works on this volume\n",
+        ))
+    }
 }
 
 /// True when the server can serve the role it has: a master that is open, or a slave that was opened, also while
@@ -46,7 +73,7 @@ fn role(report: &NodeReport) -> Option<&'static str> {
     }
 }
 
-async fn ready(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
+async fn ready(Working(agent): Working) -> impl IntoResponse {
     if is_ready(&agent.board.report()) {
         (StatusCode::OK, "ready\n")
     } else {
@@ -54,7 +81,7 @@ async fn ready(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
     }
 }
 
-async fn ping(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
+async fn ping(Working(agent): Working) -> impl IntoResponse {
     let report = agent.board.report();
     Json(json!({
         "status": "ok",
@@ -66,13 +93,13 @@ async fn ping(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
     }))
 }
 
-async fn is_master(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
+async fn is_master(Working(agent): Working) -> impl IntoResponse {
     let report = agent.board.report();
     let leads = role(&report) == Some(ROLE_MASTER) && is_ready(&report);
     Json(json!({ "isMaster": leads }))
 }
 
-async fn metrics(State(agent): State<Arc<Agent>>) -> Result<impl IntoResponse, StatusCode> {
+async fn metrics(Working(agent): Working) -> Result<impl IntoResponse, StatusCode> {
     let mut text = String::new();
     let mut registry = registry(&agent.board);
     agent.api_metrics.register(&mut registry);

@@ -113,8 +113,8 @@ impl Supervision {
                     // Its end is told at once; whether anything else runs there takes a look at the volume.
                     if board.life().is_some() {
                         board.foreign();
-                        life.send_replace(None);
                     }
+                    life.send_replace(None);
                     match self.is_taken(&mut look).await {
                         Some(false) => board.down(
                             format!("The supervisor of the MySQL container does not run: {error}."),
@@ -123,7 +123,6 @@ impl Supervision {
                         // A volume that does not answer tells nothing.
                         Some(true) | None => board.foreign(),
                     }
-                    life.send_replace(None);
                     begun = true;
                 }
                 // Nothing is known of mysqld, so nothing new is said.

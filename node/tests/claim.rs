@@ -72,6 +72,8 @@ async fn a_server_of_an_earlier_pod_is_neither_counted_as_down_nor_joined_by_ano
 
 /// What the earlier agent promises while the later one begins is what the later one goes by.
 async fn an_agent_waits_for_the_earlier_one(node: &mut Node) {
+    // Two pods have an address each.
+    node.probe_port = support::free_port();
     let later = node.another_agent();
     let earlier = std::mem::replace(&mut node.agent, later);
     sleep(Duration::from_secs(2)).await;
@@ -79,6 +81,8 @@ async fn an_agent_waits_for_the_earlier_one(node: &mut Node) {
         node.agent.try_wait().unwrap().is_none(),
         "it neither ends nor takes the earlier one's ports"
     );
+    assert!(node.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(node.get("/readyz").await.contains("waits for an earlier agent"));
     let mut later = std::mem::replace(&mut node.agent, earlier);
     signal(later.id(), "-TERM");
     assert!(!later.wait().unwrap().success());

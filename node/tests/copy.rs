@@ -1,4 +1,5 @@
-//! What a copy gives up, and when it is given up itself: MySQL would wait for ever for commits of the donor that wait.
+//! What a copy gives up, when it is given up itself (MySQL would wait for ever for commits of the donor that wait), and
+//! that it outlives the kills after it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,10 +11,10 @@ use api::wire::{Command, Refusal};
 use failover::{GtidSet, NodeReport, Receiver, Role};
 use sqlx::raw_sql;
 use support::{
-    cluster::{Cluster, assert_holds, fence, rows},
+    cluster::{Cluster, assert_holds, fence, rows, signal},
     now, up,
 };
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 fn clone_of_master(cluster: &Cluster, extra: GtidSet) -> Command {
     Command::Clone {
@@ -108,11 +109,71 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
     cluster.operators[2].done("clone", 1, copy).await;
     assert_ne!(cluster.operators[2].report().volume, before);
     assert!(rows(&cluster.nodes[2]).await.is_empty());
-    // Pages of the data that is gone would be put over the new ones when mysqld is killed for the first time.
-    let said = std::fs::read_to_string(cluster.nodes[2].directory.join("mysql.log")).unwrap();
-    assert!(
-        said.contains("doublewrite files of the data that was copied over are taken away"),
-        "{said}"
-    );
     cluster.end();
+}
+
+/// Pages of the data that is gone, in InnoDB's doublewrite files, are put over the copy's when mysqld is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_over_data_that_had_seen_more_outlives_kills() {
+    let Some(mut cluster) = Cluster::led("copied-over").await else {
+        return;
+    };
+    let mut master = cluster.nodes[0].root().await;
+    raw_sql("CREATE TABLE t.busy (id BIGINT AUTO_INCREMENT PRIMARY KEY, k BIGINT, pad TEXT, KEY (k))")
+        .execute(&mut master)
+        .await
+        .unwrap();
+    let has_table = cluster.operators[0].state().executed;
+    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
+    cluster.operators[2].until("the table", follows).await;
+    cluster.operators[2].done("fence c", 1, fence(false)).await;
+    for _ in 0..2 {
+        writes_and_is_killed(&mut cluster, Duration::from_millis(1500)).await;
+    }
+    let copy = clone_of_master(&cluster, cluster.extra(2, 0));
+    cluster.operators[2].done("clone", 1, copy).await;
+    for _ in 0..3 {
+        writes_and_is_killed(&mut cluster, Duration::from_millis(500)).await;
+    }
+    let said = std::fs::read_to_string(cluster.nodes[2].directory.join("mysql.log")).unwrap();
+    assert!(!said.contains("Assertion failure"), "{said}");
+    assert!(!said.contains("is in the future"), "{said}");
+    cluster.end();
+}
+
+/// Node c writes for itself, with many at a time, and its mysqld is killed in the middle of it.
+async fn writes_and_is_killed(cluster: &mut Cluster, span: Duration) {
+    let node = &cluster.nodes[2];
+    let mut root = node.root().await;
+    raw_sql("SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF")
+        .execute(&mut root)
+        .await
+        .unwrap();
+    let mut writers = JoinSet::new();
+    for _ in 0..16 {
+        let mut root = node.root().await;
+        writers.spawn(async move {
+            let mut written = 0_u64;
+            let insert = "INSERT INTO t.busy (k, pad) VALUES (RAND() * 100000, REPEAT('x', RAND() * 400)); \
+                          DELETE FROM t.busy WHERE id = CAST(LAST_INSERT_ID() AS SIGNED) - 50";
+            loop {
+                match raw_sql(insert).execute(&mut root).await {
+                    Ok(_) => written += 1,
+                    Err(error) => break (written, error.to_string()),
+                }
+            }
+        });
+    }
+    sleep(span).await;
+    signal(node.mysqld_pid(), "-KILL");
+    let ended = writers.join_all().await;
+    let written: u64 = ended.iter().map(|(written, _)| written).sum();
+    assert!(written > 0, "nobody could write: {}", ended[0].1);
+    println!("{written} writes before the kill");
+    cluster.operators[2]
+        .until("down", |report| up(report).is_none())
+        .await;
+    cluster.operators[2]
+        .until("up again", |report| up(report).is_some())
+        .await;
 }
