@@ -52,6 +52,8 @@ pub struct Asked {
     pub resync: Option<NodeId>,
     /// Nodes that are to be kept closed for as long as they stand here.
     pub fence: BTreeSet<NodeId>,
+    /// The master's pod was given so little time to end that nothing can be waited for.
+    pub hurries: bool,
 }
 
 /// A promotion that gives up what the lost majority may hold.

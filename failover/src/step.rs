@@ -18,6 +18,11 @@ const MOST_BEHIND: u64 = 1000;
 
 /// How long a planned change of master waits for Services that changed a moment ago.
 const SETTLING: Millis = 1500;
+/// How long a planned change of master waits for a node that is to lead to execute what it has received: in the change
+/// itself everybody would wait for that.
+const CATCHING_UP: Millis = 5000;
+/// So many transactions are executed in no time.
+const FEW: u64 = 50;
 
 /// How long the API server may take to show the deletion of a pod whose agent was told to stop. The kubelet acts on
 /// the deletion that it was shown itself, so this covers a slow watch, not a slow cluster.
@@ -56,8 +61,8 @@ pub struct State {
     pub(crate) raise_mark: Option<(GtidSet, Millis)>,
     /// The master's set when the nodes that are to go had all been fenced for a while, and since when they are.
     pub(crate) shrink_mark: Option<(GtidSet, Millis)>,
-    /// Since when a planned change of master waits for the Services to settle.
-    pub(crate) settling_since: Option<Millis>,
+    /// Since when a change of master is planned and waits for a better moment.
+    pub(crate) planned_since: Option<Millis>,
     /// When a master that is to be kept closed was last told to hand over.
     pub(crate) aside_tried: Option<Millis>,
     /// Since when fewer slaves serve than must acknowledge.
@@ -220,7 +225,7 @@ fn steady(
         Health::Lost {
             cause: Cause::PodStopping,
             ..
-        } if services_settle(state, observed, now, &mut report) => {
+        } if had_better_wait(state, observed, master, now, &mut report) => {
             let plan = keep(state, observed, master, policy, now, &mut report);
             return (plan, report);
         }
@@ -242,8 +247,8 @@ fn steady(
     let mut plan = Vec::new();
     let planned = observed.switchover.is_some() || observed.asked.fence.contains(master);
     if !planned {
-        state.settling_since = None;
-    } else if !services_settle(state, observed, now, &mut report) {
+        state.planned_since = None;
+    } else if !had_better_wait(state, observed, master, now, &mut report) {
         match requested(state, observed, master, policy, now) {
             Some(action @ Action::Record { .. }) => return (vec![action], report),
             answer => plan.extend(answer),
@@ -264,22 +269,52 @@ fn steady(
     (plan, report)
 }
 
-/// True while a planned change of master had better wait: clients would be led to the new master late. It waits for so
-/// long at most, however often the Services change.
-fn services_settle(state: &mut State, observed: &Observed, now: Millis, report: &mut Report) -> bool {
-    let Some(settles) = observed.service.settles.filter(|settles| now < *settles) else {
-        state.settling_since = None;
-        return false;
-    };
-    let since = *state.settling_since.get_or_insert(now);
-    if now.saturating_sub(since) >= SETTLING {
+/// True while a planned change of master had better wait: clients would be led to the new master late, or all would wait
+/// for what it has to execute first. It waits for so long at most, whatever happens.
+fn had_better_wait(
+    state: &mut State,
+    observed: &Observed,
+    master: &NodeId,
+    now: Millis,
+    report: &mut Report,
+) -> bool {
+    if observed.asked.hurries {
         return false;
     }
+    let since = *state.planned_since.get_or_insert(now);
+    let waited = now.saturating_sub(since);
+    let settles = observed.service.settles.filter(|settles| now < *settles);
+    if let Some(settles) = settles.filter(|_| waited < SETTLING) {
+        report.waiting_for.push(format!(
+            "the Services, which changed a moment ago, to settle: kube-proxy would lead clients to a new master {} ms late",
+            settles - now
+        ));
+        return true;
+    }
+    let backlog =
+        least_backlog(observed, master).filter(|(backlog, _)| *backlog > FEW && waited < CATCHING_UP);
+    let Some((backlog, heir)) = backlog else {
+        return false;
+    };
     report.waiting_for.push(format!(
-        "the Services, which changed a moment ago, to settle: kube-proxy would lead clients to a new master {} ms late",
-        settles - now
+        "{heir} to execute {backlog} transactions that it has received, for which everybody would wait"
     ));
     true
+}
+
+/// Of the nodes that may take over from the master in order, the one with least to execute, and how much that is.
+fn least_backlog<'a>(observed: &'a Observed, master: &NodeId) -> Option<(u64, &'a NodeId)> {
+    let wanted = observed.switchover.as_ref().and_then(|wish| wish.to.as_ref());
+    let heirs = observed.nodes.iter().filter(|(node, view)| {
+        *node != master && wanted.is_none_or(|wanted| wanted == *node) && !view.pod.is_going()
+    });
+    heirs
+        .filter_map(|(node, view)| {
+            let state = view.server()?;
+            follows(state, master).ok()?;
+            Some((state.received.subtract(&state.executed).count(), node))
+        })
+        .min()
 }
 
 /// How long the master's agent has been told to stop while its pod stays.

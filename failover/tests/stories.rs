@@ -537,21 +537,23 @@ fn a_pod_that_is_shut_down_hands_over_first() {
     );
 }
 
+/// A master's pod that is deleted, a switchover, and a master that is to be kept closed.
+const PLANS: [fn(&mut World); 3] = [
+    |world| {
+        world.report_of("db-0").stopping = true;
+        world.delete_pod("db-0");
+    },
+    |world| {
+        world.observed.switchover = Some(Switchover {
+            to: Some("db-1".into()),
+        });
+    },
+    |world| _ = world.observed.asked.fence.insert("db-0".into()),
+];
+
 #[test]
 fn what_is_planned_waits_for_services_that_changed_a_moment_ago() {
-    let plans: [fn(&mut World); 3] = [
-        |world| {
-            world.report_of("db-0").stopping = true;
-            world.delete_pod("db-0");
-        },
-        |world| {
-            world.observed.switchover = Some(Switchover {
-                to: Some("db-1".into()),
-            });
-        },
-        |world| _ = world.observed.asked.fence.insert("db-0".into()),
-    ];
-    for plan in plans {
+    for plan in PLANS {
         let mut world = World::led(3, 5);
         let settled = world.now + 600;
         world.observed.service.settles = Some(settled);
@@ -570,6 +572,50 @@ fn what_is_planned_waits_for_services_that_changed_a_moment_ago() {
             world.observed.service.settles = Some(world.now + 1000);
             world.run(1);
         }
+        assert_eq!(world.master(), Some("db-1".into()));
+    }
+}
+
+#[test]
+fn what_is_planned_waits_for_a_node_that_has_much_to_execute_before_it_can_lead() {
+    let busy = |plan: fn(&mut World)| {
+        let mut world = World::led(3, 5);
+        for _ in 0..200 {
+            let write = world.write(&["db-1", "db-2"]);
+            for slave in ["db-1", "db-2"] {
+                let state = world.server(slave);
+                state.received = state.received.union(&write);
+            }
+        }
+        plan(&mut world);
+        world
+    };
+    for plan in PLANS {
+        let mut world = busy(plan);
+        world.run(100);
+        assert_eq!(world.observed.record.term, Term(1));
+        assert!(
+            world
+                .report
+                .waiting_for
+                .iter()
+                .any(|what| what.contains("db-1 to execute 200 transactions")),
+            "{:?}",
+            world.report.waiting_for
+        );
+        let all = world.server("db-1").holds();
+        world.server("db-1").executed = all;
+        world.run(12);
+        assert_eq!(world.observed.record.term, Term(2));
+        assert_eq!(world.master(), Some("db-1".into()));
+        // It is not waited for for ever.
+        let mut world = busy(plan);
+        world.run(520);
+        assert_eq!(world.master(), Some("db-1".into()));
+        // Nor by a pod that ends in a moment.
+        let mut world = busy(plan);
+        world.observed.asked.hurries = true;
+        world.run(12);
         assert_eq!(world.master(), Some("db-1".into()));
     }
 }

@@ -311,6 +311,8 @@ impl World {
             }),
             resync: operator.wished.resync.map(name),
             fence: fenced.map(name).collect(),
+            // Waiting only delays what is planned, and the model's time for a switchover is short.
+            hurries: true,
         };
         Some(Observed {
             record: operator.record.clone()?,
@@ -320,7 +322,6 @@ impl World {
             service: Service {
                 to: operator.service.0.map(name),
                 term: Term(operator.service.1),
-                // It only delays what is planned, and the model's time for a switchover is short.
                 settles: None,
             },
         })

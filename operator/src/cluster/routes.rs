@@ -32,18 +32,22 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Takes in what is there now; gives from when on a further change is carried out at once, where that is later and
-    /// the master can wait for it.
-    pub fn settles(&mut self, snapshot: &Snapshot, master: Option<&NodeId>, now: Millis) -> Option<Millis> {
+    /// Takes in what is there now; gives from when on a further change is carried out at once, where that is later.
+    pub fn settles(&mut self, snapshot: &Snapshot, now: Millis) -> Option<Millis> {
         let shape = Shape::of(snapshot);
         if self.known.as_ref() != Some(&shape) {
             // What was there before this operator looked has settled, as far as it can know.
             self.settles = self.known.replace(shape).map(|_| now + PERIOD);
         }
-        let pod = master.and_then(|master| snapshot.pods.get(master));
-        let hurries = pod.is_some_and(|pod| pod.grace.is_some_and(|grace| grace < HASTE_SECONDS));
-        self.settles.filter(|settles| now < *settles && !hurries)
+        self.settles.filter(|settles| now < *settles)
     }
+}
+
+/// True where the master's pod ends too soon for anything to be waited for.
+pub fn hurries(snapshot: &Snapshot, master: Option<&NodeId>) -> bool {
+    let pod = master.and_then(|master| snapshot.pods.get(master));
+    pod.and_then(|pod| pod.grace)
+        .is_some_and(|grace| grace < HASTE_SECONDS)
 }
 
 impl Shape {
@@ -100,11 +104,11 @@ mod tests {
         let mut routes = Routes::default();
         let before = with(vec![("db-1", pod(Some(names::ROLE_SLAVE), false))]);
         let after = with(vec![("db-1", pod(Some(names::ROLE_SLAVE), true))]);
-        assert_eq!(routes.settles(&before, None, 100), None);
-        assert_eq!(routes.settles(&before, None, 200), None);
-        assert_eq!(routes.settles(&after, None, 300), Some(300 + PERIOD));
-        assert_eq!(routes.settles(&after, None, 400), Some(300 + PERIOD));
-        assert_eq!(routes.settles(&after, None, 300 + PERIOD), None);
+        assert_eq!(routes.settles(&before, 100), None);
+        assert_eq!(routes.settles(&before, 200), None);
+        assert_eq!(routes.settles(&after, 300), Some(300 + PERIOD));
+        assert_eq!(routes.settles(&after, 400), Some(300 + PERIOD));
+        assert_eq!(routes.settles(&after, 300 + PERIOD), None);
     }
 
     #[test]
@@ -115,8 +119,8 @@ mod tests {
             ("db-0", pod(Some(names::ROLE_MASTER), false)),
             ("db-1", pod(None, true)),
         ]);
-        assert_eq!(routes.settles(&before, None, 100), None);
-        assert_eq!(routes.settles(&after, None, 200), None);
+        assert_eq!(routes.settles(&before, 100), None);
+        assert_eq!(routes.settles(&after, 200), None);
     }
 
     #[test]
@@ -126,23 +130,20 @@ mod tests {
             let pod = pod(Some(names::ROLE_MASTER), true);
             with(vec![("db-0", PodFacts { deleting, ..pod })])
         };
-        assert_eq!(routes.settles(&master(false), None, 100), None);
-        assert_eq!(routes.settles(&master(true), None, 200), Some(200 + PERIOD));
+        assert_eq!(routes.settles(&master(false), 100), None);
+        assert_eq!(routes.settles(&master(true), 200), Some(200 + PERIOD));
     }
 
     #[test]
     fn a_master_in_haste_does_not_wait() {
-        let mut routes = Routes::default();
-        let slave = || ("db-1", pod(Some(names::ROLE_SLAVE), true));
-        assert_eq!(routes.settles(&with(Vec::new()), None, 100), None);
-        let master = |grace| PodFacts {
-            grace,
-            ..pod(Some(names::ROLE_MASTER), true)
-        };
         let name = NodeId::from("db-0");
-        let patient = with(vec![("db-0", master(Some(30))), slave()]);
-        let hasty = with(vec![("db-0", master(Some(1))), slave()]);
-        assert!(routes.settles(&patient, Some(&name), 200).is_some());
-        assert!(routes.settles(&hasty, Some(&name), 210).is_none());
+        let master = |grace| {
+            let pod = pod(Some(names::ROLE_MASTER), true);
+            with(vec![("db-0", PodFacts { grace, ..pod })])
+        };
+        assert!(hurries(&master(Some(1)), Some(&name)));
+        assert!(!hurries(&master(Some(30)), Some(&name)));
+        assert!(!hurries(&master(None), Some(&name)));
+        assert!(!hurries(&master(Some(1)), None));
     }
 }

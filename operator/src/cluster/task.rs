@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
 use super::pace::Pace;
-use super::routes::Routes;
+use super::routes::{Routes, hurries};
 use crate::clock;
 use crate::executor::record::record_of;
 use crate::executor::{ActionKey, InFlight, Outcome};
@@ -290,9 +290,8 @@ impl Task {
         }
         let policy = self.policy(&object);
         let mut observed = observe(&object, policy.nodes, &snapshot, &self.lines);
-        observed.service.settles = self
-            .routes
-            .settles(&snapshot, observed.record.master.as_ref(), now);
+        observed.service.settles = self.routes.settles(&snapshot, now);
+        observed.asked.hurries = hurries(&snapshot, observed.record.master.as_ref());
         self.pace.note(&observed);
         let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;

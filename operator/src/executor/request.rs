@@ -42,6 +42,8 @@ pub fn asked_of(object: &DistributedDatabase) -> Asked {
         force: value(object, names::ANNOTATION_FORCE).map(Force::parse),
         resync: value(object, names::ANNOTATION_RESYNC).map(|node| node.trim().into()),
         fence: fenced_of(object),
+        // The master's pod tells that.
+        hurries: false,
     }
 }
 
