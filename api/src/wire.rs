@@ -168,6 +168,9 @@ pub struct PicturedNode {
     pub ready: bool,
     /// How many of the master's transactions it has not executed.
     pub behind: Option<i64>,
+    /// What is wrong or under way, in a sentence; empty where all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// What a node asks the operator on behalf of somebody whom its data API let in, or is to let in.

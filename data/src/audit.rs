@@ -16,6 +16,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    access::Caller,
     call::Call,
     clock,
     engine::Engine,
@@ -65,6 +66,9 @@ pub struct Record {
     pub slow: bool,
     /// The request's id.
     pub request: String,
+    /// The id of the trace that it belongs to, where the client named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// The statements, with `?` for every value.
     pub statement: String,
 }
@@ -146,6 +150,19 @@ impl Came {
     }
 }
 
+/// A request that was not let in.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Who asked, where that was known.
+    pub caller: Option<&'a Caller>,
+    /// The address that it came from.
+    pub from: String,
+    /// How long it took to see that.
+    pub took: Duration,
+}
+
 impl Engine {
     /// Whether what took so long is recorded for it.
     pub fn is_slow(&self, took: Duration) -> bool {
@@ -173,30 +190,40 @@ impl Engine {
                 milliseconds: clock::millis(took),
                 slow: self.is_slow(took),
                 request: call.id().to_owned(),
+                trace: call.trace().map(str::to_owned),
                 statement: note.statement,
             })
             .await;
     }
 
     /// Records a request that was not let in.
-    pub async fn record_refusal(&self, id: &str, operation: &str, problem: &Problem) {
+    pub async fn record_refusal(&self, refused: Refused<'_>, operation: &str, problem: &Problem) {
         let term = self.view.borrow().term;
+        let Refused {
+            id,
+            caller,
+            from,
+            took,
+        } = refused;
         self.audit
             .keep(&Record {
                 time: clock::timestamp(),
-                who: String::new(),
-                role: String::new(),
-                from: String::new(),
+                who: caller.map(|caller| caller.id.clone()).unwrap_or_default(),
+                role: caller
+                    .map(|caller| caller.role.name().to_owned())
+                    .unwrap_or_default(),
+                from,
                 node: self.node.clone(),
                 term,
                 operation: operation.to_owned(),
                 object: String::new(),
                 rows: None,
                 outcome: name(problem.outcome),
-                status: 401,
-                milliseconds: 0,
+                status: problem.kind().status().as_u16(),
+                milliseconds: clock::millis(took),
                 slow: false,
                 request: id.to_owned(),
+                trace: None,
                 statement: String::new(),
             })
             .await;

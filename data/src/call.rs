@@ -35,6 +35,8 @@ pub struct Note {
     pub rows: Option<u64>,
     /// The statements, with `?` for every value.
     pub statement: String,
+    /// Something was asked of the operator.
+    pub wishes: bool,
 }
 
 /// A hash of what makes a request another one.
@@ -47,6 +49,7 @@ pub struct Call(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     id: String,
+    trace: Option<String>,
     caller: Arc<Caller>,
     from: String,
     /// Shown again where another node is asked on the caller's behalf.
@@ -57,9 +60,10 @@ struct Inner {
 }
 
 impl Call {
-    /// Of a request with this id, from there.
+    /// Of a request with this id, within a trace, from there.
     pub fn new(
         id: String,
+        trace: Option<String>,
         caller: Arc<Caller>,
         from: String,
         mut authorization: HeaderValue,
@@ -70,6 +74,7 @@ impl Call {
         authorization.set_sensitive(true);
         Self(Arc::new(Inner {
             id,
+            trace,
             caller,
             from,
             authorization,
@@ -82,6 +87,11 @@ impl Call {
     /// The request's id.
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The id of the trace that it belongs to.
+    pub fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
     }
 
     /// Who asks.

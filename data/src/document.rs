@@ -23,10 +23,15 @@ type Fact = (&'static str, &'static str, fn() -> ObjectBuilder);
 const EXAMPLES: [(&str, &str); 3] = [("Prefer", "wait=5"), ("After", "0."), ("Consistency", "any")];
 
 /// Headers of requests.
-const ASKED: [Fact; 6] = [
+const ASKED: [Fact; 7] = [
     (
         "X-Request-Id",
         "A name for the request in logs and audit records; one is made where there is none.",
+        text,
+    ),
+    (
+        "Traceparent",
+        "The trace that the request belongs to, as W3C Trace Context has it; its id stands in logs and audit records.",
         text,
     ),
     (
@@ -267,7 +272,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn asked(operation: &mut Operation, place: Place) {
-    let mut names = vec!["X-Request-Id"];
+    let mut names = vec!["X-Request-Id", "Traceparent"];
     if place.is_routed() {
         names.push("Prefer");
     }

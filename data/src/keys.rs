@@ -78,6 +78,17 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
     }
 }
 
+/// Writes to the row of a key, so that the transaction's commit says what the server holds by then.
+pub async fn touch(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
+    // A time that was the same would be no change, and no commit.
+    let sql = Sql::new("UPDATE ddb.api_keys SET at = GREATEST(at + INTERVAL 1 SECOND, NOW()) WHERE token = ")
+        .value(Value::Text(call.caller().id.clone()))
+        .text(" AND name = ")
+        .value(Value::Text(key.to_owned()));
+    transaction.quietly(sql).await?;
+    Ok(())
+}
+
 /// Stores the reply with the key.
 pub async fn store(
     transaction: &mut Transaction,

@@ -62,6 +62,8 @@ pub struct NodeFacts {
     pub alive: bool,
     /// How many of the master's transactions it has not executed.
     pub lag: Option<u64>,
+    /// What is wrong with it or under way, such as how far a new copy is, as the operator sees it; empty where all is well.
+    pub message: String,
 }
 
 /// A change of master: what was begun and how far it has come.

@@ -275,6 +275,7 @@ fn facts(node: &PicturedNode) -> NodeFacts {
         },
         alive: node.ready,
         lag: node.behind.and_then(|behind| u64::try_from(behind).ok()),
+        message: node.message.clone(),
     }
 }
 

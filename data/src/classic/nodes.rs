@@ -45,6 +45,7 @@ impl Engine {
                         role: None,
                         alive: false,
                         lag: None,
+                        message: String::new(),
                     });
                     nodes.len() - 1
                 })

@@ -12,6 +12,7 @@ use crate::{
     input::Query,
     problem::{Kind, Problem, Problems},
     reply::Reply,
+    v1::{Asked, copy_anew},
 };
 
 /// How long `catchup` waits.
@@ -26,6 +27,9 @@ pub enum Mode {
     /// Waits until everything is applied that the master had when the call came.
     #[default]
     Catchup,
+    /// Has the operator copy this slave anew from another node, as an admin may; answers 202, and `message` of this node in
+    /// /v1/cluster says how far it is.
+    Full,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -54,22 +58,25 @@ struct Synced {
     own_set: String,
 }
 
-/// Compares this slave with the master, or waits until it has caught up
+/// Compares this slave with the master, waits until it has caught up, or has it copied anew
 #[utoipa::path(get, path = "/sync", tag = "classic", params(SyncQuery),
-    responses((status = 200, body = Synced), Problems))]
+    responses((status = 200, body = Synced), (status = 202, body = inline(Asked)), Problems))]
 pub async fn sync(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Query(query): Query<SyncQuery>,
 ) -> Result<Reply, Problem> {
+    if query.mode == Mode::Full {
+        call.require_whole()?;
+        engine.require_slave()?;
+        return copy_anew(&engine, &call, engine.node.clone(), None).await;
+    }
     engine.require_slave()?;
     let (master, own) = tokio::try_join!(engine.masters_position(&call), engine.position(&call))?;
     let missing = master.set.subtract(&own.set);
     let behind = missing.count();
-    let in_sync = match query.mode {
-        Mode::Check => missing.is_empty(),
-        Mode::Catchup => missing.is_empty() || engine.catch_up(&call, &master.set, PATIENCE).await?,
-    };
+    let waits = query.mode == Mode::Catchup && !missing.is_empty();
+    let in_sync = missing.is_empty() || (waits && engine.catch_up(&call, &master.set, PATIENCE).await?);
     if query.mode == Mode::Catchup && !in_sync {
         return Err(Problem::new(
             Kind::Timeout,

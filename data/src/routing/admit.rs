@@ -59,6 +59,22 @@ pub fn id(headers: &HeaderMap) -> String {
         .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
 
+/// The id of the trace that a request belongs to, as W3C Trace Context has it: `00-<trace>-<parent>-<flags>`. What is not
+/// of this form is ignored, as the standard says.
+fn trace(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?.trim();
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags, ..] = parts[..] else {
+        return None;
+    };
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_known = is_hex(version, 2) && version != "ff" && is_hex(parent, 16) && is_hex(flags, 2);
+    let is_named = is_hex(trace, 32) && trace.bytes().any(|byte| byte != b'0');
+    (is_known && is_named && (version != "00" || parts.len() == 4)).then(|| trace.to_owned())
+}
+
 /// Who asks.
 pub async fn caller(engine: &Engine, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
     let unauthorized = |detail: &str| Problem::new(Kind::Unauthorized, detail);
@@ -210,6 +226,7 @@ pub fn call(
     let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
     Ok(Call::new(
         id,
+        trace(&parts.headers),
         caller,
         from,
         authorization.unwrap_or_else(|| HeaderValue::from_static("")),
@@ -260,6 +277,34 @@ pub fn preferences(headers: &HeaderMap) -> Result<Preferences, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_named_by_a_header_of_the_right_form() {
+        let read = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", HeaderValue::from_static(text));
+            trace(&headers)
+        };
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(
+            read("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").as_deref(),
+            Some(id)
+        );
+        assert_eq!(
+            read("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").as_deref(),
+            Some(id)
+        );
+        for wrong in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f35-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn preferences_are_read_and_bounded() {

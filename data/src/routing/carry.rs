@@ -22,6 +22,7 @@ use tokio::{
     sync::SemaphorePermit,
     time::{sleep, timeout},
 };
+use tracing::{Instrument as _, info_span};
 
 use super::{
     admit::{self, Content, FORWARDED_FOR, Preferences, REQUEST_ID},
@@ -31,7 +32,8 @@ use super::{
     quota::Pass,
 };
 use crate::{
-    audit::Came,
+    access::Caller,
+    audit::{Came, Refused},
     call::{Call, Peer},
     clock,
     engine::Engine,
@@ -75,7 +77,9 @@ pub async fn carry(
     let mut role = "none";
     let id = admit::id(&parts.headers);
     let what = format!("{} {}", parts.method, parts.uri.path());
-    let arrived = arrive(&engine, parts, body, place, &id, begun).await;
+    let peer = parts.extensions.get::<Peer>().copied();
+    let mut caller = None;
+    let arrived = arrive(&engine, parts, body, place, &id, begun, &mut caller).await;
     let mut response = match arrived {
         Ok(mut journey) => {
             let call = journey.call.clone();
@@ -86,14 +90,16 @@ pub async fn carry(
                 Place::Watch | Place::Steer | Place::Follow => Ok(None),
                 _ => turn(&engine).await.map(Some),
             };
+            let span = info_span!("request", id = call.id(), trace = call.trace());
             let (mut response, here) = match turn {
                 // What waits for its turn needs no room for the way.
-                Ok(_place) => Box::pin(journey.travel(place, next)).await,
+                Ok(_place) => Box::pin(journey.travel(place, next)).instrument(span).await,
                 Err(problem) => (problem.into_response(), true),
             };
             let refused = matches!(response.status().as_u16(), 401 | 403);
             let took = clock::since(begun);
-            if here && (writes || refused || engine.recorded.reads || engine.is_slow(took)) {
+            let changes = writes || call.note().wishes;
+            if here && (changes || refused || engine.recorded.reads || engine.is_slow(took)) {
                 let came = Came::to(&response);
                 Box::pin(engine.record(&call, &what, &came, took)).await;
             }
@@ -103,9 +109,13 @@ pub async fn carry(
             response
         }
         Err(problem) => {
-            if matches!(problem.kind(), Kind::Unauthorized | Kind::Forbidden) {
-                Box::pin(engine.record_refusal(&id, &what, &problem)).await;
-            }
+            let refused = Refused {
+                id: &id,
+                caller: caller.as_deref(),
+                from: peer.map(|peer| peer.address.ip().to_string()).unwrap_or_default(),
+                took: clock::since(begun),
+            };
+            Box::pin(engine.record_refusal(refused, &what, &problem)).await;
             problem.into_response()
         }
     };
@@ -129,6 +139,7 @@ pub async fn carry(
     response
 }
 
+/// Reads who asks for what, and leaves in `who` who it is, also where the request is refused.
 async fn arrive(
     engine: &Arc<Engine>,
     parts: Parts,
@@ -136,10 +147,11 @@ async fn arrive(
     place: Place,
     id: &str,
     begun: Instant,
+    who: &mut Option<Arc<Caller>>,
 ) -> Result<Journey, Problem> {
     let peer = parts.extensions.get::<Peer>().copied();
     let peer = peer.ok_or_else(|| Problem::new(Kind::Internal, "the connection is not known"))?;
-    let caller = admit::caller(engine, &parts.headers).await?;
+    let caller = Arc::clone(who.insert(admit::caller(engine, &parts.headers).await?));
     let forwarded = admit::forwarded_by(&parts.headers, peer)?.is_some();
     let pass = if forwarded {
         None
@@ -220,8 +232,8 @@ impl Journey {
             };
             let left = clock::left(deadline);
             if left.is_zero() || self.forwarded {
-                let response = last.unwrap_or_else(|| self.no_master(&view).into_response());
-                return (self.with_advice(response), true);
+                let response = last.unwrap_or_else(|| self.no_master().into_response());
+                return (self.with_advice(response, &view), true);
             }
             if last.is_some() {
                 sleep(PAUSE.min(left)).await;
@@ -283,6 +295,7 @@ impl Journey {
             let ended = AssertUnwindSafe(run).catch_unwind().await;
             ended.map_err(|_| "it panicked".to_owned())
         } else {
+            let run = run.in_current_span();
             tokio::spawn(run).await.map_err(|error| error.to_string())
         };
         ended.unwrap_or_else(|error| {
@@ -351,29 +364,35 @@ impl Journey {
         Attempt::Answer(response, here)
     }
 
-    /// A client with a key may repeat what has an unknown outcome.
-    fn with_advice(&self, response: Response) -> Response {
+    /// A client with a key may repeat what has an unknown outcome; and whoever was not served is told how far the database
+    /// is, whichever attempt was the last.
+    fn with_advice(&self, response: Response, view: &View) -> Response {
         let Some(problem) = response.extensions().get::<Arc<Problem>>() else {
             return response;
         };
+        let mut problem = Problem::clone(problem);
         if problem.outcome == Outcome::Unknown && self.call.key().is_some() {
-            return Problem::clone(problem).retryable().into_response();
+            problem = problem.retryable();
         }
-        response
+        if matches!(
+            problem.kind(),
+            Kind::NoMaster | Kind::NotServing | Kind::OutcomeUnknown
+        ) {
+            problem.phase.get_or_insert_with(|| view.phase.to_owned());
+            problem.term.get_or_insert(view.term);
+        }
+        problem.into_response()
     }
 
-    fn no_master(&self, view: &View) -> Problem {
-        let mut problem = Problem::new(
+    fn no_master(&self) -> Problem {
+        Problem::new(
             Kind::NoMaster,
             format!(
                 "no node accepts writes at the moment (waited {} ms); try again, or wait longer with `Prefer: wait=10`",
                 clock::millis_since(self.begun)
             ),
         )
-        .again();
-        problem.phase = Some(view.phase.to_owned());
-        problem.term = Some(view.term);
-        problem
+        .again()
     }
 
     fn redirect(&self, way: &Way) -> Response {

@@ -21,6 +21,7 @@ pub use rows::filters_of_a_test_table;
 use std::sync::Arc;
 
 pub use changes::Feeds;
+pub use cluster::steer::{Asked, copy_anew};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::engine::Engine;

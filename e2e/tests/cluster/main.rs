@@ -11,4 +11,5 @@ mod data_api;
 mod failover;
 mod lifecycle;
 mod refusals;
+mod routing;
 mod switchover;

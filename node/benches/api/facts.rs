@@ -56,6 +56,8 @@ pub struct Memory {
     pub requests: u64,
     /// The most that was resident, in MiB.
     pub resident_mib: f64,
+    /// The same for as many requests over a few connections of HTTP/2, in MiB.
+    pub shared_mib: f64,
 }
 
 /// The value in the middle; nothing for none.

@@ -7,6 +7,7 @@
 
 mod certificate;
 mod changes;
+mod clients;
 mod document;
 mod input;
 mod manners;
@@ -20,12 +21,13 @@ mod v1;
 
 use std::time::Duration;
 
+use failover::GtidSet;
 use serde_json::{Value, json};
 use sqlx::raw_sql;
 use support::{
     Node,
     cluster::Cluster,
-    https::{ADMIN, LIMITED, READER, WRITER},
+    https::{ADMIN, Answer, LIMITED, READER, WRITER},
     now,
 };
 use tokio::time::sleep;
@@ -52,6 +54,8 @@ async fn the_data_api_does_what_its_contract_says() {
     input::types(&cluster).await;
     input::statements(&cluster).await;
     input::limits(&cluster).await;
+    clients::gone(&cluster.nodes[1], &cluster.nodes[0]).await;
+    clients::idle_and_slow(&cluster.nodes[2]).await;
     v1::databases_and_tables(&cluster).await;
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
@@ -82,6 +86,7 @@ async fn the_data_api_does_what_its_contract_says() {
     for node in &cluster.nodes {
         println!("agent {} resident: {} KiB", node.name, node.agent_rss());
     }
+    takeover::nobody_leads(&mut cluster, master).await;
     cluster.end();
 }
 
@@ -194,7 +199,11 @@ async fn classic_examples(node: &Node) {
     .must(200);
     let body =
         json!({"dbname":"testdb","table":"users","values":"NULL, \"John Doe\", \"john@example.com\", 30"});
-    let inserted = node.send(WRITER, "/insert", &body).await;
+    let traced = [(
+        "Traceparent",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )];
+    let inserted = node.send_with(WRITER, "/insert", &traced, &body).await.unwrap();
     assert_eq!(inserted.must(200), json!({"ok": true, "rows": 1, "id": 1}));
     let body =
         json!({"dbname":"testdb","table":"users","data":[{"name":"O'Neil \\ \"x\"","age":7},{"name":"Ann"}]});
@@ -458,6 +467,12 @@ async fn barriers(cluster: &Cluster) {
     slave.send(READER, "/replicate/delete", &gone).await.must(200);
 }
 
+/// The state that a reply's token names.
+fn state(answer: &Answer) -> GtidSet {
+    let token = answer.header("write-token").unwrap();
+    token.split_once('.').unwrap().1.parse().unwrap()
+}
+
 async fn keys(cluster: &Cluster) {
     let slave = &cluster.nodes[1];
     slave
@@ -474,6 +489,7 @@ async fn keys(cluster: &Cluster) {
     assert_eq!(first.must(200), again.must(200));
     assert_eq!(first.header("idempotency-replayed"), None);
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert!(state(&again).contains(&state(&first)), "{again:?}");
     let other = json!({"dbname":"t","table":"k","data":{"name":"twice"}});
     slave
         .send_with(WRITER, "/insert", &keyed, &other)
@@ -509,6 +525,13 @@ async fn keys(cluster: &Cluster) {
     .await;
     let ids: Vec<Value> = all.iter().map(|answer| answer.must(200)["id"].clone()).collect();
     assert!(ids.iter().all(|id| id == &ids[0]), "{ids:?}");
+    let done = all
+        .iter()
+        .find(|answer| answer.header("idempotency-replayed").is_none());
+    let done = state(done.unwrap());
+    for answer in &all {
+        assert!(state(answer).contains(&done), "{answer:?}");
+    }
     let rows = cluster.nodes[0]
         .fetch(READER, "/select?dbname=t&table=k")
         .await
@@ -528,6 +551,7 @@ fn audit(cluster: &Cluster) {
         .unwrap();
     assert_eq!(insert["outcome"], "applied");
     assert_eq!(insert["who"], "writer");
+    assert_eq!(insert["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_eq!(insert["rows"], 1);
     assert_eq!(
         insert["statement"],
@@ -535,6 +559,16 @@ fn audit(cluster: &Cluster) {
     );
     assert!(!text.contains("john@example.com") && !text.contains("0123456789abcdef"));
     assert!(records.iter().any(|record| record["status"] == 403));
+    let text = std::fs::read_to_string(cluster.nodes[1].directory.join("audit/audit.jsonl")).unwrap();
+    let refused = |status: u16, who: &str| {
+        let mut records = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records
+            .any(|record| record["status"] == status && record["who"] == who && record["from"] == "127.0.0.1")
+    };
+    assert!(refused(401, ""), "a request without a token: {text}");
+    assert!(refused(413, "writer"), "a body that is too large: {text}");
 }
 
 /// What was done is counted by route and role, and shown with the agent's own metrics.

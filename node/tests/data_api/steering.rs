@@ -34,6 +34,7 @@ pub fn picture(cluster: &Cluster) -> Picture {
         },
         ready: true,
         behind: Some(0),
+        message: format!("{} is as it should be", node.name),
     };
     Picture {
         term,
@@ -348,22 +349,29 @@ pub async fn wishes(cluster: &Cluster) {
     let resync = "/v1/cluster/nodes/c/resync";
     slave.send(ADMIN, resync, &Value::Null).await.must(400);
     slave.send(ADMIN, resync, &json!({})).await.must(202);
+    let full = "/sync?mode=full";
+    slave.fetch(WRITER, full).await.must(403);
+    cluster.nodes[0].fetch(ADMIN, full).await.must(409);
+    slave.fetch(ADMIN, full).await.must(202);
+    let facts = slave.fetch(READER, "/v1/cluster/nodes/b").await.must(200);
+    assert_eq!(facts["message"], "b is as it should be");
     let asked = cluster.operators[1].questions.lock().unwrap().clone();
     let term = Some(Term(1));
     let to = |node: Option<&str>| WireWish::Switchover {
         to: node.map(Into::into),
     };
-    let node = "c".into();
+    let again = |node: &str| WireWish::Resync { node: node.into() };
     let expected = [
         (to(Some("b")), term),
         (to(Some("b")), Some(Term(7))),
         (to(None), None),
-        (WireWish::Resync { node }, None),
+        (again("c"), None),
+        (again("b"), None),
     ];
     let expected = expected.map(|(wish, term)| Question::Wish { wish, term });
     assert_eq!(asked, expected);
     let records = slave.fetch(ADMIN, "/v1/audit?outcome=applied").await.must(200);
-    assert_eq!(records["records"][0]["object"], "resync of c", "{records}");
+    assert_eq!(records["records"][0]["object"], "resync of b", "{records}");
 }
 
 /// A service account is let in as the operator says, and what it said is remembered.

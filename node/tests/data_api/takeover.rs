@@ -32,6 +32,7 @@ fn picture(term: u64, master: &Node) -> Picture {
             role: api::resource::NodeRole::Master,
             ready: true,
             behind: Some(0),
+            message: String::new(),
         }],
         ..Picture::default()
     }
@@ -177,4 +178,37 @@ pub async fn old_keys_are_forgotten(master: &Node) {
     }
     assert_eq!(count("<>").await, kept, "keys of today were forgotten");
     println!("7000 old keys forgotten, {kept} of today kept");
+}
+
+/// Nobody leads any more: a change waits as long as it may, and the refusal says how things stand and when to come again.
+pub async fn nobody_leads(cluster: &mut Cluster, master: usize) {
+    let body = json!({"dbname":"t","table":"w","data":{"client":99,"number":0}});
+    signal(cluster.nodes[master].mysqld_pid(), "-KILL");
+    cluster.operators[master].until("down", is_down).await;
+    for agent_ends in [false, true] {
+        if agent_ends {
+            let agent = &mut cluster.nodes[master].agent;
+            signal(agent.id(), "-KILL");
+            agent.wait().unwrap();
+        }
+        for (prefer, at_least) in [("wait=0.5", 500), ("return=minimal", 2000)] {
+            let begun = now();
+            let slave = &cluster.nodes[(master + 2) % 3];
+            let answer = slave
+                .send_with(WRITER, "/insert", &[("Prefer", prefer)], &body)
+                .await;
+            let waited = begun.elapsed().as_millis();
+            let answer = answer.unwrap();
+            let refusal = answer.must(503);
+            let what = format!("agent ends: {agent_ends}, {prefer}: {answer:?} after {waited} ms");
+            assert!((at_least..at_least + 5000).contains(&waited), "{what}");
+            assert!(
+                refusal["phase"].as_str().is_some_and(|phase| !phase.is_empty()),
+                "{what}"
+            );
+            assert!(refusal["term"].as_u64() > Some(1), "{what}");
+            assert_eq!(refusal["outcome"], "not-applied", "{what}");
+            assert_eq!(answer.header("retry-after"), Some("1"), "{what}");
+        }
+    }
 }

@@ -113,6 +113,8 @@ impl Node {
             let mut request = head(method, path, headers, &length);
             request.push_str(body);
             stream.write_all(request.as_bytes()).await?;
+            // What the socket did not take at once stays in the TLS layer otherwise.
+            stream.flush().await?;
             answer(stream).await
         };
         timeout(Duration::from_secs(40), attempt)
@@ -153,6 +155,7 @@ impl Node {
         let first = status(&String::from_utf8_lossy(&part[..count]));
         stream.write_all(body.as_bytes()).await?;
         stream.write_all(head("GET", "/ping", &[], "").as_bytes()).await?;
+        stream.flush().await?;
         let next = timeout(Duration::from_secs(10), answer(stream)).await??;
         Ok([first.ok_or(std::io::ErrorKind::InvalidData)?, next.status])
     }

@@ -135,6 +135,7 @@ impl Task {
                     role: node.role,
                     ready: node.ready,
                     behind: node.behind,
+                    message: node.message,
                 })
                 .collect(),
             change,

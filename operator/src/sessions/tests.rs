@@ -216,6 +216,7 @@ fn picture(term: u64) -> Picture {
             role: api::resource::NodeRole::Slave,
             ready: true,
             behind: None,
+            message: String::new(),
         }],
         ..Picture::default()
     }

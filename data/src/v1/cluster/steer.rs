@@ -46,7 +46,7 @@ pub struct Resync {
 
 /// It will be judged and, where it is safe, carried out.
 #[derive(Serialize, ToSchema)]
-struct Asked {
+pub struct Asked {
     /// Always true.
     accepted: bool,
     /// The term in which it was asked.
@@ -77,7 +77,7 @@ pub async fn switchover(
     if let Some(target) = &target {
         engine.require_node(target)?;
     }
-    hand_on(&engine, Wish::Switchover { target }, expected_term).await
+    hand_on(&engine, &call, Wish::Switchover { target }, expected_term).await
 }
 
 /// Asks for a node to be copied anew from another one
@@ -94,12 +94,28 @@ pub async fn resync(
 ) -> Result<Reply, Problem> {
     call.require_whole()?;
     let Resync { expected_term } = read(&body)?;
-    call.note().object = format!("resync of {node}");
-    engine.require_node(&node)?;
-    hand_on(&engine, Wish::Resync { node }, expected_term).await
+    copy_anew(&engine, &call, node, expected_term).await
 }
 
-async fn hand_on(engine: &Engine, wish: Wish, expected_term: Option<u64>) -> Result<Reply, Problem> {
+/// Has the operator copy a node anew.
+pub async fn copy_anew(
+    engine: &Engine,
+    call: &Call,
+    node: String,
+    expected_term: Option<u64>,
+) -> Result<Reply, Problem> {
+    call.note().object = format!("resync of {node}");
+    engine.require_node(&node)?;
+    hand_on(engine, call, Wish::Resync { node }, expected_term).await
+}
+
+async fn hand_on(
+    engine: &Engine,
+    call: &Call,
+    wish: Wish,
+    expected_term: Option<u64>,
+) -> Result<Reply, Problem> {
+    call.note().wishes = true;
     let term = engine.view.borrow().term;
     engine.host.wish(wish, expected_term).await?;
     let accepted = Asked {

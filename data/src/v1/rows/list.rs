@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::filter;
@@ -12,11 +13,11 @@ use crate::{
     call::Call,
     engine::Engine,
     input::{Pairs, Path},
-    mysql::{Cell, Rows},
-    problem::{Problem, Problems},
+    mysql::Rows,
+    problem::{Kind, Problem, Problems},
     reply::Reply,
     sql::{Name, Sql, Value},
-    table::TableFacts,
+    table::{ColumnFacts, TableFacts},
 };
 
 #[derive(Serialize, ToSchema)]
@@ -49,6 +50,10 @@ struct Step {
 
 /// Reads rows, a page at a time
 ///
+/// A page begins behind the last row of the one before, by its place in the order: rows that come and go meanwhile
+/// neither repeat nor hide others. Without a primary key, or in the order of a column of type ENUM, SET, FLOAT, BIT, JSON
+/// or of shapes, rows have no such place and are counted off.
+///
 /// Filters are `column=op.value`, where `op` is eq, ne, lt, lte, gt, gte, like, `in.(a,b)`, `between.low,high`,
 /// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
 /// `column.desc`, `count` is none, estimated or exact.
@@ -72,16 +77,20 @@ pub async fn list(
     let selected = select(&facts, pairs.get("select"))?;
     let condition = filter::condition(&facts, &pairs.0)?;
     let mut sql = Sql::new("SELECT ").list(", ", &selected, Sql::name);
-    // What the cursor is made of must be read, too; it is not shown.
-    for step in &steps {
-        sql = sql.text(", ").name(&step.name);
+    let by_key = has_places(&facts, &steps);
+    if by_key {
+        // What the cursor is made of must be read, too; it is not shown.
+        for step in &steps {
+            sql = sql.text(", ").name(&step.name);
+        }
     }
     sql = sql.text(" FROM ").table(&database, &table).text(" WHERE TRUE");
     if let Some(condition) = &condition {
         sql = sql.text(" AND ").part(condition);
     }
-    if let Some(cursor) = pairs.get("after") {
-        sql = sql.text(" AND ").part(&behind(&facts, &steps, cursor)?);
+    let after = pairs.get("after").map(|text| after(text, by_key)).transpose()?;
+    if let Some(After::Row(values)) = &after {
+        sql = sql.text(" AND ").part(&behind(&facts, &steps, values)?);
     }
     if !steps.is_empty() {
         sql = sql.text(" ORDER BY ").list(", ", &steps, |sql, step| {
@@ -89,12 +98,19 @@ pub async fn list(
                 .text(if step.down { " DESC" } else { " ASC" })
         });
     }
-    let sql = sql.text(" LIMIT ").number(limit as u64 + 1);
+    let mut sql = sql.text(" LIMIT ").number(limit as u64 + 1);
+    let passed = match after {
+        Some(After::Rows(passed)) => passed,
+        _ => 0,
+    };
+    if passed > 0 {
+        sql = sql.text(" OFFSET ").number(passed);
+    }
     let mut rows = engine.rows(&call, sql, limit).await?;
-    let next = if rows.more {
-        cursor(&facts, &rows, selected.len())
-    } else {
-        None
+    let next = match rows.cells.last() {
+        Some(last) if rows.more && by_key => Some(cursor(&last[selected.len()..])?),
+        Some(_) if rows.more => Some(cursor(&(passed + rows.len() as u64))?),
+        _ => None,
     };
     rows.cut(selected.len());
     let count = count(
@@ -124,9 +140,10 @@ fn select(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Name>, Problem> 
         .collect()
 }
 
-/// The wanted order, and then the key, so that every row has its place.
+/// The wanted order, and then the key, so that every row has its place. Without a key, rows are told apart by all of
+/// their columns.
 fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
     for part in text.into_iter().flat_map(|text| text.split(',')) {
         let (name, down) = match part.trim().rsplit_once('.') {
             Some((name, "desc")) => (name, true),
@@ -139,7 +156,16 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
         let name = column.sql_name()?;
         steps.push(Step { name, down });
     }
-    for name in facts.key_names() {
+    let mut last = facts.key_names();
+    if last.is_empty() && !steps.is_empty() {
+        // Equal rows in an order of their own on each page would be missing on all of them.
+        last = facts
+            .columns
+            .iter()
+            .map(ColumnFacts::sql_name)
+            .collect::<Result<_, _>>()?;
+    }
+    for name in last {
         if !steps.iter().any(|step| step.name == name) {
             steps.push(Step { name, down: false });
         }
@@ -147,53 +173,79 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
     Ok(steps)
 }
 
-/// Where the next page begins. An order by a column that may be NULL, or without a key, has no such place.
-fn cursor(facts: &TableFacts, rows: &Rows, shown: usize) -> Option<String> {
-    let last = rows.cells.last()?.get(shown..)?;
-    if last.is_empty() || facts.key.is_empty() || last.iter().any(|cell| matches!(cell, Cell::Null)) {
-        return None;
-    }
-    Some(URL_SAFE_NO_PAD.encode(serde_json::to_vec(last).ok()?))
-}
-
-/// The rows behind a cursor: greater in the first column of the order, or equal there and greater in the next.
-fn behind(facts: &TableFacts, steps: &[Step], cursor: &str) -> Result<Sql, Problem> {
-    let wrong = || Problem::bad_request("after: must be the `next` of an earlier reply with the same order");
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
-    let values: Vec<Box<serde_json::value::RawValue>> =
-        serde_json::from_slice(&bytes).map_err(|_| wrong())?;
-    if values.len() != steps.len() || steps.is_empty() {
-        return Err(wrong());
-    }
-    if steps.iter().any(|step| {
+/// Whether a row's values say where it stands in the order. Not without a key; and not of types whose order is another one
+/// than that of comparing with a value.
+fn has_places(facts: &TableFacts, steps: &[Step]) -> bool {
+    const OTHERWISE: [&str; 11] = [
+        "enum", "set", "float", "json", "geom", "point", "line", "poly", "multi", "vector", "bit",
+    ];
+    let compares = |step: &Step| {
         facts
             .column(step.name.as_str())
-            .is_some_and(|column| column.nullable)
-    }) {
-        return Err(Problem::bad_request(
-            "order: a column that may be NULL has no pages; order by another one",
-        ));
+            .is_some_and(|column| !OTHERWISE.iter().any(|kind| column.kind.starts_with(kind)))
+    };
+    !facts.key.is_empty() && steps.iter().all(compares)
+}
+
+/// Where the page before ended.
+enum After {
+    /// With the row that has these values in the columns of the order.
+    Row(Vec<Box<RawValue>>),
+    /// With so many rows passed.
+    Rows(u64),
+}
+
+fn cursor(after: &(impl Serialize + ?Sized)) -> Result<String, Problem> {
+    let bytes = serde_json::to_vec(after).map_err(|error| {
+        tracing::error!(%error, "a cursor could not be written");
+        Problem::new(
+            Kind::Internal,
+            "the node could not write where the next page begins",
+        )
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn wrong() -> Problem {
+    Problem::bad_request("after: must be the `next` of an earlier reply with the same order")
+}
+
+fn after(text: &str, by_key: bool) -> Result<After, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+    let read = if by_key {
+        serde_json::from_slice(&bytes).map(After::Row)
+    } else {
+        serde_json::from_slice(&bytes).map(After::Rows)
+    };
+    read.map_err(|_| wrong())
+}
+
+/// The rows behind one: greater in the first column of the order, or equal there and greater in the next. MySQL takes NULL
+/// for less than every value.
+fn behind(facts: &TableFacts, steps: &[Step], last: &[Box<RawValue>]) -> Result<Sql, Problem> {
+    if last.len() != steps.len() {
+        return Err(wrong());
     }
-    let values: Vec<Value> = steps
-        .iter()
-        .zip(&values)
-        .map(|(step, raw)| crate::rows::value(facts, &step.name, raw))
-        .collect::<Result<_, _>>()?;
-    let mut sql = Sql::new("(");
-    for (at, step) in steps.iter().enumerate() {
-        sql = sql.text(if at > 0 { " OR (" } else { "(" });
-        for before in 0..at {
-            sql = sql
-                .name(&steps[before].name)
-                .text(" = ")
-                .value(values[before].clone())
-                .text(" AND ");
+    let mut equal = Sql::default();
+    let mut sql = Sql::new("(FALSE");
+    for (step, raw) in steps.iter().zip(last) {
+        let value = crate::rows::value(facts, &step.name, raw)?;
+        let or = sql.text(" OR (").part(&equal);
+        let name = &step.name;
+        sql = match (&value, step.down) {
+            (Value::Null, false) => or.name(name).text(" IS NOT NULL"),
+            (Value::Null, true) => or.text("FALSE"),
+            (_, false) => or.name(name).text(" > ").value(value.clone()),
+            (_, true) => {
+                let less = or.text("(").name(name).text(" < ").value(value.clone());
+                less.text(" OR ").name(name).text(" IS NULL)")
+            }
         }
-        sql = sql
-            .name(&step.name)
-            .text(if step.down { " < " } else { " > " })
-            .value(values[at].clone())
-            .text(")");
+        .text(")");
+        equal = match value {
+            Value::Null => equal.name(name).text(" IS NULL AND "),
+            value => equal.name(name).text(" = ").value(value).text(" AND "),
+        };
     }
     Ok(sql.text(")"))
 }
