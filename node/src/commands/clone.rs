@@ -3,10 +3,15 @@
 //! Nothing is given up that the donor lacks, whatever the operator believed of it: the donor itself is asked, first
 //! before anything is stopped, and again when nothing can be added here any more. It may have lost its volume since.
 //!
+//! What is given up by name is kept as a file first; where that fails, nothing is given up.
+//!
 //! The data gets a new identity, durably, before the first byte is touched, so that nobody takes the half for the
 //! whole or the new for the old.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api::wire::Refusal;
 use failover::{GtidSet, NodeId};
@@ -16,7 +21,8 @@ use tracing::{info, warn};
 use super::{Job, LOOK, OrRefuse, drain, fence, precondition, sentence};
 use crate::{
     board::Life,
-    clock,
+    clock, extra,
+    kept::Shelf,
     mysql::{Error, Lane, clone::RESTART_BY_SUPERVISOR, status::Status},
     store::Memory,
 };
@@ -57,6 +63,8 @@ async fn give_up_data(
 ) -> Result<(), Refusal> {
     let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
     let status = has_all(job, &mut there, donor, extra).await?;
+    // It may take long or fail, so the node goes on acknowledging meanwhile. What it receives now the donor must have.
+    keep(job, &status.holds().subtract(&status.holds().subtract(extra))).await?;
     job.agent.mysql.side().await.offline_on().await.or_refuse()?;
     if status.channel.is_some() {
         stop_replication(job).await?;
@@ -84,9 +92,7 @@ async fn has_all(job: &Job, there: &mut Lane, donor: &NodeId, extra: &GtidSet) -
     job.check()?;
     // What the board shows may be from before the receiver stood.
     let status = job.agent.mysql.command().await.status(LOOK).await.or_refuse()?;
-    let received = status.channel.as_ref().map(|channel| &channel.received);
-    let holds = received.map_or_else(|| status.executed.clone(), |it| it.union(&status.executed));
-    let needed = holds.subtract(extra);
+    let needed = status.holds().subtract(extra);
     let answer = tokio::select! {
         answer = there.wait_executed(&needed, BEHIND) => answer,
         () = job.overtaken() => return Err(Refusal::Superseded),
@@ -101,6 +107,35 @@ async fn has_all(job: &Job, there: &mut Lane, donor: &NodeId, extra: &GtidSet) -
             sentence(&error)
         ))),
     }
+}
+
+/// Keeps what is given up as a file. A full disk refuses the clone: the node's copy is not needed yet, for others hold
+/// what the master has, but what only this node has would be gone for good.
+async fn keep(job: &Job, given: &GtidSet) -> Result<(), Refusal> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let files = Arc::clone(&job.agent.files).lock_owned().await;
+    let shelf = Shelf::beside(&job.agent.settings.agent_dir);
+    let (datadir, given) = (job.agent.settings.mysql_data_dir.clone(), given.clone());
+    let (term, at) = (job.term, clock::unix_seconds());
+    let keeping = tokio::task::spawn_blocking(move || {
+        let kept = extra::keep(&datadir, &shelf, term, at, &given).and_then(|()| shelf.told());
+        drop(files);
+        kept
+    });
+    match keeping.await.or_refuse()? {
+        Ok(kept) => job.agent.board.keeps(kept),
+        Err(error) => {
+            return Err(Refusal::Failed {
+                message: format!(
+                    "the transactions that the clone would give up cannot be kept as a file ({error}); make room on the \
+                     volume"
+                ),
+            });
+        }
+    }
+    job.check()
 }
 
 async fn stop_replication(job: &Job) -> Result<(), Refusal> {
