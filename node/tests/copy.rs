@@ -12,7 +12,7 @@ use api::{
     wire::{Command, Refusal},
 };
 use failover::{GtidSet, NodeReport, Receiver, Role};
-use sqlx::raw_sql;
+use sqlx::{Row, raw_sql};
 use support::{
     Operator,
     cluster::{Cluster, assert_holds, assert_keeps, fence, rows, signal},
@@ -132,6 +132,13 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
         (GivenUp::Extra, true)
     );
     assert_keeps(&kept[0], &extra, &[7, 8, 9]);
+
+    let bound = raw_sql("SELECT @@global.clone_max_data_bandwidth")
+        .fetch_one(&mut cluster.nodes[2].root().await)
+        .await
+        .unwrap();
+    let bound: u32 = bound.try_get_unchecked(0).unwrap();
+    assert_eq!(bound, api::mycnf::COPY_MIB_PER_SECOND, "the donor serves on");
 
     // Another agent finds the file again, and another clone has nothing more to keep.
     let copy = clone_of_master(&cluster, extra);

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::wire::Refusal;
+use api::{mycnf::COPY_MIB_PER_SECOND, wire::Refusal};
 use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -44,23 +44,39 @@ pub async fn clone(job: &Job, donor: &NodeId, address: &str, extra: &GtidSet) ->
         return Err(precondition("mysqld is down"));
     };
     job.agent.board.cloning(Some(0));
-    if let Err(refusal) = give_up_data(job, life, donor, address, extra).await {
-        job.agent.board.clone_refused();
-        return Err(refusal);
-    }
-    let result = copy(job, status.channel.is_some(), life, donor, address).await;
+    let donor_is_closed = match give_up_data(job, life, donor, address, extra).await {
+        Ok(closed) => closed,
+        Err(refusal) => {
+            job.agent.board.clone_refused();
+            return Err(refusal);
+        }
+    };
+    let from = Source {
+        donor,
+        address,
+        serves: !donor_is_closed,
+    };
+    let result = copy(job, status.channel.is_some(), life, &from).await;
     job.agent.board.cloning(None);
     result
 }
 
-/// Makes sure that the data is not needed, and gives it its new identity.
+/// What is copied.
+struct Source<'a> {
+    donor: &'a NodeId,
+    address: &'a str,
+    /// It has clients that a copy can starve.
+    serves: bool,
+}
+
+/// Makes sure that the data is not needed, and gives it its new identity. True where the donor serves nobody.
 async fn give_up_data(
     job: &Job,
     life: Life,
     donor: &NodeId,
     address: &str,
     extra: &GtidSet,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
     let status = has_all(job, &mut there, donor, extra).await?;
     // It may take long or fail, so the node goes on acknowledging meanwhile. What it receives now the donor must have.
@@ -70,6 +86,7 @@ async fn give_up_data(
         stop_replication(job).await?;
     }
     has_all(job, &mut there, donor, extra).await?;
+    let closed = there.is_closed().await.or_refuse()?;
     there.close().await;
     if job.agent.board.life() != Some(life) {
         return Err(precondition("mysqld was started again meanwhile"));
@@ -84,7 +101,7 @@ async fn give_up_data(
     if memory.term > job.term {
         return Err(Refusal::Superseded);
     }
-    Ok(())
+    Ok(closed)
 }
 
 /// Refuses where the donor does not answer, or lacks what this node holds. A donor that is only behind is waited for.
@@ -151,21 +168,24 @@ async fn stop_replication(job: &Job) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: &str) -> Result<(), Refusal> {
+async fn copy(job: &Job, replicates: bool, life: Life, from: &Source<'_>) -> Result<(), Refusal> {
     let mysql = &job.agent.mysql;
-    let (host, port) = job.agent.endpoint(address);
+    let donor = from.donor;
+    let (host, port) = job.agent.endpoint(from.address);
     if replicates {
         mysql.command().await.reset_replica_all().await.or_refuse()?;
     }
     let begun = clock::now();
-    let ended = {
+    let (ended, lifted) = {
         let mut lane = mysql.command().await;
         lane.set_donor(&host, port).await.or_refuse()?;
+        let lifted = lift_bound(&mut lane, from.serves).await.or_refuse()?;
         lane.super_read_only_off().await.or_refuse()?;
-        tokio::select! {
+        let ended = tokio::select! {
             result = lane.clone_from(&host, port, COPY) => Some(result),
             () = show_until_it_stands_still(job) => None,
-        }
+        };
+        (ended, lifted)
     };
     let Some(ended) = ended else {
         // A kill of the statement would wait for the donor too. The data is gone already.
@@ -180,10 +200,27 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
     match ended {
         Ok(()) | Err(Error::Broken { .. }) => {}
         Err(error) if error.code() == Some(RESTART_BY_SUPERVISOR) => {}
-        Err(error) => return refuse(job, life, donor, error).await,
+        Err(error) => {
+            if lifted && job.agent.board.life() == Some(life) {
+                // A server that is ending after all begins with it anyway.
+                let _ = mysql.command().await.bound_copies(COPY_MIB_PER_SECOND).await;
+            }
+            return refuse(job, life, donor, error).await;
+        }
     }
     info!(%donor, took_ms = clock::millis_since(begun), "copied");
     await_cloned_server(job, life).await
+}
+
+/// A copy from a donor that serves is bounded by the node's settings. A donor that is closed starves nobody, and a master
+/// that is closed to be copied has all writes wait for it, so the default bound is lifted until the server starts again;
+/// one that the user has chosen stays. True where it was lifted.
+async fn lift_bound(lane: &mut Lane, serves: bool) -> Result<bool, Error> {
+    let lift = !serves && lane.copy_bound().await? == COPY_MIB_PER_SECOND;
+    if lift {
+        lane.bound_copies(0).await?;
+    }
+    Ok(lift)
 }
 
 /// Puts the copied hundredths on the board, until nothing comes from the donor any more: it is gone, which MySQL bears
