@@ -16,6 +16,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kept::Kept;
+
 /// A replicated MySQL: one master, which accepts writes, and slaves, which hold every acknowledged write and one of
 /// which takes over when the master fails.
 #[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -183,7 +185,7 @@ pub enum Durability {
 /// What happens to a node with transactions that the master lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ErrantPolicy {
-    /// It is cloned again.
+    /// It keeps them as a file on its volume and is cloned again.
     #[default]
     Repair,
     /// It is held as it is, for a person to look at.
@@ -425,6 +427,9 @@ pub struct NodeStatus {
     /// When the operator last heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_contact: Option<Time>,
+    /// Transactions that it gave up and keeps as files on its volume, where there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// How well a node keeps pace with the master.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use failover::{Change, GtidSet, Intent, Millis, NodeId, NodeReport, Term};
 use serde::{Deserialize, Serialize};
 
+use crate::kept::Kept;
 use crate::resource::{ApiRole, NodeRole, Phase};
 
 /// The TCP port of the node agent's session listener.
@@ -318,6 +319,10 @@ pub enum ToOperator {
         /// The node understands [`ToNode::Picture`]. One that does not would close the session at it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         takes_pictures: bool,
+        /// Transactions that the node keeps as files; `None` where that is as the session said last. A node of an
+        /// earlier release never says it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Box<Kept>>,
     },
     /// A command ended; a report that shows its effect was sent before.
     Outcome {
@@ -365,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_of_an_agent_that_knows_no_pictures_is_read_as_such() {
+    fn a_report_of_an_agent_that_knows_no_pictures_and_tells_of_no_files_is_read_as_such() {
         let report = NodeReport {
             term: Term(1),
             ..NodeReport::new("v".into(), failover::Server::Starting)
@@ -373,9 +378,13 @@ mod tests {
         let [old, new] = [false, true].map(|takes_pictures| ToOperator::Report {
             report: Box::new(report.clone()),
             takes_pictures,
+            kept: takes_pictures.then(Box::default),
         });
         let line = serde_json::to_string(&old).unwrap();
-        assert!(!line.contains("takesPictures"), "{line}");
+        assert!(
+            !line.contains("takesPictures") && !line.contains("kept"),
+            "{line}"
+        );
         assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), old);
         let line = serde_json::to_string(&new).unwrap();
         assert_eq!(serde_json::from_str::<ToOperator>(&line).unwrap(), new);

@@ -71,10 +71,19 @@ impl Answer {
 
 /// Makes a token with the plugin of kubectl, as a person does.
 pub async fn make_token(database: &Database, role: &str) -> Result<String> {
+    tokens(database, "create", &["--role", role]).await
+}
+
+/// What `kubectl ddb token ACTION` says of this database.
+pub async fn tokens(database: &Database, action: &str, more: &[&str]) -> Result<String> {
     let plugin = settings::plugin()?;
     let Database { namespace, name, .. } = database;
-    let words = ["token", "create", name, "--role", role, "--namespace", namespace];
-    let output = Command::new(plugin).args(words).kill_on_drop(true).output();
+    let words = ["token", action, name, "--namespace", namespace];
+    let output = Command::new(plugin)
+        .args(words)
+        .args(more)
+        .kill_on_drop(true)
+        .output();
     let output = output.await.context("kubectl-ddb cannot be started")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "kubectl ddb token: {}", said.trim());

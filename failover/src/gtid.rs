@@ -106,6 +106,17 @@ impl GtidSet {
         Self { origins: rest }
     }
 
+    /// The set with its first intervals only, so many at most.
+    #[must_use]
+    pub fn first(mut self, mut intervals: usize) -> Self {
+        for ours in self.origins.values_mut() {
+            ours.truncate(intervals);
+            intervals -= ours.len();
+        }
+        self.origins.retain(|_, ours| !ours.is_empty());
+        self
+    }
+
     /// The set without anything that the server `uuid` committed, under whatever tag.
     #[must_use]
     pub fn without_server(&self, uuid: &str) -> Self {
@@ -271,6 +282,15 @@ mod tests {
         assert_eq!(tagged.to_string(), format!("{A}:1-3,{A}:backup:1-2"));
         assert!(!set(&format!("{A}:1-9")).contains(&tagged));
         assert_eq!(tagged.without_server(A), GtidSet::new());
+    }
+
+    #[test]
+    fn the_first_intervals_are_those_of_the_first_origins() {
+        let all = set(&format!("{A}:1-3:5-6,{B}:2:4"));
+        assert_eq!(all.clone().first(3), set(&format!("{A}:1-3:5-6,{B}:2")));
+        assert_eq!(all.clone().first(1), set(&format!("{A}:1-3")));
+        assert_eq!(all.clone().first(9), all);
+        assert!(all.first(0).is_empty());
     }
 
     #[test]

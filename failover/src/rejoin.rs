@@ -252,7 +252,7 @@ fn follower(
         Gap::Errant if policy.errant == ErrantPolicy::Quarantine => {
             report.notes.push(format!(
                 "{node}: held, because it has transactions that the master lacks: {extra}; annotate the resource with \
-                 ddb-operator.io/resync={node} to throw them away and clone it"
+                 ddb-operator.io/resync={node} to have it keep them as a file only and clone it"
             ));
             None
         }

@@ -21,7 +21,7 @@ use crate::{
     asks::Asks,
     beats::Beats,
     board::Board,
-    caretaker, data_api, executor, guard, http,
+    caretaker, data_api, executor, guard, http, kept,
     mysql::{Mysql, status::Status},
     passage,
     probe::{self, Asker},
@@ -128,6 +128,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(probe::run(board, mysql, life, asks));
     tokio::spawn(storage::run(Arc::clone(&agent)));
     tokio::spawn(standstill::run(Arc::clone(&agent)));
+    tokio::spawn(kept::tell(Arc::clone(&agent)));
     slot.get_or_init(|| Arc::clone(&agent));
     // As long as the server is not known, it answers that it is not ready.
     let data_api = data_api::Api::start(&agent)

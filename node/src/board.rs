@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::kept::Kept;
 use failover::{Applier, GtidSet, Millis, NodeReport, Receiver, Role, Server, ServerState, Tail};
 use tokio::sync::broadcast;
 
@@ -99,6 +100,7 @@ struct Facts {
     standstills: u64,
     discards: u64,
     said: Said,
+    kept: Option<Arc<Kept>>,
 }
 
 /// An operator is connected.
@@ -135,6 +137,7 @@ impl Board {
             standstills: 0,
             discards: 0,
             said: Said::default(),
+            kept: None,
         };
         let report = Arc::new(report(&facts));
         Self {
@@ -345,6 +348,16 @@ impl Board {
     /// What a leading operator said last.
     pub fn said(&self) -> Said {
         self.lock().0.said.clone()
+    }
+
+    /// These transactions are kept as files. It travels with the next report.
+    pub fn keeps(&self, kept: Kept) {
+        self.lock().0.kept = Some(Arc::new(kept));
+    }
+
+    /// The transactions that are kept as files; `None` while that is not known.
+    pub fn kept(&self) -> Option<Arc<Kept>> {
+        self.lock().0.kept.clone()
     }
 
     /// The pod was told to stop.

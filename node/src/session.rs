@@ -5,7 +5,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api::wire::{MAX_LINE, ToNode, ToOperator};
+use api::{
+    kept::Kept,
+    wire::{MAX_LINE, ToNode, ToOperator},
+};
 use failover::{NodeReport, guard::Word};
 use futures::{SinkExt as _, StreamExt as _};
 use socket2::SockRef;
@@ -20,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use tracing::{info, warn};
 
-use crate::{agent::Agent, clock, executor::Order, guard::Said, tls};
+use crate::{agent::Agent, board::Board, clock, executor::Order, guard::Said, tls};
 
 /// How long a peer may take to prove who it is, and to say hello.
 const ENTRY: Duration = Duration::from_secs(3);
@@ -137,6 +140,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut questions: mpsc::Receiver<ToOperator>,
 ) -> Result<(), SessionError> {
     let mut changes = agent.board.watch();
+    let mut told = None;
     let (answers, mut outcomes) = mpsc::channel(256);
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,11 +153,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     Err(RecvError::Lagged(_)) => agent.board.report(),
                     Err(RecvError::Closed) => return Err(SessionError::Ending),
                 };
-                send_report(lines, &report).await?;
+                send_report(lines, &report, &agent.board, &mut told).await?;
                 beats.reset();
             }
             Some(outcome) = outcomes.recv() => {
-                send_report(lines, &agent.board.report()).await?;
+                send_report(lines, &agent.board.report(), &agent.board, &mut told).await?;
                 send(lines, &outcome).await?;
             }
             Some(question) = questions.recv() => send(lines, &question).await?,
@@ -173,23 +177,33 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                     ToNode::Hello { .. } => {}
                 }
             }
-            _ = beats.tick() => send_report(lines, &agent.board.report()).await?,
+            _ = beats.tick() => send_report(lines, &agent.board.report(), &agent.board, &mut told).await?,
         }
     }
 }
 
-async fn send_report<S>(lines: &mut Framed<S, LinesCodec>, report: &NodeReport) -> Result<(), SessionError>
+/// `told`: what the session said last of the transactions that are kept; it is not said ten times a second.
+async fn send_report<S>(
+    lines: &mut Framed<S, LinesCodec>,
+    report: &NodeReport,
+    board: &Board,
+    told: &mut Option<Arc<Kept>>,
+) -> Result<(), SessionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let kept = board.kept().filter(|kept| told.as_ref() != Some(kept));
     send(
         lines,
         &ToOperator::Report {
             report: Box::new(report.clone()),
             takes_pictures: true,
+            kept: kept.as_deref().map(|kept| Box::new(kept.clone())),
         },
     )
-    .await
+    .await?;
+    *told = kept.or(told.take());
+    Ok(())
 }
 
 async fn send<S>(lines: &mut Framed<S, LinesCodec>, message: &ToOperator) -> Result<(), SessionError>

@@ -1,19 +1,20 @@
-//! The files of a tail: finds it in the last binary log, keeps a copy, cuts it off. Only while mysqld is down.
+//! The tail of a binary log: finds it in the last file, keeps a copy, cuts it off. Only while mysqld is down.
 //!
 //! The copy is on the disk before a byte is cut, and begins like the log itself, so that `mysqlbinlog` reads it.
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use failover::GtidSet;
+use api::kept::GivenUp;
+use failover::{GtidSet, Term};
 
-use crate::binlog::{self, Tail};
-
-/// How many copies are kept; older ones are deleted.
-const KEPT: usize = 8;
+use crate::{
+    binlog::{self, Tail},
+    kept::{Description, Shelf},
+};
 
 /// Why nothing was cut.
 #[derive(Debug, thiserror::Error)]
@@ -39,24 +40,38 @@ pub struct Copied {
     pub file: PathBuf,
 }
 
-/// Finds the transactions that `keep` lacks and copies them to `tails` as `name`. `None`: there are none.
-pub fn copy(datadir: &Path, tails: &Path, name: &str, keep: &GtidSet) -> Result<Option<Copied>, TailError> {
+/// Finds the transactions that `keep` lacks and copies them to the shelf. `None`: there are none. `at` is in seconds since
+/// 1970.
+pub fn copy(
+    datadir: &Path,
+    shelf: &Shelf,
+    term: Term,
+    at: u64,
+    keep: &GtidSet,
+) -> Result<Option<Copied>, TailError> {
     let log = last_log(datadir)?;
     let mut from = File::open(&log)?;
     let Some(tail) = binlog::find(&mut from, keep)? else {
         return Ok(None);
     };
-    fs::create_dir_all(tails)?;
-    let file = tails.join(name);
-    let mut to = File::create(&file)?;
-    from.rewind()?;
-    io::copy(&mut (&mut from).take(tail.head), &mut to)?;
-    from.seek(SeekFrom::Start(tail.at))?;
-    io::copy(&mut from, &mut to)?;
-    to.flush()?;
-    to.sync_all()?;
-    File::open(tails)?.sync_all()?;
-    forget_oldest(tails)?;
+    let name = shelf.name(term, at, GivenUp::Unacknowledged);
+    let file = shelf.write(&name, |to| {
+        from.rewind()?;
+        io::copy(&mut (&mut from).take(tail.head), to)?;
+        from.seek(SeekFrom::Start(tail.at))?;
+        io::copy(&mut from, to)?;
+        Ok::<bool, io::Error>(true)
+    })?;
+    let Some(file) = file else { return Ok(None) };
+    let description = Description {
+        reason: GivenUp::Unacknowledged,
+        at,
+        // The server may have been killed in the middle of the last one.
+        transactions: binlog::whole(&mut File::open(&file)?)?,
+        missing: GtidSet::new(),
+        why_missing: None,
+    };
+    shelf.describe(&name, &description)?;
     Ok(Some(Copied { log, tail, file }))
 }
 
@@ -78,44 +93,45 @@ fn last_log(datadir: &Path) -> Result<PathBuf, TailError> {
     last.map(|name| datadir.join(name.trim())).ok_or(TailError::NoLog)
 }
 
-fn forget_oldest(tails: &Path) -> io::Result<()> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(tails)? {
-        let entry = entry?;
-        files.push((entry.metadata()?.modified()?, entry.path()));
-    }
-    files.sort();
-    for (_, path) in files.iter().rev().skip(KEPT) {
-        fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binlog::tail::tests::{Log, upto};
+
+    fn place() -> (PathBuf, Shelf) {
+        let root = std::env::temp_dir().join(format!("ddb-tails-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(root.join("agent")).unwrap();
+        let shelf = Shelf::beside(&root.join("agent"));
+        (root, shelf)
+    }
 
     #[test]
-    fn only_the_newest_copies_are_kept() {
-        let root = std::env::temp_dir().join(format!("ddb-tails-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&root).unwrap();
-        for number in 0..12 {
-            let file = File::create(root.join(format!("{number}.binlog"))).unwrap();
-            let age = std::time::Duration::from_secs(1000 - number);
-            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_hours(9) - age)
-                .unwrap();
-        }
-        forget_oldest(&root).unwrap();
-        assert_eq!(fs::read_dir(&root).unwrap().count(), KEPT);
-        assert!(root.join("11.binlog").exists() && !root.join("3.binlog").exists());
+    fn a_tail_is_kept_with_its_name_before_it_is_cut() {
+        let (root, shelf) = place();
+        let mut log = Log::begin(0);
+        log.rows(1);
+        let second = log.rows(2);
+        log.gtid(3);
+        fs::write(root.join("binlog.1"), &log.0).unwrap();
+        fs::write(root.join("binlog.index"), "./binlog.1\n").unwrap();
+        let copied = copy(&root, &shelf, Term(4), 17, &upto(1)).unwrap().unwrap();
+        assert_eq!(copied.file, root.join("tails/4-17.binlog"));
+        let kept = shelf.told().unwrap().newest.remove(0);
+        assert_eq!(
+            kept.transactions,
+            upto(2).subtract(&upto(1)),
+            "the third has no end"
+        );
+        assert_eq!(kept.file.as_deref(), copied.file.to_str());
+        cut(&root, &copied).unwrap();
+        assert_eq!(fs::metadata(root.join("binlog.1")).unwrap().len(), second);
         fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
     fn without_a_log_there_is_an_error_and_no_copy() {
-        let root = std::env::temp_dir().join(format!("ddb-tails-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&root).unwrap();
-        let attempt = || copy(&root, &root.join("tails"), "1.binlog", &GtidSet::new());
+        let (root, shelf) = place();
+        let attempt = || copy(&root, &shelf, Term(1), 1, &GtidSet::new());
         assert!(matches!(attempt(), Err(TailError::Disk(_))));
         fs::write(root.join("binlog.index"), "\n").unwrap();
         assert!(matches!(attempt(), Err(TailError::NoLog)));

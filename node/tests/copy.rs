@@ -7,11 +7,15 @@ mod support;
 
 use std::time::Duration;
 
-use api::wire::{Command, Refusal};
+use api::{
+    kept::GivenUp,
+    wire::{Command, Refusal},
+};
 use failover::{GtidSet, NodeReport, Receiver, Role};
-use sqlx::raw_sql;
+use sqlx::{Row, raw_sql};
 use support::{
-    cluster::{Cluster, assert_holds, fence, rows, signal},
+    Operator,
+    cluster::{Cluster, assert_holds, assert_keeps, fence, rows, signal},
     now, up,
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -76,10 +80,16 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
     let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
     cluster.operators[2].until("the table", follows).await;
     let mut root = cluster.nodes[2].root().await;
-    raw_sql("SET GLOBAL super_read_only = OFF; INSERT INTO t.r VALUES (7); SET GLOBAL super_read_only = ON")
-        .execute(&mut root)
-        .await
-        .unwrap();
+    // In several files, of which one is closed; with and without a tag, compressed and not.
+    raw_sql(
+        "SET GLOBAL super_read_only = OFF; INSERT INTO t.r VALUES (7); FLUSH BINARY LOGS; \
+         SET gtid_next = 'AUTOMATIC:aside'; INSERT INTO t.r VALUES (8); SET gtid_next = 'AUTOMATIC'; \
+         SET binlog_transaction_compression = OFF; INSERT INTO t.r VALUES (9); CREATE TABLE t.aside (n INT); \
+         SET GLOBAL super_read_only = ON",
+    )
+    .execute(&mut root)
+    .await
+    .unwrap();
     let lacks = cluster.operators[0].state().executed;
     let errant = |report: &NodeReport| up(report).is_some_and(|state| !lacks.contains(&state.executed));
     cluster.operators[2].until("errant", errant).await;
@@ -92,7 +102,60 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
         "{refusal:?}"
     );
     assert_eq!(cluster.operators[2].report().volume, before);
-    assert_holds(&cluster.nodes[2], &[7]).await;
+    assert_holds(&cluster.nodes[2], &[7, 8, 9]).await;
+    assert!(cluster.operators[2].kept().is_empty(), "nothing is given up");
+    assert_acknowledges(&cluster);
+
+    let extra = cluster.extra(2, 0);
+    assert_eq!(extra.count(), 4);
+    // No folder can be made where a file is.
+    let in_the_way = cluster.nodes[2].directory.join("tails");
+    std::fs::write(&in_the_way, b"").unwrap();
+    let copy = clone_of_master(&cluster, extra.clone());
+    let (_, refusal) = cluster.operators[2].tell(1, copy).await;
+    assert!(
+        matches!(&refusal, Some(Refusal::Failed { message }) if message.contains("cannot be kept as a file")),
+        "{refusal:?}"
+    );
+    assert_eq!(cluster.operators[2].report().volume, before);
+    assert_acknowledges(&cluster);
+    std::fs::remove_file(in_the_way).unwrap();
+
+    let copy = clone_of_master(&cluster, extra.clone());
+    cluster.operators[2].done("clone", 1, copy).await;
+    assert_ne!(cluster.operators[2].report().volume, before);
+    assert!(rows(&cluster.nodes[2]).await.is_empty());
+    let kept = cluster.operators[2].kept();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(
+        (kept[0].reason, kept[0].missing.is_empty()),
+        (GivenUp::Extra, true)
+    );
+    assert_keeps(&kept[0], &extra, &[7, 8, 9]);
+
+    let bound = raw_sql("SELECT @@global.clone_max_data_bandwidth")
+        .fetch_one(&mut cluster.nodes[2].root().await)
+        .await
+        .unwrap();
+    let bound: u32 = bound.try_get_unchecked(0).unwrap();
+    assert_eq!(bound, api::mycnf::COPY_MIB_PER_SECOND, "the donor serves on");
+
+    // Another agent finds the file again, and another clone has nothing more to keep.
+    let copy = clone_of_master(&cluster, extra);
+    cluster.operators[2].done("clone again", 1, copy).await;
+    cluster.nodes[2].agent.kill().unwrap();
+    cluster.nodes[2].agent.wait().unwrap();
+    cluster.nodes[2].restart_agent();
+    let operator = Operator::connect(&cluster.nodes[2], &cluster.tls, "operator")
+        .await
+        .unwrap();
+    operator.until("up", |report| up(report).is_some()).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(operator.kept(), kept);
+    cluster.end();
+}
+
+fn assert_acknowledges(cluster: &Cluster) {
     let state = cluster.operators[2].state();
     assert!(
         matches!(
@@ -104,12 +167,6 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
         ),
         "it acknowledges as before: {state:?}"
     );
-
-    let copy = clone_of_master(&cluster, cluster.extra(2, 0));
-    cluster.operators[2].done("clone", 1, copy).await;
-    assert_ne!(cluster.operators[2].report().volume, before);
-    assert!(rows(&cluster.nodes[2]).await.is_empty());
-    cluster.end();
 }
 
 /// Pages of the data that is gone, in InnoDB's doublewrite files, are put over the copy's when mysqld is killed.

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::wire::{Command, Refusal};
+use api::{
+    kept::GivenUp,
+    wire::{Command, Refusal},
+};
 use failover::{GtidSet, Role, Tail, Term};
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 use support::{
@@ -193,6 +196,16 @@ async fn one_round(cluster: &mut Cluster, round: u64, written: &mut Vec<u64>) ->
                 "no number is given twice"
             );
             assert!(!keep.contains(transactions) && std::path::Path::new(file).exists());
+            let kept = &cluster.operators[0].kept()[0];
+            assert_eq!(
+                (kept.reason, &kept.file),
+                (GivenUp::Unacknowledged, &Some(file.clone()))
+            );
+            assert!(transactions.contains(&kept.transactions), "{kept:?}");
+            if let Some(shown) = support::mysqlbinlog(std::path::Path::new(file)) {
+                let of_file = shown.matches("SET @@SESSION.GTID_NEXT= '").count();
+                assert!(of_file as u64 > transactions.count(), "{shown}");
+            }
             transactions.count()
         }
         Some(Tail::Refused { why }) => panic!("{why}"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::kept::{GivenUp, Kept, KeptTransactions};
 use api::resource::{FailoverStatus, NodePace, NodeRole, NodeStatus, Phase};
 use api::{DistributedDatabase, DistributedDatabaseSpec, DistributedDatabaseStatus, names};
 use failover::{Cause, Change, Intent, Kind, NodeId, Record, Term};
@@ -13,6 +14,7 @@ use kube::ResourceExt;
 
 use crate::fetch::{Deployed, Facts, Known, Operator, SERVICE_NAME};
 
+const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const NOW: i64 = 1_700_000_000;
 
 /// The moment of all examples, less some seconds.
@@ -32,6 +34,7 @@ fn node(index: u32, role: NodeRole) -> NodeStatus {
         pace: NodePace::Executes,
         message: String::new(),
         last_contact: Some(Time(before(4))),
+        kept: None,
     }
 }
 
@@ -358,6 +361,39 @@ pub fn blocked() -> Facts {
     let mut facts = facts(Some(status));
     unready(&mut facts, "shop-0");
     unready(&mut facts, "shop-2");
+    facts
+}
+
+/// A slave was cloned and keeps what the master lacked.
+pub fn keeping() -> Facts {
+    let mut facts = healthy();
+    let one = |reason, name: &str, age, from| KeptTransactions {
+        at: Time(before(age)),
+        reason,
+        file: Some(format!("/var/lib/ddb/tails/{name}.binlog")),
+        bytes: 10_400,
+        transactions: failover::GtidSet::new().with(A, from, from + 1),
+        missing: failover::GtidSet::new(),
+        why_missing: None,
+    };
+    let newest = KeptTransactions {
+        file: None,
+        bytes: 0,
+        transactions: failover::GtidSet::new(),
+        missing: failover::GtidSet::new().with(A, 20, 20),
+        why_missing: Some("the binary logs that held them were purged".to_owned()),
+        ..one(GivenUp::Extra, "4-1699999990-extra", 10, 20)
+    };
+    let kept = Kept {
+        count: 5,
+        newest: vec![
+            newest,
+            one(GivenUp::Extra, "3-1699999900-extra", 100, 11),
+            one(GivenUp::Unacknowledged, "3-1699996400", 3600, 8),
+        ],
+    };
+    let status = facts.object.status.as_mut().expect("it has one");
+    status.nodes[2].kept = Some(kept);
     facts
 }
 

@@ -6,6 +6,7 @@ use api::DistributedDatabaseStatus;
 use failover::Kind;
 use jiff::Timestamp;
 
+use super::kept;
 use super::model::View;
 use super::words::{ago, moment, wrap};
 use crate::fetch::Facts;
@@ -65,6 +66,14 @@ pub fn text(view: &View, facts: &Facts) -> String {
                 answer.message
             ),
         );
+    }
+    let kept = kept::text(view, facts.now, WIDTH);
+    if !kept.is_empty() {
+        paragraph(
+            &mut text,
+            "Given up and kept as files, each on its node's volume:",
+        );
+        text.push_str(&kept);
     }
     conditions(&mut text, written, facts.now);
     quorum(&mut text, written);

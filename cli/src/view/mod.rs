@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod explain;
 pub mod history;
+pub mod kept;
 pub mod list;
 pub mod model;
 pub mod nodes;

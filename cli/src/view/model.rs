@@ -1,6 +1,7 @@
 //! The whole answer of `status` as data. It is the JSON output too, documented in `docs/kubectl-ddb.md`: fields may
 //! be added, none renamed or removed.
 
+use api::kept::Kept;
 use api::resource::{FailoverStatus, Phase};
 use failover::{Cause, Kind, Millis};
 use jiff::Timestamp;
@@ -130,6 +131,8 @@ pub struct NodeView {
     pub last_contact: Option<Timestamp>,
     /// What Kubernetes has of it; null where that cannot be read.
     pub pod: Option<PodView>,
+    /// Transactions that it gave up and keeps as files, as last written; null where there are none.
+    pub kept: Option<Kept>,
 }
 
 /// A node's pod.

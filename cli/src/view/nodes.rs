@@ -58,6 +58,7 @@ fn one(
         version: written.and_then(|node| node.version.clone()),
         last_contact: written.and_then(|node| node.last_contact.as_ref().map(|time| time.0)),
         pod,
+        kept: written.and_then(|node| node.kept.clone()),
     }
 }
 

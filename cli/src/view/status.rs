@@ -5,6 +5,7 @@ use std::fmt::Write;
 use api::resource::NodeRole;
 use jiff::{SignedDuration, Timestamp};
 
+use super::kept;
 use super::model::{NodeView, View};
 use super::table::table;
 use super::verdict::spare;
@@ -38,6 +39,10 @@ pub fn text(view: &View, now: Timestamp) -> String {
             ago(answer.at, now),
             answer.message
         );
+    }
+    let kept = kept::text(view, now, WIDTH);
+    if !kept.is_empty() {
+        let _ = write!(text, "\nKEPT TRANSACTIONS\n{kept}");
     }
     if !view.warnings.is_empty() {
         text.push_str("\nWARNINGS\n");

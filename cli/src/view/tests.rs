@@ -82,6 +82,17 @@ fn the_status_after_a_switchover() {
 }
 
 #[test]
+fn what_was_given_up_is_shown_with_the_command_that_fetches_it() {
+    let facts = example::keeping();
+    let status = text(&facts);
+    insta::assert_snapshot!(status);
+    let explained = explain::text(&View::of(&facts), &facts);
+    for command in status.lines().filter(|line| line.contains("kubectl exec")) {
+        assert!(explained.contains(command), "{explained}");
+    }
+}
+
+#[test]
 fn the_status_as_json() {
     insta::assert_json_snapshot!(View::of(&example::degraded()));
 }

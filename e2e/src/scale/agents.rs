@@ -212,6 +212,7 @@ fn report(of: &watch::Receiver<NodeReport>) -> Result<String> {
     Ok(serde_json::to_string(&ToOperator::Report {
         report,
         takes_pictures: false,
+        kept: None,
     })?)
 }
 

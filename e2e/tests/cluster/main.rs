@@ -13,3 +13,4 @@ mod lifecycle;
 mod refusals;
 mod routing;
 mod switchover;
+mod tokens;

@@ -1,18 +1,14 @@
 //! Finds the transactions at the end of a binary log that the new master lacks.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 
 use failover::GtidSet;
 use supervisor::binlog::{
-    ENCRYPTED, MAGIC,
-    event::{Format, HEADER, Header, is_whole, kind},
+    event::{Format, Header, is_whole, kind},
     query::{self, Statement},
 };
 
 use super::{Error, gtid};
-
-/// Longer events than this are not read whole; none of those that must be is.
-const LONGEST: u32 = 64 << 20;
 
 /// The end that can be cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +26,7 @@ pub struct Tail {
 /// # Errors
 /// Where there are some and they may not or cannot be cut off, or the file is not understood.
 pub fn find(file: &mut (impl Read + Seek), keep: &GtidSet) -> Result<Option<Tail>, Error> {
-    let length = file.seek(SeekFrom::End(0))?;
-    file.rewind()?;
-    let mut magic = [0; 4];
-    if length < 4 {
-        return Err(Error::NotABinaryLog);
-    }
-    file.read_exact(&mut magic)?;
-    match magic {
-        MAGIC => {}
-        ENCRYPTED => return Err(Error::Encrypted),
-        _ => return Err(Error::NotABinaryLog),
-    }
+    let length = super::open(file)?;
     let mut scan = Scan {
         keep,
         format: None,
@@ -51,39 +36,16 @@ pub fn find(file: &mut (impl Read + Seek), keep: &GtidSet) -> Result<Option<Tail
         current: None,
     };
     let mut at = 4;
-    // A torn event is the end: the server's own recovery cuts it off.
-    while let Some(header) = header(file, at, length)? {
-        let event = match scan.must_read(header) {
-            true if header.size > LONGEST => {
-                return Err(Error::Unknown {
-                    at,
-                    kind: header.kind,
-                });
-            }
-            true => Some(read(file, at, header)?),
-            false => None,
+    while let Some(header) = super::header(file, at, length)? {
+        let event = if scan.must_read(header) {
+            Some(super::event(file, at, header)?)
+        } else {
+            None
         };
         scan.take(header, event.as_deref(), at)?;
         at += u64::from(header.size);
     }
     scan.finish()
-}
-
-fn header(file: &mut (impl Read + Seek), at: u64, length: u64) -> Result<Option<Header>, Error> {
-    if at + HEADER as u64 > length {
-        return Ok(None);
-    }
-    let mut bytes = [0; HEADER];
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(&mut bytes)?;
-    Ok(Header::read(&bytes).filter(|header| at + u64::from(header.size) <= length))
-}
-
-fn read(file: &mut (impl Read + Seek), at: u64, header: Header) -> Result<Vec<u8>, Error> {
-    let mut event = vec![0; header.size as usize];
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(&mut event)?;
-    Ok(event)
 }
 
 struct Scan<'a> {
@@ -213,4 +175,4 @@ fn is_part_of_a_transaction(kind: u8) -> bool {
 
 #[cfg(test)]
 #[path = "tests.rs"]
-mod tests;
+pub mod tests;

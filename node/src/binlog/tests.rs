@@ -3,18 +3,21 @@
 use std::io::Cursor;
 
 use super::*;
-use supervisor::binlog::event::crc32;
+use supervisor::binlog::{
+    ENCRYPTED, MAGIC,
+    event::{HEADER, crc32},
+};
 
-const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+pub const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 const A_BYTES: [u8; 16] = [
     0x3e, 0x11, 0xfa, 0x47, 0x71, 0xca, 0x11, 0xe1, 0x9e, 0x33, 0xc8, 0x0a, 0xa9, 0x42, 0x95, 0x62,
 ];
 
-struct Log(Vec<u8>);
+pub struct Log(pub Vec<u8>);
 
 impl Log {
     /// A file in use that comes after others with the first `older` transactions.
-    fn begin(older: u64) -> Self {
+    pub fn begin(older: u64) -> Self {
         let mut format = vec![0; 2 + 50 + 4 + 1 + 40];
         format.push(1);
         let mut log = Self(MAGIC.to_vec());
@@ -32,7 +35,7 @@ impl Log {
         log
     }
 
-    fn event(&mut self, kind: u8, body: &[u8]) {
+    pub fn event(&mut self, kind: u8, body: &[u8]) {
         let mut event = vec![0; HEADER];
         event[4] = kind;
         let size = u32::try_from(HEADER + body.len() + 4).unwrap();
@@ -43,7 +46,7 @@ impl Log {
         self.0.extend_from_slice(&sum.to_le_bytes());
     }
 
-    fn gtid(&mut self, number: u64) {
+    pub fn gtid(&mut self, number: u64) {
         let mut body = vec![1];
         body.extend_from_slice(&A_BYTES);
         body.extend_from_slice(&number.to_le_bytes());
@@ -51,7 +54,7 @@ impl Log {
         self.event(kind::GTID, &body);
     }
 
-    fn query(&mut self, text: &str) {
+    pub fn query(&mut self, text: &str) {
         let mut body = vec![0; 13];
         body.push(0);
         body.extend_from_slice(text.as_bytes());
@@ -59,7 +62,7 @@ impl Log {
     }
 
     /// A transaction of rows; returns where it begins.
-    fn rows(&mut self, number: u64) -> u64 {
+    pub fn rows(&mut self, number: u64) -> u64 {
         let at = self.0.len() as u64;
         self.gtid(number);
         self.query("BEGIN");
@@ -74,7 +77,7 @@ impl Log {
     }
 }
 
-fn upto(last: u64) -> GtidSet {
+pub fn upto(last: u64) -> GtidSet {
     GtidSet::new().with(A, 1, last)
 }
 

@@ -3,12 +3,17 @@
 //! Nothing is given up that the donor lacks, whatever the operator believed of it: the donor itself is asked, first
 //! before anything is stopped, and again when nothing can be added here any more. It may have lost its volume since.
 //!
+//! What is given up by name is kept as a file first; where that fails, nothing is given up.
+//!
 //! The data gets a new identity, durably, before the first byte is touched, so that nobody takes the half for the
 //! whole or the new for the old.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use api::wire::Refusal;
+use api::{mycnf::COPY_MIB_PER_SECOND, wire::Refusal};
 use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -16,7 +21,8 @@ use tracing::{info, warn};
 use super::{Job, LOOK, OrRefuse, drain, fence, precondition, sentence};
 use crate::{
     board::Life,
-    clock,
+    clock, extra,
+    kept::Shelf,
     mysql::{Error, Lane, clone::RESTART_BY_SUPERVISOR, status::Status},
     store::Memory,
 };
@@ -38,30 +44,49 @@ pub async fn clone(job: &Job, donor: &NodeId, address: &str, extra: &GtidSet) ->
         return Err(precondition("mysqld is down"));
     };
     job.agent.board.cloning(Some(0));
-    if let Err(refusal) = give_up_data(job, life, donor, address, extra).await {
-        job.agent.board.clone_refused();
-        return Err(refusal);
-    }
-    let result = copy(job, status.channel.is_some(), life, donor, address).await;
+    let donor_is_closed = match give_up_data(job, life, donor, address, extra).await {
+        Ok(closed) => closed,
+        Err(refusal) => {
+            job.agent.board.clone_refused();
+            return Err(refusal);
+        }
+    };
+    let from = Source {
+        donor,
+        address,
+        serves: !donor_is_closed,
+    };
+    let result = copy(job, status.channel.is_some(), life, &from).await;
     job.agent.board.cloning(None);
     result
 }
 
-/// Makes sure that the data is not needed, and gives it its new identity.
+/// What is copied.
+struct Source<'a> {
+    donor: &'a NodeId,
+    address: &'a str,
+    /// It has clients that a copy can starve.
+    serves: bool,
+}
+
+/// Makes sure that the data is not needed, and gives it its new identity. True where the donor serves nobody.
 async fn give_up_data(
     job: &Job,
     life: Life,
     donor: &NodeId,
     address: &str,
     extra: &GtidSet,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let mut there = Lane::donor(&job.agent.endpoint(address), &job.agent.settings.tls_dir);
     let status = has_all(job, &mut there, donor, extra).await?;
+    // It may take long or fail, so the node goes on acknowledging meanwhile. What it receives now the donor must have.
+    keep(job, &status.holds().subtract(&status.holds().subtract(extra))).await?;
     job.agent.mysql.side().await.offline_on().await.or_refuse()?;
     if status.channel.is_some() {
         stop_replication(job).await?;
     }
     has_all(job, &mut there, donor, extra).await?;
+    let closed = there.is_closed().await.or_refuse()?;
     there.close().await;
     if job.agent.board.life() != Some(life) {
         return Err(precondition("mysqld was started again meanwhile"));
@@ -76,7 +101,7 @@ async fn give_up_data(
     if memory.term > job.term {
         return Err(Refusal::Superseded);
     }
-    Ok(())
+    Ok(closed)
 }
 
 /// Refuses where the donor does not answer, or lacks what this node holds. A donor that is only behind is waited for.
@@ -84,9 +109,7 @@ async fn has_all(job: &Job, there: &mut Lane, donor: &NodeId, extra: &GtidSet) -
     job.check()?;
     // What the board shows may be from before the receiver stood.
     let status = job.agent.mysql.command().await.status(LOOK).await.or_refuse()?;
-    let received = status.channel.as_ref().map(|channel| &channel.received);
-    let holds = received.map_or_else(|| status.executed.clone(), |it| it.union(&status.executed));
-    let needed = holds.subtract(extra);
+    let needed = status.holds().subtract(extra);
     let answer = tokio::select! {
         answer = there.wait_executed(&needed, BEHIND) => answer,
         () = job.overtaken() => return Err(Refusal::Superseded),
@@ -103,6 +126,35 @@ async fn has_all(job: &Job, there: &mut Lane, donor: &NodeId, extra: &GtidSet) -
     }
 }
 
+/// Keeps what is given up as a file. A full disk refuses the clone: the node's copy is not needed yet, for others hold
+/// what the master has, but what only this node has would be gone for good.
+async fn keep(job: &Job, given: &GtidSet) -> Result<(), Refusal> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let files = Arc::clone(&job.agent.files).lock_owned().await;
+    let shelf = Shelf::beside(&job.agent.settings.agent_dir);
+    let (datadir, given) = (job.agent.settings.mysql_data_dir.clone(), given.clone());
+    let (term, at) = (job.term, clock::unix_seconds());
+    let keeping = tokio::task::spawn_blocking(move || {
+        let kept = extra::keep(&datadir, &shelf, term, at, &given).and_then(|()| shelf.told());
+        drop(files);
+        kept
+    });
+    match keeping.await.or_refuse()? {
+        Ok(kept) => job.agent.board.keeps(kept),
+        Err(error) => {
+            return Err(Refusal::Failed {
+                message: format!(
+                    "the transactions that the clone would give up cannot be kept as a file ({error}); make room on the \
+                     volume"
+                ),
+            });
+        }
+    }
+    job.check()
+}
+
 async fn stop_replication(job: &Job) -> Result<(), Refusal> {
     let mut lane = job.agent.mysql.command().await;
     lane.set_replica_enabled(false).await.or_refuse()?;
@@ -116,21 +168,24 @@ async fn stop_replication(job: &Job) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: &str) -> Result<(), Refusal> {
+async fn copy(job: &Job, replicates: bool, life: Life, from: &Source<'_>) -> Result<(), Refusal> {
     let mysql = &job.agent.mysql;
-    let (host, port) = job.agent.endpoint(address);
+    let donor = from.donor;
+    let (host, port) = job.agent.endpoint(from.address);
     if replicates {
         mysql.command().await.reset_replica_all().await.or_refuse()?;
     }
     let begun = clock::now();
-    let ended = {
+    let (ended, lifted) = {
         let mut lane = mysql.command().await;
         lane.set_donor(&host, port).await.or_refuse()?;
+        let lifted = lift_bound(&mut lane, from.serves).await.or_refuse()?;
         lane.super_read_only_off().await.or_refuse()?;
-        tokio::select! {
+        let ended = tokio::select! {
             result = lane.clone_from(&host, port, COPY) => Some(result),
             () = show_until_it_stands_still(job) => None,
-        }
+        };
+        (ended, lifted)
     };
     let Some(ended) = ended else {
         // A kill of the statement would wait for the donor too. The data is gone already.
@@ -145,10 +200,27 @@ async fn copy(job: &Job, replicates: bool, life: Life, donor: &NodeId, address: 
     match ended {
         Ok(()) | Err(Error::Broken { .. }) => {}
         Err(error) if error.code() == Some(RESTART_BY_SUPERVISOR) => {}
-        Err(error) => return refuse(job, life, donor, error).await,
+        Err(error) => {
+            if lifted && job.agent.board.life() == Some(life) {
+                // A server that is ending after all begins with it anyway.
+                let _ = mysql.command().await.bound_copies(COPY_MIB_PER_SECOND).await;
+            }
+            return refuse(job, life, donor, error).await;
+        }
     }
     info!(%donor, took_ms = clock::millis_since(begun), "copied");
     await_cloned_server(job, life).await
+}
+
+/// A copy from a donor that serves is bounded by the node's settings. A donor that is closed starves nobody, and a master
+/// that is closed to be copied has all writes wait for it, so the default bound is lifted until the server starts again;
+/// one that the user has chosen stays. True where it was lifted.
+async fn lift_bound(lane: &mut Lane, serves: bool) -> Result<bool, Error> {
+    let lift = !serves && lane.copy_bound().await? == COPY_MIB_PER_SECOND;
+    if lift {
+        lane.bound_copies(0).await?;
+    }
+    Ok(lift)
 }
 
 /// Puts the copied hundredths on the board, until nothing comes from the donor any more: it is gone, which MySQL bears

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{Job, OrRefuse, fence, precondition};
 use crate::{
     clock,
+    kept::Shelf,
     tails::{self, Copied, TailError},
 };
 
@@ -27,11 +28,18 @@ pub async fn cut(job: &Job, keep: GtidSet) -> Result<(), Refusal> {
         ));
     }
     let begun = clock::now();
-    let tails = job.agent.settings.agent_dir.with_file_name("tails");
-    let name = format!("{}-{}.binlog", job.term, clock::unix_seconds());
+    let shelf = Shelf::beside(&job.agent.settings.agent_dir);
+    let (term, at) = (job.term, clock::unix_seconds());
     let (datadir, wanted) = (job.agent.settings.mysql_data_dir.clone(), keep.clone());
-    let copying = tokio::task::spawn_blocking(move || (tails::copy(&datadir, &tails, &name, &wanted), files));
-    let (copied, files) = copying.await.or_refuse()?;
+    let copying = tokio::task::spawn_blocking(move || {
+        let copied = tails::copy(&datadir, &shelf, term, at, &wanted);
+        (copied, shelf.told(), files)
+    });
+    let (copied, told, files) = copying.await.or_refuse()?;
+    match told {
+        Ok(kept) => job.agent.board.keeps(kept),
+        Err(error) => warn!(%error, "the files of kept transactions cannot be listed"),
+    }
     job.check()?;
     let applied = match copied {
         Ok(Some(copied)) => {
@@ -72,9 +80,7 @@ fn cut_of(job: &Job, copied: &Copied) -> Tail {
 /// The server's own words decide, not what was meant to be cut.
 async fn prove(job: &Job, keep: &GtidSet) -> Result<(), Refusal> {
     let status = job.status().await?;
-    let received = status.channel.as_ref().map(|channel| channel.received.clone());
-    let holds = status.executed.union(&received.unwrap_or_default());
-    let extra = holds.subtract(keep);
+    let extra = status.holds().subtract(keep);
     if extra.is_empty() {
         return Ok(());
     }

@@ -50,6 +50,25 @@ impl Lane {
         self.run("grant", WRITE, sql).await
     }
 
+    /// True where the server lets only administrators in: it serves nobody.
+    pub async fn is_closed(&mut self) -> Result<bool, Error> {
+        let sql = "SELECT @@global.offline_mode".to_owned();
+        let closed: u8 = self.count("ask whether the server is closed", QUICK, sql).await?;
+        Ok(closed == 1)
+    }
+
+    /// The MiB a second that a copy to this server may take; 0 for any number.
+    pub async fn copy_bound(&mut self) -> Result<u32, Error> {
+        let sql = "SELECT @@global.clone_max_data_bandwidth".to_owned();
+        self.count("ask for a copy's bound", QUICK, sql).await
+    }
+
+    /// Sets it until the server starts again.
+    pub async fn bound_copies(&mut self, mib_per_second: u32) -> Result<(), Error> {
+        let sql = format!("SET GLOBAL clone_max_data_bandwidth = {mib_per_second}");
+        self.run("bound copies", QUICK, sql).await
+    }
+
     /// Overwrites this server's data with the donor's. It ends with the server's end.
     pub async fn clone_from(&mut self, host: &str, port: u16, deadline: Duration) -> Result<(), Error> {
         let sql = format!(

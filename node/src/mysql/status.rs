@@ -37,6 +37,17 @@ pub struct Status {
     pub channel: Option<Channel>,
 }
 
+impl Status {
+    /// All that was executed or received.
+    pub fn holds(&self) -> GtidSet {
+        let received = self.channel.as_ref().map(|channel| &channel.received);
+        received.map_or_else(
+            || self.executed.clone(),
+            |received| received.union(&self.executed),
+        )
+    }
+}
+
 /// The default replication channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use api::wire::Command;
+use api::{kept::KeptTransactions, wire::Command};
 use failover::{GtidSet, Server};
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 use tokio::time::sleep;
@@ -159,6 +159,25 @@ pub async fn assert_holds(node: &Node, acknowledged: &[u64]) {
         "{} lacks acknowledged rows {missing:?}",
         node.name
     );
+}
+
+/// Proves that the file holds these rows of `t.r` as inserts, and these transactions whole, and no others.
+pub fn assert_keeps(one: &KeptTransactions, transactions: &GtidSet, rows: &[u64]) {
+    assert_eq!(&one.transactions, transactions);
+    let file = PathBuf::from(one.file.as_ref().expect("there is a file"));
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), one.bytes);
+    let whole = node::binlog::whole(&mut std::fs::File::open(&file).unwrap()).unwrap();
+    assert_eq!(&whole, transactions);
+    let Some(shown) = super::mysqlbinlog(&file) else {
+        println!("no mysqlbinlog: the rows are not looked at");
+        return;
+    };
+    let inserted: Vec<&str> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("###   @1="))
+        .collect();
+    let wanted: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    assert_eq!(inserted, wanted, "{shown}");
 }
 
 /// The application's account and those of the data API's roles: whatever is missing of them, a new master writes.

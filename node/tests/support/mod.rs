@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::kept::{Kept, KeptTransactions};
 use api::wire::{Answer, Command, Question, Refusal, ToNode, ToOperator};
 use failover::{NodeReport, Role, Server, ServerState, Term};
 use futures::{SinkExt as _, StreamExt as _};
@@ -62,6 +63,31 @@ pub fn programs() -> Result<(PathBuf, PathBuf), String> {
         .or(found)
         .ok_or("there is no mysqld: put one in PATH or name it in DDB_TEST_MYSQLD")?;
     Ok((mysqld, supervisor))
+}
+
+/// What `mysqlbinlog -v` shows of a file; `None` where there is no such program next to mysqld.
+pub fn mysqlbinlog(file: &Path) -> Option<String> {
+    let (mysqld, _) = programs().ok()?;
+    let beside = mysqld.with_file_name("mysqlbinlog");
+    // An image that was unpacked: its programs need its own loader and libraries.
+    let image = mysqld.with_file_name("root/usr");
+    let unpacked = image.join("bin/mysqlbinlog");
+    let mut process = if beside.exists() {
+        Process::new(beside)
+    } else if unpacked.exists() {
+        let libraries = image.join("lib/x86_64-linux-gnu");
+        let mut process = Process::new(libraries.join("ld-linux-x86-64.so.2"));
+        let more = image.join("lib/mysql/private");
+        process
+            .arg("--library-path")
+            .arg(format!("{}:{}", libraries.display(), more.display()))
+            .arg(unpacked);
+        process
+    } else {
+        return None;
+    };
+    let shown = process.args(["--no-defaults", "-v"]).arg(file).output().unwrap();
+    Some(String::from_utf8_lossy(&shown.stdout).into_owned())
 }
 
 /// A certificate authority with the certificates of nodes and operator in `directory`.
@@ -393,6 +419,8 @@ pub struct Operator {
     pub questions: Arc<Mutex<Vec<Question>>>,
     /// How it is answered; one that does not lead answers nothing.
     pub answers: Answers,
+    /// The transactions that the node keeps as files, as it said last.
+    pub kept: Arc<Mutex<Kept>>,
 }
 
 /// The word of an operator that leads and names nobody, which is enough to keep a master open.
@@ -445,9 +473,11 @@ impl Operator {
             .await
             .map_err(|e| e.to_string())?;
         let first = lines.next().await.ok_or("closed")?.map_err(|e| e.to_string())?;
-        let Ok(ToOperator::Report { report, .. }) = serde_json::from_str(&first) else {
+        let Ok(ToOperator::Report { report, kept, .. }) = serde_json::from_str(&first) else {
             return Err(first);
         };
+        let kept = Arc::new(Mutex::new(kept.map(|kept| *kept).unwrap_or_default()));
+        let keeps = Arc::clone(&kept);
         let reports = Arc::new(Mutex::new(vec![(now(), *report)]));
         let waiters = Waiters::default();
         let (out, mut outgoing) = mpsc::unbounded_channel::<ToNode>();
@@ -470,7 +500,12 @@ impl Operator {
                     }
                     line = lines.next() => match line {
                         Some(Ok(line)) => match serde_json::from_str(&line).unwrap() {
-                            ToOperator::Report { report, .. } => seen.lock().unwrap().push((now(), *report)),
+                            ToOperator::Report { report, kept, .. } => {
+                                if let Some(kept) = kept {
+                                    *keeps.lock().unwrap() = *kept;
+                                }
+                                seen.lock().unwrap().push((now(), *report));
+                            }
                             ToOperator::Outcome { id, took_ms, refusal } => {
                                 if let Some(waiter) = waiting.lock().unwrap().remove(&id) {
                                     let _ = waiter.send((took_ms, refusal));
@@ -502,7 +537,13 @@ impl Operator {
             word,
             questions,
             answers,
+            kept,
         })
+    }
+
+    /// The transactions that the node keeps as files, newest first.
+    pub fn kept(&self) -> Vec<KeptTransactions> {
+        self.kept.lock().unwrap().newest.clone()
     }
 
     pub fn report(&self) -> NodeReport {

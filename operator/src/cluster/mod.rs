@@ -2,6 +2,7 @@
 //! `failover`. This file is the register of the tasks.
 
 mod asked;
+mod given_up;
 mod observe;
 pub(crate) mod pace;
 mod perform;
@@ -9,6 +10,7 @@ mod publish;
 mod roles;
 mod routes;
 mod task;
+mod told;
 mod words;
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::kept::Kept;
 use api::{DistributedDatabase, names};
 use failover::{
     Millis, NodeId, NodeReport, NodeView, Observed, Pod, Receiver, Role, Server, Service, Session,
@@ -32,6 +33,8 @@ pub struct Line {
     pub state: Session,
     /// The newest report.
     pub report: Option<NodeReport>,
+    /// The transactions that the node keeps as files; `None` before it said so.
+    pub kept: Option<Kept>,
     /// Why there is no link, where there is none.
     pub trouble: Option<String>,
 }
@@ -41,14 +44,16 @@ impl Line {
     pub fn take(&mut self, happened: Happened) -> bool {
         match happened {
             Happened::Opened { orders } => self.orders = Some(orders),
-            Happened::Reported { report, heard } => {
-                let same = matches!(self.state, Session::Open { .. })
+            Happened::Reported { report, kept, heard } => {
+                let same = kept.is_none()
+                    && matches!(self.state, Session::Open { .. })
                     && self
                         .report
                         .as_mut()
                         .is_some_and(|known| says_the_same(known, &report));
                 self.state = Session::Open { heard };
                 self.report = Some(*report);
+                self.kept = kept.map(|kept| *kept).or(self.kept.take());
                 self.trouble = None;
                 return !same;
             }
@@ -189,6 +194,7 @@ mod tests {
             orders: None,
             state,
             report: None,
+            kept: None,
             trouble: None,
         }
     }
@@ -247,7 +253,13 @@ mod tests {
             })
         };
         let mut line = line("u", Session::Never);
-        let mut told = |heard, report| line.take(Happened::Reported { report, heard });
+        let mut told = |heard, report| {
+            line.take(Happened::Reported {
+                report,
+                kept: None,
+                heard,
+            })
+        };
         assert!(told(1, report(10, false)), "the first one");
         assert!(!told(2, report(110, false)), "only older");
         assert!(told(3, report(110, true)), "caught up");
@@ -257,9 +269,20 @@ mod tests {
         }));
         let again = Happened::Reported {
             report: report(110, true),
+            kept: None,
             heard: 5,
         };
         assert!(line.take(again), "the session is open again");
+        let mut told = |heard, kept| {
+            line.take(Happened::Reported {
+                report: report(110, true),
+                kept,
+                heard,
+            })
+        };
+        assert!(told(6, Some(Box::default())), "of files");
+        assert!(!told(7, None));
+        assert_eq!(line.kept, Some(Kept::default()), "as it was said last");
     }
 
     #[test]

@@ -9,9 +9,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt};
 use tracing::Instrument;
 
-use super::publish::ended_event;
+use super::given_up::GivenUp;
 use super::roles;
 use super::task::{Event, Standing, Task};
+use super::told::ended_event;
 use crate::clock;
 use crate::executor::labels::{self, Change};
 use crate::executor::record::record_of;
@@ -281,7 +282,13 @@ impl Task {
                 None => self.count_abandoned(object, record),
             }
         }
-        if let Some(told) = ended_event(action, outcome, failures) {
+        let line = action.node().and_then(|node| self.lines.get(node));
+        let given_up = GivenUp {
+            namespace: &self.key.0,
+            report: line.and_then(|line| line.report.as_ref()),
+            kept: line.and_then(|line| line.kept.as_ref()),
+        };
+        if let Some(told) = ended_event(action, outcome, failures, &given_up) {
             self.shared
                 .events
                 .tell(&kube::Resource::object_ref(&**object, &()), told);

@@ -429,6 +429,7 @@ impl Task {
                 Some(other) => other,
                 None => Session::Never,
             };
+            let (report, kept) = before.map_or((None, None), |line| (line.report, line.kept));
             let line = Line {
                 pod: pod.uid.clone(),
                 address: address.clone(),
@@ -437,7 +438,8 @@ impl Task {
                 running: Some(running),
                 orders: None,
                 state,
-                report: before.and_then(|line| line.report),
+                report,
+                kept,
                 trouble: None,
             };
             self.lines.insert(node.clone(), line);

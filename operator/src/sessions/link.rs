@@ -119,10 +119,10 @@ pub async fn serve(
     loop {
         tokio::select! {
             line = lines.next() => match read(line) {
-                Ok(ToOperator::Report { report: news, takes_pictures }) => {
+                Ok(ToOperator::Report { report: news, takes_pictures, kept }) => {
                     shows = takes_pictures;
                     deadline = tokio::time::Instant::now() + idle;
-                    tell(Said::Report(news));
+                    tell(Said::Report(news, kept));
                 }
                 Ok(ToOperator::Outcome { id, took_ms, refusal }) => {
                     if let Some(reply) = pending.remove(&id) {

@@ -8,6 +8,7 @@ mod link;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::kept::Kept;
 use api::wire::{Command, Picture, Question, Refusal, ToNode};
 use failover::{Millis, NodeId, NodeReport, Term};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -82,6 +83,8 @@ pub enum Happened {
     Reported {
         /// What.
         report: Box<NodeReport>,
+        /// The transactions that it keeps as files, where that is news.
+        kept: Option<Box<Kept>>,
         /// When it arrived.
         heard: Millis,
     },
@@ -108,7 +111,7 @@ pub enum Happened {
 
 /// What a node says by itself.
 enum Said {
-    Report(Box<NodeReport>),
+    Report(Box<NodeReport>, Option<Box<Kept>>),
     Question { id: u64, question: Question },
 }
 
@@ -159,8 +162,9 @@ async fn keep<F: Fn(Happened) + Send + Sync>(target: Target, metrics: Arc<Metric
                 let ended = link::serve(stream, &target, outbox, |said| {
                     heard_anything = true;
                     tell(match said {
-                        Said::Report(report) => Happened::Reported {
+                        Said::Report(report, kept) => Happened::Reported {
                             report,
+                            kept,
                             heard: clock::now(),
                         },
                         Said::Question { id, question } => Happened::Asked { id, question },

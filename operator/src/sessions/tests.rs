@@ -140,6 +140,7 @@ fn report_of(takes_pictures: bool) -> ToOperator {
     ToOperator::Report {
         report: Box::new(report),
         takes_pictures,
+        kept: None,
     }
 }
 

@@ -5,6 +5,9 @@
 mod conditions;
 mod safe;
 
+use std::collections::BTreeMap;
+
+use api::kept::Kept;
 use api::names;
 use api::resource::{FailoverStatus, LastResortStatus, NodePace, NodeRole, NodeStatus, Phase, RequestStatus};
 use api::{DistributedDatabase, DistributedDatabaseStatus};
@@ -36,7 +39,9 @@ pub struct Input<'a> {
     /// The policy in force.
     pub policy: &'a Policy,
     /// Why there is no session with a node, by node.
-    pub troubles: &'a std::collections::BTreeMap<NodeId, String>,
+    pub troubles: &'a BTreeMap<NodeId, String>,
+    /// The transactions that nodes keep as files, of those that said so.
+    pub kept: &'a BTreeMap<NodeId, Kept>,
     /// Which slaves keep pace with the master.
     pub pace: &'a Pace,
     /// A change of master that this status completes.
@@ -58,6 +63,7 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
         report,
         policy,
         troubles,
+        kept,
         pace,
         completes,
         answered,
@@ -69,7 +75,10 @@ pub fn status_of(input: Input<'_>) -> DistributedDatabaseStatus {
     let nodes: Vec<NodeStatus> = observed
         .nodes
         .iter()
-        .map(|(name, view)| node_status(name, view, observed, pace, troubles.get(name), now, wall))
+        .map(|(name, view)| NodeStatus {
+            kept: kept_by(name, kept, &before),
+            ..node_status(name, view, observed, pace, troubles.get(name), now, wall)
+        })
         .collect();
     let ready = nodes.iter().filter(|node| node.ready).count();
     let phase = phase_of(applied, report, observed, ready, policy);
@@ -292,7 +301,20 @@ fn node_status(
             message_of(view, record, name, trouble)
         },
         last_contact: heard(view, now, wall).map(Time),
+        kept: None,
     }
+}
+
+/// What the node keeps; as it was known last where it has not said it to this operator yet.
+fn kept_by(node: &NodeId, kept: &BTreeMap<NodeId, Kept>, before: &DistributedDatabaseStatus) -> Option<Kept> {
+    let known = || {
+        let mut nodes = before.nodes.iter();
+        nodes.find(|known| known.name == *node)?.kept.clone()
+    };
+    kept.get(node)
+        .cloned()
+        .or_else(known)
+        .filter(|kept| kept.count > 0)
 }
 
 fn heard(view: &NodeView, now: Millis, wall: Timestamp) -> Option<Timestamp> {

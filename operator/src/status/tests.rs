@@ -108,6 +108,7 @@ fn status(observed: &Observed, report: &Report, completes: Option<Change>) -> Di
         policy: &policy(3),
         pace: &pace(observed),
         troubles: &BTreeMap::from([("db-2".into(), "10.0.0.3:8440 does not answer".to_owned())]),
+        kept: &BTreeMap::new(),
         completes,
         answered: None,
         now: 1000,
@@ -200,6 +201,7 @@ fn a_paused_database_says_so_in_phase_and_condition() {
             policy,
             pace: &pace(&database(3)),
             troubles: &BTreeMap::new(),
+            kept: &BTreeMap::new(),
             completes: None,
             answered: None,
             now: 1000,
@@ -297,10 +299,57 @@ fn a_condition_keeps_its_transition_time_while_its_status_stays() {
         policy: &policy(3),
         pace: &pace(&database(3)),
         troubles: &BTreeMap::new(),
+        kept: &BTreeMap::new(),
         completes: None,
         answered: None,
         now: 2000,
         wall: Timestamp::from_second(1_700_000_600).unwrap(),
     });
     assert_eq!(later.conditions, first.conditions);
+}
+
+#[test]
+fn files_are_shown_until_their_node_says_that_there_are_none() {
+    let kept = Kept {
+        count: 1,
+        newest: vec![api::kept::KeptTransactions {
+            at: api::kept::moment(1_700_000_000),
+            reason: api::kept::GivenUp::Extra,
+            file: Some("/var/lib/ddb/tails/3-1700000000.binlog".to_owned()),
+            bytes: 400,
+            transactions: GtidSet::new().with(A, 11, 12),
+            missing: GtidSet::new(),
+            why_missing: None,
+        }],
+    };
+    let mut object = object();
+    let mut shown = |said: BTreeMap<NodeId, Kept>| {
+        let status = status_of(Input {
+            object: &object,
+            applied: &Applied::Done,
+            observed: &database(3),
+            report: &Report::of(Decision::Steady),
+            policy: &policy(3),
+            pace: &pace(&database(3)),
+            troubles: &BTreeMap::new(),
+            kept: &said,
+            completes: None,
+            answered: None,
+            now: 1000,
+            wall: Timestamp::from_second(1_700_000_000).unwrap(),
+        });
+        let of_node = status.nodes[2].kept.clone();
+        object.status = Some(status);
+        of_node
+    };
+    assert_eq!(
+        shown(BTreeMap::from([("db-2".into(), kept.clone())])),
+        Some(kept.clone())
+    );
+    assert_eq!(
+        shown(BTreeMap::new()),
+        Some(kept),
+        "another operator has not heard of it yet"
+    );
+    assert_eq!(shown(BTreeMap::from([("db-2".into(), Kept::default())])), None);
 }
