@@ -9,6 +9,7 @@ mod publish;
 mod roles;
 mod routes;
 mod task;
+mod unheard;
 mod words;
 
 use std::collections::HashMap;
