@@ -19,6 +19,7 @@
 
 pub mod api_writer;
 pub mod bench;
+pub mod busy;
 pub mod catalogue;
 pub mod chaos;
 pub mod clock;
