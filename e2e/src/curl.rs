@@ -3,6 +3,7 @@
 //! curl reads what it is to do from its standard input, so that no token stands among its arguments.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     process::Stdio,
     sync::atomic::{AtomicU32, Ordering},
@@ -17,6 +18,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdout, Command},
+    sync::Mutex,
 };
 
 use crate::{
@@ -30,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// The kubelets bring a changed Secret to the nodes one after the other.
 const KNOWN: Duration = Duration::from_mins(3);
 
+/// Tokens that every node of their database knows, by its namespace and name.
+static KNOWN_TOKENS: Mutex<BTreeMap<(String, String), String>> = Mutex::const_new(BTreeMap::new());
 /// Counts the files of authorities that this program writes.
 static AUTHORITIES: AtomicU32 = AtomicU32::new(0);
 
@@ -90,12 +94,33 @@ pub async fn tokens(database: &Database, action: &str, more: &[&str]) -> Result<
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
+/// A token for writers that every node of the database knows, made with the first call for it.
+pub async fn known_token(database: &Database) -> Result<String> {
+    let key = (database.namespace.clone(), database.name.clone());
+    let mut known = KNOWN_TOKENS.lock().await;
+    if let Some(token) = known.get(&key) {
+        return Ok(token.clone());
+    }
+    let token = make_token(database, "writer").await?;
+    wait_known(database, &token).await?;
+    known.insert(key, token.clone());
+    Ok(token)
+}
+
 /// A client with a new token for a slave's own port, once every node knows the token: any may come to lead.
 pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
     let token = make_token(database, role).await?;
+    wait_known(database, &token).await?;
+    let slave = Node::from(&database.slave_pod().await?);
+    let address = slave.ip.clone().context("the slave has no address")?;
+    let client = Curl::of(database, &token, &slave.name, &address).await?;
+    Ok((slave, client))
+}
+
+async fn wait_known(database: &Database, token: &str) -> Result<()> {
     for node in database.pods().await? {
         let address = node.ip.clone().context("the node has no address")?;
-        let client = Curl::of(database, &token, &node.name, &address).await?;
+        let client = Curl::of(database, token, &node.name, &address).await?;
         until("answer to the new token", KNOWN, async || {
             let answer = client.get("/is-master", &[], &[]).await?;
             Ok(if answer.status == 200 {
@@ -106,10 +131,7 @@ pub async fn client(database: &Database, role: &str) -> Result<(Node, Curl)> {
         })
         .await?;
     }
-    let slave = Node::from(&database.slave_pod().await?);
-    let address = slave.ip.clone().context("the slave has no address")?;
-    let client = Curl::of(database, &token, &slave.name, &address).await?;
-    Ok((slave, client))
+    Ok(())
 }
 
 impl Curl {

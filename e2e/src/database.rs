@@ -352,6 +352,13 @@ impl Database {
             .collect())
     }
 
+    /// What the events of this reason say.
+    pub async fn told(&self, reason: &str) -> Result<Vec<String>> {
+        let events = self.events().await?.into_iter();
+        let of_reason = events.filter(|(of, _)| of == reason);
+        Ok(of_reason.map(|(_, message)| message).collect())
+    }
+
     /// Addresses that a Service leads to now.
     pub async fn endpoints(&self, service: &str) -> Result<Vec<String>> {
         let slices = Api::<EndpointSlice>::namespaced(self.client.clone(), &self.namespace);

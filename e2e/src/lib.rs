@@ -8,15 +8,18 @@
 //!  chaos      the long run: random faults, its history recorded, judged by the crate history
 //!  watcher    every label change of every pod, in the server's order    proof      is it there, on every node?
 //!  curl       a client of the data API, with nothing but curl           inside     into a node's pod, from its machine
+//!  https      a client of the data API that keeps its connection         api_writer clients of it that write with keys
 //!  pinned     a client in each node's own pod, for that node alone       terms      the term each node has stored
-//!  ordeal     a storm with both, and what must hold whatever breaks      catalogue  every fault the system must bear
+//!  ordeal     a storm with all three, and what must hold                  catalogue  every fault the system must bear
 //! ```
 //!
 //! Everything here is a client: nothing uses the operator's code, only the resource's types and names. What is claimed
 //! about the system is measured from outside, as a user would see it. Programs of this crate must run where Service
 //! and pod addresses are reachable; `cargo xtask` sees to that.
 
+pub mod api_writer;
 pub mod bench;
+pub mod busy;
 pub mod catalogue;
 pub mod chaos;
 pub mod clock;
@@ -27,6 +30,7 @@ pub mod dump;
 pub mod facts;
 pub mod faults;
 pub mod feed;
+pub mod https;
 pub mod inside;
 pub mod install;
 pub mod keyed;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use e2e::{
     bench::{self, Fault, Through},
-    catalogue,
+    busy, catalogue,
     chaos::{self, Course},
     demo, rejoin, scale,
     screen::Screen,
@@ -56,10 +56,16 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
+    /// Whether a machine whose cores are all kept busy passes for a fault.
+    BenchBusy {
+        /// For so long.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1440))]
+        minutes: u64,
+    },
     /// The same fault many times.
     BenchFailover {
         /// How often each fault.
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
         /// Which faults.
         #[arg(long, value_delimiter = ',', value_enum, required = true)]
@@ -155,6 +161,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 facts.failed_proofs,
                 facts.lost
             );
+            Ok(())
+        }
+        Command::BenchBusy { minutes } => {
+            let facts = busy::run(&arguments.target, *minutes, &screen).await?;
+            print(json, &facts)?;
+            ensure!(facts.wrong.is_empty(), "{}", facts.wrong.join("; "));
             Ok(())
         }
         Command::BenchFailover {

@@ -1,13 +1,16 @@
 //! A storm with everything that must hold whatever breaks: no acknowledged write missing, never two pods labelled
 //! master, never two nodes that acknowledge, no node that forgets a term, and everything Ready again without a hand.
+//! Writes come through the master's Service, through the data API, and from within each pod.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
+    api_writer::{ApiTold, ApiWriters},
     clock::{Clock, millis},
     database::{Database, Node},
+    https::Entrance,
     ledger::Outcome,
     pinned::{Pinned, Told},
     proof, sql,
@@ -30,8 +33,10 @@ pub struct Ordeal<'a> {
     pub database: &'a Database,
     storm: Storm<'a>,
     pinned: Pinned,
+    api: ApiWriters,
     terms: TermWatch,
     schema: String,
+    cloned: Vec<String>,
     /// The term before.
     pub term: u64,
 }
@@ -51,6 +56,10 @@ pub struct End {
     pub aftermath: Aftermath,
     /// What the clients in the pods were told.
     pub told: Told,
+    /// What the clients of the data API were told.
+    pub api: ApiTold,
+    /// What the events told of nodes that were filled from another one meanwhile.
+    pub cloned: Vec<String>,
     fault: Duration,
 }
 
@@ -70,16 +79,22 @@ impl<'a> Ordeal<'a> {
         let schema = format!("row_{name}");
         let habits = Habits::of(writers, &format!("{schema}.writes"));
         let term = database.status().await?.record.term.0;
+        let entrance = Entrance::service(database).await?;
+        let cloned = database.told("Cloned").await?;
         tokio::time::sleep(REST).await;
         let storm = Storm::begin_at(database, &habits, address).await?;
         let terms = TermWatch::start(database, storm.clock);
         let pinned = Pinned::start(database, storm.clock, &format!("{schema}.pinned")).await?;
+        let table = format!("{schema}.api");
+        let api = ApiWriters::start(database, &entrance, storm.clock, &table).await?;
         Ok(Self {
             database,
             storm,
             pinned,
+            api,
             terms,
             schema,
+            cloned,
             term,
         })
     }
@@ -116,14 +131,17 @@ impl<'a> Ordeal<'a> {
             database,
             storm,
             pinned,
+            api,
             terms,
             schema,
+            cloned,
             term,
         } = self;
         database.wait_healthy(bound).await?;
         storm.writers.wait_for_more(40, WRITES_BOUND).await?;
-        // First, because the proof compares its table too.
+        // First, because the proof compares their tables too.
         let told = pinned.finish().await?;
+        let api = api.finish().await?;
         let aftermath = storm.after_same_master(&[&schema]).await?;
         terms.finish()?;
         aftermath.proof.check()?;
@@ -131,14 +149,23 @@ impl<'a> Ordeal<'a> {
         // same, because it takes turns with the first many times a second.
         let terms = database.status().await?.record.term.0.saturating_sub(term);
         told.check(usize::try_from(terms)?)?;
-        let table = format!("{schema}.pinned");
-        let proof = proof::prove(database, &told.ledger, &table, &[]).await?;
-        proof.check().context("writes at the nodes' own addresses")?;
+        for (ledger, table, whose) in [
+            (&told.ledger, "pinned", "writes at the nodes' own addresses"),
+            (&api.ledger, "api", "rows written through the data API"),
+        ] {
+            let table = format!("{schema}.{table}");
+            let proof = proof::prove(database, ledger, &table, &[]).await?;
+            proof.check().context(whose)?;
+        }
+        let mut now = database.told("Cloned").await?;
+        now.retain(|event| !cloned.contains(event));
         // Proofs of later rows must not become slower by what this one left.
         sql::drop_schema(&mut database.master_connection().await?, &schema).await?;
         Ok(End {
             aftermath,
             told,
+            api,
+            cloned: now,
             fault,
         })
     }
@@ -156,6 +183,12 @@ impl End {
             .after
             .iter()
             .find(|node| node.role.as_deref() == Some("master"))
+    }
+
+    /// An error if a node was filled from another one: a plain restart must need no copy.
+    pub fn nothing_cloned(&self) -> Result<()> {
+        ensure!(self.cloned.is_empty(), "cloned: {}", self.cloned.join("; "));
+        Ok(())
     }
 
     /// The pods that have another life or restarted containers, by their names.
@@ -190,6 +223,7 @@ impl End {
                     count(Outcome::Unknown),
                     count(Outcome::Refused),
                 ),
+                self.api.sentence(),
             ],
         }
     }

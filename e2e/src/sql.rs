@@ -247,6 +247,15 @@ pub async fn count(connection: &mut MySqlConnection, table: &str) -> Result<i64>
     Ok(row.try_get(0)?)
 }
 
+/// The value of a setting of the whole server.
+pub async fn setting(connection: &mut MySqlConnection, name: &str) -> Result<String> {
+    let sql = format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)");
+    let row = timeout(SHORT, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+        .await
+        .with_context(|| format!("reading {name}"))??;
+    text(&row, 0)
+}
+
 /// What the server has executed.
 pub async fn executed(connection: &mut MySqlConnection) -> Result<String> {
     let row = timeout(

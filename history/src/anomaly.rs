@@ -30,6 +30,8 @@ pub enum Name {
     PhantomRead,
     /// A read after a session's token does not show what the token covers.
     StaleTokenRead,
+    /// A master said that it lacks the state of an acknowledged row's token.
+    LostState,
     /// A node acknowledged after a master of a later term had done so.
     TwoMasters,
     /// Two pods were labelled master at the same moment.

@@ -167,13 +167,19 @@ pub enum Did {
         /// What was read, none before the first write; meaningless unless ok.
         value: Option<i64>,
     },
-    /// A look for a row on a slave, after the slave said that it has executed the token taken after the row's commit.
-    /// It failed if the slave did not say so in time.
+    /// A look for a row where its session's token is said to be executed: on a slave that says so of the token taken
+    /// after the row's commit, or through the data API of another node, which was given the token with the read. It
+    /// failed if nobody said so in time.
     Token {
         /// The row's id.
         id: i64,
         /// How many such rows were there; meaningless unless ok.
         found: u64,
+    },
+    /// The same look, answered by the master with the word that it does not hold the token's state.
+    TokenLost {
+        /// The row's id.
+        id: i64,
     },
 }
 
@@ -186,7 +192,7 @@ impl Did {
             | Self::Count { .. }
             | Self::Append { .. }
             | Self::Set { .. } => true,
-            Self::Read { .. } | Self::Get { .. } | Self::Token { .. } => false,
+            Self::Read { .. } | Self::Get { .. } | Self::Token { .. } | Self::TokenLost { .. } => false,
         }
     }
 }

@@ -55,9 +55,16 @@ impl Display for Verdict {
              {reads} reads, {token_reads} of them with a token, {registers} registers"
         )?;
         let Self {
-            lost, doubled, stale, ..
+            lost,
+            doubled,
+            stale,
+            lost_states,
+            ..
         } = self;
-        writeln!(out, "  {lost} lost, {doubled} doubled, {stale} stale by token")?;
+        writeln!(
+            out,
+            "  {lost} lost, {doubled} doubled, {stale} stale by token, {lost_states} states lost"
+        )?;
         for late in &self.late_outages {
             writeln!(
                 out,

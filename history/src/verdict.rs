@@ -31,7 +31,9 @@ pub struct Verdict {
     pub doubled: usize,
     /// Reads older than their session's token.
     pub stale: usize,
-    /// Reads after a token that the slave had executed.
+    /// States of acknowledged rows' tokens that a master lacked.
+    pub lost_states: usize,
+    /// Reads after a token that the node had executed.
     pub token_reads: usize,
     /// Registers judged.
     pub registers: usize,
@@ -93,6 +95,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
         lost: rows.lost + counters.lost + lists.lost,
         doubled: rows.doubled + counters.doubled + lists.doubled,
         stale: tokens.stale,
+        lost_states: tokens.lost,
         token_reads: tokens.reads,
         registers,
         terms: evidence

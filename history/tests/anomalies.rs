@@ -218,6 +218,34 @@ fn a_read_older_than_its_token_is_stale() {
     assert!(verdicts.iter().all(|verdict| verdict.stale == 1));
 }
 
+#[test]
+fn a_master_that_lacks_the_state_of_an_acknowledged_row_has_lost_it() {
+    let verdicts = expect(Name::LostState, |lines| {
+        let Did::Insert { id } = some_op(lines, |did| matches!(did, Did::Insert { .. })).did else {
+            return;
+        };
+        let read = some_op(lines, |did| matches!(did, Did::Token { .. }));
+        let ended = lines.iter().filter_map(|line| match line {
+            Line::Op(op) => Some(op.ended),
+            _ => None,
+        });
+        let ended = ended.max().unwrap() + 1_000;
+        let did = Did::TokenLost { id };
+        lines.push(Line::Op(Op { ended, did, ..read }));
+    });
+    assert!(verdicts.iter().all(|verdict| verdict.lost_states == 1));
+}
+
+#[test]
+fn the_token_of_a_row_that_was_not_acknowledged_may_be_lost() {
+    for (which, mut lines) in good::all() {
+        let read = some_op(&lines, |did| matches!(did, Did::Token { .. }));
+        let did = Did::TokenLost { id: 1 << 50 };
+        lines.push(Line::Op(Op { did, ..read }));
+        assert!(judge(&lines).is_ok(), "{which}");
+    }
+}
+
 /// First and last acknowledgement of single rows, which different masters gave.
 fn of_first_and_last_master(lines: &[Line]) -> (Op, Op) {
     let acknowledged = |line: &Line| match line {

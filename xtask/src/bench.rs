@@ -22,6 +22,9 @@ pub enum Command {
     /// Masters killed while commits wait: how they come back, how soon, and whether all data is equal. It cuts the
     /// network between nodes, so it needs the local cluster.
     Rejoin(Rejoin),
+    /// An hour with all cores kept busy, in which nothing may replace the master and no guard may close it. Give the
+    /// machine nothing else to do.
+    Busy(Busy),
     /// The data API against a direct client of the same MySQL servers: reads, writes, many rows, too much load, a
     /// slave's forwarded writes, and the agent's memory. Three real servers on 127.0.0.1, apart from any cluster.
     Api(api::Arguments),
@@ -77,16 +80,27 @@ pub struct Rejoin {
 }
 
 #[derive(Args)]
+pub struct Busy {
+    /// For so long.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    minutes: u64,
+    /// How the facts are given.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
 pub struct Failover {
     /// How often each fault.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Which faults: mysqld-kill, pod-force-delete, pod-delete, switchover, freeze, partition, operator-and-master.
-    /// Those of machines (partition) need the local cluster.
+    /// Which faults. Those of machines (partition) need the local cluster.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "mysqld-kill,pod-force-delete,switchover"
+        default_value = "mysqld-kill,pod-force-delete,pod-delete,switchover,freeze,partition,operator-and-master"
     )]
     fault: Vec<String>,
     /// How many clients write at the same time; the unluckiest one tells the outage.
@@ -119,6 +133,11 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Rejoin(Rejoin { runs, output, place }) => {
             measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
         }
+        Command::Busy(Busy {
+            minutes,
+            output,
+            place,
+        }) => measure(place, *output, "bench-busy", vec![format!("--minutes={minutes}")]),
         Command::Api(arguments) => api::run(arguments),
         Command::Scale(arguments) => scale(arguments),
     }

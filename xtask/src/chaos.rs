@@ -89,15 +89,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             words.push(format!("--only={}", arguments.only.join(",")));
         }
         words.extend(arguments.keep.then(|| "--keep".to_owned()));
-        return e2e::run(&arguments.place, &words);
+        return run_with(arguments, Programs::Built, &words);
     };
     words.extend(["directed".to_owned(), format!("--rule={}", sabotage.word())]);
     words.push(format!("--seed={}", arguments.seed));
     if arguments.sound {
-        return e2e::run(&arguments.place, &words);
+        return run_with(arguments, Programs::Built, &words);
     }
     words.push("--broken".to_owned());
-    e2e::run_with(&arguments.place, Programs::Broken, None, &words)
+    run_with(arguments, Programs::Broken, &words)
+}
+
+/// Clients of the data API get their token from the plugin of kubectl.
+fn run_with(arguments: &Arguments, programs: Programs, words: &[String]) -> Result<()> {
+    e2e::run_with(&arguments.place, programs, Some(&e2e::plugin()?), words)
 }
 
 fn check(file: &PathBuf, output: Output) -> Result<()> {

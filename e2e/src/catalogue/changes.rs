@@ -1,6 +1,6 @@
-//! Changes of the spec and of the objects around a database, good and bad ones.
+//! Objects around a database that are lost or spoilt, bad specs, deletions, certificates and passwords.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::{DistributedDatabase, names};
@@ -15,49 +15,24 @@ use kube::{
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, time::sleep};
+use tokio::time::sleep;
 
 use super::{
-    Case, Finding, KILLED, PLANNED, UNHURT, access,
-    master::{is_slave, planned, same_master},
+    Case, Finding, KILLED, UNHURT, access,
+    master::{is_slave, same_master},
     place, specs,
 };
 use crate::{
-    database::{Database, describe},
+    database::Database,
     faults, install,
-    ordeal::{End, Ordeal},
+    ordeal::Ordeal,
     sql,
     storm::HEALED,
     wait::{Seen, until},
-    watcher::What,
     world::{World, small},
 };
 
 pub const CASES: &[Case] = &[
-    Case {
-        row: 25,
-        part: "",
-        fault: "three nodes made five and three again under load",
-        expects: "no stall; the master stays; more acknowledgements only once the new nodes have caught up",
-        limit: Some(UNHURT),
-        run: |world| scale(world).boxed_local(),
-    },
-    Case {
-        row: 26,
-        part: "a",
-        fault: "max_connections changed",
-        expects: "slaves first, the master last by a switchover",
-        limit: Some(PLANNED),
-        run: |world| change_config(world).boxed_local(),
-    },
-    Case {
-        row: 26,
-        part: "b",
-        fault: "an image that does not exist, then the former one",
-        expects: "it stops at the first slave and is rolled back; writes go on",
-        limit: Some(UNHURT),
-        run: |world| bad_image(world).boxed_local(),
-    },
     Case {
         row: 28,
         part: "a",
@@ -132,135 +107,16 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const HEALTHY: Duration = Duration::from_mins(3);
+/// From the apply of a database, or of a change of it, to its health.
+pub const HEALTHY: Duration = Duration::from_mins(3);
 
-/// Every different quorum that the status told, in order: acknowledgements, nodes that hold everything, nodes serving.
-type Quorums = Arc<Mutex<Vec<(u32, usize, i32)>>>;
-
-async fn note_quorums(database: Database, quorums: Quorums) {
-    loop {
-        if let Ok(status) = database.status().await {
-            let now = (
-                status.record.acks,
-                status.record.members.len(),
-                status.ready_nodes,
-            );
-            let mut known = quorums.lock().await;
-            if known.last() != Some(&now) {
-                known.push(now);
-            }
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn own(world: &World, name: &str) -> Result<Database> {
+/// A database of the case's own, which goes with it.
+pub async fn own(world: &World, name: &str) -> Result<Database> {
     let namespace = world.namespace(name).await?;
     let database = Database::new(&world.client, &namespace, name);
     database.apply(&small(name, &namespace)).await?;
     database.wait_healthy(HEALTHY).await?;
     Ok(database)
-}
-
-async fn scale(world: &World) -> Result<Finding> {
-    let database = own(world, "scaled").await?;
-    let ordeal = Ordeal::begin(&database, "scale").await?;
-    let (master, term) = (database.master_pod().await?, ordeal.term);
-    let quorums = Quorums::default();
-    let noting = tokio::spawn(note_quorums(database.clone(), quorums.clone()));
-    let at = ordeal.now();
-    for (nodes, acks) in [(5, 2), (3, 1)] {
-        database.patch(json!({"spec": {"nodes": nodes}})).await?;
-        until("database of the new size", HEALTHY, async || {
-            let status = database.status().await?;
-            let pods = database.pods().await?.len();
-            let done = status.record.acks == acks && i32::try_from(pods)? == nodes;
-            Ok(if done {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(format!("{pods} pods, {} acknowledgements", status.record.acks))
-            })
-        })
-        .await?;
-        database.wait_healthy(HEALTHY).await?;
-    }
-    noting.abort();
-    let end = ordeal.end(at, HEALTHY).await?;
-    same_master(&database, &master, term).await?;
-    let quorums = quorums.lock().await;
-    let early = quorums
-        .iter()
-        .find(|(acks, members, _)| *acks == 2 && *members < 5);
-    ensure!(
-        early.is_none(),
-        "two acknowledgements were asked for before the new nodes held everything: {quorums:?}"
-    );
-    Ok(end.finding())
-}
-
-/// The pods that went away, in order.
-fn replaced(end: &End) -> Vec<&str> {
-    let gone = end
-        .aftermath
-        .changes
-        .iter()
-        .filter_map(|change| match &change.what {
-            What::Gone { pod } => Some(pod.as_str()),
-            _ => None,
-        });
-    gone.collect()
-}
-
-async fn change_config(world: &World) -> Result<Finding> {
-    let database = own(world, "config").await?;
-    let ordeal = Ordeal::begin(&database, "config").await?;
-    let (master, term) = (database.master_pod().await?, ordeal.term);
-    let at = ordeal.now();
-    let config = json!({"spec": {"mysql": {"config": {"max_connections": "310"}}}});
-    database.patch(config).await?;
-    database.wait_led(term, HEALTHY).await?;
-    let end = ordeal.end(at, HEALTHY).await?;
-    let replaced = replaced(&end);
-    ensure!(
-        replaced.len() == 3 && replaced.last() == Some(&master.name_any().as_str()),
-        "the master {} was not replaced last: {replaced:?}",
-        master.name_any()
-    );
-    planned(&database, term).await?;
-    Ok(end.finding())
-}
-
-async fn bad_image(world: &World) -> Result<Finding> {
-    let database = own(world, "image").await?;
-    let ordeal = Ordeal::begin(&database, "image").await?;
-    let (master, term) = (database.master_pod().await?, ordeal.term);
-    let at = ordeal.now();
-    let image = |image: Value| json!({"spec": {"mysql": {"image": image}}});
-    database
-        .patch(image(json!("localhost/there-is-no-such-image:1")))
-        .await?;
-    until("node that does not get ready", HEALTHY, async || {
-        let status = database.status().await?;
-        Ok(if status.ready_nodes < 3 {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(describe(&status))
-        })
-    })
-    .await?;
-    sleep(Duration::from_secs(15)).await;
-    let ready = database.status().await?.ready_nodes;
-    database.patch(image(Value::Null)).await?;
-    let end = ordeal.end(at, HEALTHY).await?;
-    ensure!(ready == 2, "{ready} of 3 nodes served with a bad image");
-    let mut touched = replaced(&end);
-    touched.dedup();
-    ensure!(
-        touched.len() == 1 && touched[0] != master.name_any(),
-        "more than the first slave was touched: {touched:?}"
-    );
-    same_master(&database, &master, term).await?;
-    Ok(end.finding())
 }
 
 /// Deletes an object and waits for another one of its name.

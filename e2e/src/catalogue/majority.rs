@@ -23,6 +23,7 @@ use crate::{
     ordeal::Ordeal,
     sql,
     storm::HEALED,
+    tools::kubectl,
     wait::{Seen, until},
     watcher::Watcher,
     world::World,
@@ -33,7 +34,7 @@ pub const CASES: &[Case] = &[
         row: 14,
         part: "a",
         fault: "the machines of the master and of one slave cut off for 20 s",
-        expects: "no promotion; status says who is missing; it goes on when they are back",
+        expects: "no promotion; status says who is missing and prints the command; it goes on when they are back",
         limit: None,
         run: |world| lose_majority(world).boxed_local(),
     },
@@ -41,7 +42,7 @@ pub const CASES: &[Case] = &[
         row: 14,
         part: "b",
         fault: "the same, and the forced promotion",
-        expects: "it demands the exact term; then the slave leads",
+        expects: "it demands the exact term; the printed command makes the slave the master",
         limit: None,
         run: |world| force(world).boxed_local(),
     },
@@ -117,16 +118,16 @@ async fn majority(world: &World, database: &Database) -> Result<(Vec<Pod>, Pod)>
 
 async fn lose_majority(world: &World) -> Result<Finding> {
     let database = world.database().await?;
-    let (lost, _) = majority(world, &database).await?;
+    let (lost, left) = majority(world, &database).await?;
     let ordeal = Ordeal::begin(&database, "majority").await?;
     let (master, term) = (database.master_pod().await?, ordeal.term);
     let at = ordeal.now();
     cut(world, &lost).await?;
-    let told = blocked(&database, &lost).await;
+    let told = blocked(&database, &lost, &left).await;
     sleep(Duration::from_secs(20).saturating_sub(ordeal.now().saturating_sub(at))).await;
     let record = database.status().await?.record;
     machines::mend_all(&world.target).await?;
-    told?;
+    let (_, command) = told?;
     // The machines are cut off one after the other: a term may be taken while only the master's is gone.
     let leads = record.master.as_ref().map(failover::NodeId::as_str);
     ensure!(
@@ -135,26 +136,49 @@ async fn lose_majority(world: &World) -> Result<Finding> {
         record.term
     );
     install::wait_ready(&world.client).await?;
-    Ok(ordeal.end(at, HEALED).await?.finding())
+    Ok(ordeal.end(at, HEALED).await?.finding().note(command))
 }
 
-/// Phase and explanation name both.
-async fn blocked(database: &Database, lost: &[Pod]) -> Result<()> {
+/// Phase, explanation and last resort name both, and the command that is printed is for the slave that is left, in the
+/// present term; gives that term and the command.
+async fn blocked(database: &Database, lost: &[Pod], left: &Pod) -> Result<(u64, String)> {
     until(
         "explanation that names the missing",
         Duration::from_secs(20),
         async || {
             let status = database.status().await?;
             let explanation = status.explanation.join("; ");
-            let named = lost.iter().all(|pod| explanation.contains(&pod.name_any()));
-            Ok(if named && status.phase == Phase::Down {
-                Seen::Done(())
+            let resort = status.last_resort.clone();
+            let missing = resort
+                .as_ref()
+                .map(|resort| resort.missing.join("; "))
+                .unwrap_or_default();
+            let of_lost = |text: &str| lost.iter().all(|pod| text.contains(&pod.name_any()));
+            let named = of_lost(&explanation) && of_lost(&missing) && status.phase == Phase::Down;
+            let term = status.record.term.0;
+            let command = resort.and_then(|resort| resort.command).unwrap_or_default();
+            let right = command == printed(database, left, term) && explanation.contains(&command);
+            Ok(if named && right {
+                Seen::Done((term, command))
             } else {
-                Seen::NotYet(format!("{}; {explanation}", describe(&status)))
+                Seen::NotYet(format!(
+                    "{}; {explanation}; missing: {missing}; command: {command}",
+                    describe(&status)
+                ))
             })
         },
     )
     .await
+}
+
+/// The command that gives up what only the lost nodes hold.
+fn printed(database: &Database, left: &Pod, term: u64) -> String {
+    format!(
+        "kubectl annotate ddb {} -n {} --overwrite {FORCE}={}@{term}",
+        database.name,
+        database.namespace,
+        left.name_any()
+    )
 }
 
 async fn force(world: &World) -> Result<Finding> {
@@ -176,7 +200,7 @@ async fn force(world: &World) -> Result<Finding> {
         left.name_any()
     );
     cut(world, &lost).await?;
-    let forced = force_with_term(&database, &left, &lost).await;
+    let forced = force_with_term(world, &database, &left, &lost).await;
     machines::mend_all(&world.target).await?;
     forced?;
     install::wait_ready(&world.client).await?;
@@ -195,24 +219,21 @@ async fn force(world: &World) -> Result<Finding> {
     Ok(Finding::default())
 }
 
-/// Tries a wrong term, which must change nothing, then the right one, which must make `left` the master.
-async fn force_with_term(database: &Database, left: &Pod, lost: &[Pod]) -> Result<()> {
-    let told = blocked(database, lost).await;
-    let term = database.status().await?.record.term.0;
-    let node = left.name_any();
-    let ask = async |term: u64| -> Result<()> {
-        let annotations = json!({"metadata": {"annotations": {FORCE: format!("{node}@{term}")}}});
-        database.patch(annotations).await?;
-        database.wait_taken(FORCE, Duration::from_secs(10)).await
-    };
-    ask(term + 7).await?;
-    told?;
+/// Tries a wrong term, which must change nothing, then the printed command, which must make `left` the master.
+async fn force_with_term(world: &World, database: &Database, left: &Pod, lost: &[Pod]) -> Result<()> {
+    let (term, command) = blocked(database, lost, left).await?;
+    let wrong = format!("{}@{}", left.name_any(), term + 7);
+    database
+        .patch(json!({"metadata": {"annotations": {FORCE: wrong}}}))
+        .await?;
+    database.wait_taken(FORCE, Duration::from_secs(10)).await?;
     let record = database.status().await?.record;
     ensure!(
         record.term.0 == term,
         "a forced promotion with a wrong term was carried out"
     );
-    ask(term).await?;
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    kubectl(world.target.context.as_deref(), &words).await?;
     database.wait_led(term, HEALED).await
 }
 
@@ -332,7 +353,10 @@ async fn lose_both_slaves(world: &World) -> Result<Finding> {
     install::wait_ready(&world.client).await?;
     let end = ordeal.end(at, HEALED).await?;
     let early = Duration::from_secs(1);
-    let entries = end.aftermath.ledger.writers.iter().flatten();
+    let entries = [&end.aftermath.ledger, &end.api.ledger];
+    let entries = entries
+        .into_iter()
+        .flat_map(|ledger| ledger.writers.iter().flatten());
     let good = entries.filter(|entry| {
         entry.outcome == crate::ledger::Outcome::Acknowledged
             && entry.begun > at + early

@@ -49,7 +49,7 @@ pub const CASES: &[Case] = &[
         row: 4,
         part: "a",
         fault: "kubectl delete pod of the master",
-        expects: "a switchover: no writer loses more than its one connection",
+        expects: "a switchover: no writer loses more than its one connection, no request to the data API fails",
         limit: Some(PLANNED),
         run: |world| delete(world, "delete", Deletion::Normal).boxed_local(),
     },
@@ -160,6 +160,8 @@ async fn delete(world: &World, name: &str, how: Deletion) -> Result<Finding> {
     if how == Deletion::Normal {
         planned(&database, term).await?;
         one_failure_each(&end)?;
+        end.api.no_failure()?;
+        end.nothing_cloned()?;
     }
     Ok(end.finding())
 }
@@ -219,6 +221,7 @@ async fn kill_agent(world: &World) -> Result<Finding> {
         faults::process_of(&master, "mysqld")? == server,
         "mysqld was restarted with the agent"
     );
+    end.nothing_cloned()?;
     same_master(&database, &master, term).await?;
     Ok(end.finding())
 }

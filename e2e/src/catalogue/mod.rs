@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  rows      the table's rows by number and name        run       row after row, a line each, then the table
-//!  master, frozen, machines, slaves, operator, steps, majority, rejoin, planned, changes, access, wounds
+//!  master, silent, paths, operator, steps, majority, rejoin, volumes, planned, rollouts, changes, access
 //!            the cases: what is done, what is expected, and within which time
 //! ```
 //!
@@ -21,9 +21,11 @@ mod paths;
 pub mod place;
 mod planned;
 mod rejoin;
+mod rollouts;
 mod silent;
 pub mod specs;
 mod steps;
+mod volumes;
 
 use std::time::Duration;
 
@@ -84,7 +86,9 @@ pub fn cases() -> Vec<&'static Case> {
         steps::CASES,
         majority::CASES,
         rejoin::CASES,
+        volumes::CASES,
         planned::CASES,
+        rollouts::CASES,
         access::CASES,
         changes::CASES,
     ];

@@ -59,7 +59,7 @@ pub const CASES: &[Case] = &[
         row: 27,
         part: "",
         fault: "helm upgrade that replaces the operator's pods",
-        expects: "no database restarts, writes go on",
+        expects: "no database restarts, nothing is cloned, writes go on; a new pod leads and carries a switchover out",
         limit: Some(UNHURT),
         run: |world| upgrade(world).boxed_local(),
     },
@@ -199,7 +199,16 @@ async fn upgrade(world: &World) -> Result<Finding> {
     );
     let end = ordeal.end(at, HEALED).await?;
     nothing_restarted(&end)?;
+    end.nothing_cloned()?;
     same_master(&database, &master, term).await?;
+    let leader = install::leader(&world.client).await?;
+    ensure!(
+        leader.uid().is_some_and(|uid| new.contains(&uid)),
+        "{} leads, which is of the former version",
+        leader.name_any()
+    );
+    let heir = database.slave_pod().await?.name_any();
+    place::switch_to(&database, &heir).await?;
     Ok(end.finding())
 }
 

@@ -1,12 +1,11 @@
-//! Slaves that lag, err, need purged logs or lost their volume; and the known wounds of other systems.
+//! Slaves that lag, err or need purged logs; and the known wounds of other systems.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use api::names;
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::mysql::MySqlConnection;
@@ -17,6 +16,7 @@ use super::{
     master::{is_slave, same_master},
     operator,
     paths::left_service,
+    volumes::{copied_anew, new_life},
 };
 use crate::{
     database::{Database, Node},
@@ -71,22 +71,6 @@ pub const CASES: &[Case] = &[
         run: |world| purged(world).boxed_local(),
     },
     Case {
-        row: 19,
-        part: "a",
-        fault: "volume and pod of a slave deleted",
-        expects: "it is filled again; writes go on",
-        limit: Some(UNHURT),
-        run: |world| volume_of_slave(world).boxed_local(),
-    },
-    Case {
-        row: 19,
-        part: "b",
-        fault: "volume and pod of the master deleted",
-        expects: "a slave leads, then the node is filled; it never leads empty",
-        limit: Some(KILLED),
-        run: |world| volume_of_master(world).boxed_local(),
-    },
-    Case {
         row: 35,
         part: "",
         fault: "one slave parted, the other's applier blocked, mysqld of the master killed, the first slave back",
@@ -127,14 +111,6 @@ pub const CASES: &[Case] = &[
         run: |world| both_empty(world).boxed_local(),
     },
     Case {
-        row: 39,
-        part: "",
-        fault: "volume of a slave deleted and mysqld of the master killed in the same moment",
-        expects: "the empty node never leads; nothing is lost",
-        limit: Some(Duration::from_secs(30)),
-        run: |world| empty_candidate(world).boxed_local(),
-    },
-    Case {
         row: 40,
         part: "",
         fault: "a row removed on a slave behind its back, then at the master: error 1032 stops the applier",
@@ -143,26 +119,7 @@ pub const CASES: &[Case] = &[
         limit: Some(Duration::from_secs(10)),
         run: |world| stopped_applier(world).boxed_local(),
     },
-    Case {
-        row: 41,
-        part: "a",
-        fault: "pages of MySQL's dictionary overwritten on a slave, then its mysqld killed",
-        expects: "it begins anew without its data and is filled again; writes go on",
-        limit: Some(UNHURT),
-        run: |world| damaged_slave(world).boxed_local(),
-    },
-    Case {
-        row: 41,
-        part: "b",
-        fault: "pages of MySQL's dictionary overwritten on the master, then its mysqld killed",
-        expects: "a slave leads, then the node begins anew and is filled again",
-        limit: Some(KILLED),
-        run: |world| damaged_master(world).boxed_local(),
-    },
 ];
-
-/// Damaged data is thrown away after so long at most, where mysqld hangs on it half a minute at each start.
-const DISCARDED: Duration = Duration::from_mins(5);
 
 /// Holds the applier of a slave for as long as this lives: it waits for a lock that a session of the administrator has.
 struct Blocked {
@@ -232,7 +189,8 @@ async fn event(database: &Database, reason: &str, node: &str, before: usize) -> 
     event_within(HEALED, database, reason, node, before).await
 }
 
-async fn event_within(
+/// The same within `limit`.
+pub async fn event_within(
     limit: Duration,
     database: &Database,
     reason: &str,
@@ -249,7 +207,8 @@ async fn event_within(
     .await
 }
 
-async fn events(database: &Database, reason: &str, node: &str) -> Result<Vec<String>> {
+/// What the events of this reason say of this node.
+pub async fn events(database: &Database, reason: &str, node: &str) -> Result<Vec<String>> {
     let events = database.events().await?.into_iter();
     let of_node = events.filter(|(of, message)| of == reason && message.contains(node));
     Ok(of_node.map(|(_, message)| message).collect())
@@ -344,77 +303,6 @@ async fn purged(world: &World) -> Result<Finding> {
     let told = event(&database, "Cloned", &slave.name_any(), before).await?;
     let end = ordeal.end(at, HEALED).await?;
     same_master(&database, &master, term).await?;
-    Ok(end.finding().note(told))
-}
-
-/// Waits until the node's pod and claim are new ones.
-async fn new_life(database: &Database, old: &Node) -> Result<()> {
-    until("replacement of the pod", HEALED, async || {
-        let pods = database.pods().await?;
-        let found = pods
-            .iter()
-            .find(|pod| pod.name == old.name && pod.uid != old.uid && pod.ip.is_some());
-        Ok(match found {
-            Some(_) => Seen::Done(()),
-            None => Seen::NotYet(format!("{} pods", pods.len())),
-        })
-    })
-    .await
-}
-
-async fn volume_of_slave(world: &World) -> Result<Finding> {
-    let database = world.database().await?;
-    let ordeal = Ordeal::begin(&database, "slavevolume").await?;
-    let (master, term) = (database.master_pod().await?, ordeal.term);
-    let slave = database.slave_pod().await?;
-    let at = ordeal.now();
-    faults::delete_pod_and_volumes(&world.client, &slave).await?;
-    new_life(&database, &Node::from(&slave)).await?;
-    let end = ordeal.end(at, HEALED).await?;
-    same_master(&database, &master, term).await?;
-    Ok(end.finding())
-}
-
-async fn volume_of_master(world: &World) -> Result<Finding> {
-    let database = world.database().await?;
-    let ordeal = Ordeal::begin(&database, "mastervolume").await?;
-    let master = database.master_pod().await?;
-    let at = ordeal.now();
-    faults::delete_pod_and_volumes(&world.client, &master).await?;
-    new_life(&database, &Node::from(&master)).await?;
-    let end = ordeal.end_changed(at, HEALED).await?;
-    is_slave(&end, &master)?;
-    Ok(end.finding())
-}
-
-async fn damaged_slave(world: &World) -> Result<Finding> {
-    let database = world.database().await?;
-    let ordeal = Ordeal::begin(&database, "slavedata").await?;
-    let (master, term) = (database.master_pod().await?, ordeal.term);
-    let slave = database.slave_pod().await?;
-    let before = events(&database, "DataDiscarded", &slave.name_any()).await?.len();
-    let at = ordeal.now();
-    inside::spoil_data(&slave)?;
-    faults::signal_mysqld(&slave, Signal::SIGKILL)?;
-    let told = event_within(DISCARDED, &database, "DataDiscarded", &slave.name_any(), before).await?;
-    let end = ordeal.end(at, HEALED).await?;
-    same_master(&database, &master, term).await?;
-    Ok(end.finding().note(told))
-}
-
-async fn damaged_master(world: &World) -> Result<Finding> {
-    let database = world.database().await?;
-    let ordeal = Ordeal::begin(&database, "masterdata").await?;
-    let master = database.master_pod().await?;
-    let before = events(&database, "DataDiscarded", &master.name_any())
-        .await?
-        .len();
-    let at = ordeal.now();
-    inside::spoil_data(&master)?;
-    faults::signal_mysqld(&master, Signal::SIGKILL)?;
-    let told = event_within(DISCARDED, &database, "DataDiscarded", &master.name_any(), before).await?;
-    let end = ordeal.end_changed(at, HEALED).await?;
-    is_slave(&end, &master)?;
     Ok(end.finding().note(told))
 }
 
@@ -530,39 +418,6 @@ async fn both_empty(world: &World) -> Result<Finding> {
     Ok(end.finding())
 }
 
-async fn empty_candidate(world: &World) -> Result<Finding> {
-    let database = world.database().await?;
-    let ordeal = Ordeal::begin(&database, "empty").await?;
-    let master = database.master_pod().await?;
-    let slaves = database.slave_pods().await?;
-    let [emptied, other] = slaves.as_slice() else {
-        anyhow::bail!("{} slaves", slaves.len());
-    };
-    let at = ordeal.now();
-    faults::delete_pod_and_volumes(&world.client, emptied).await?;
-    faults::signal_mysqld(&master, Signal::SIGKILL)?;
-    new_life(&database, &Node::from(emptied)).await?;
-    let end = ordeal.end(at, HEALED).await?;
-    let led: Vec<&str> = end
-        .aftermath
-        .changes
-        .iter()
-        .filter_map(|change| match &change.what {
-            crate::watcher::What::Role { pod, role } if role.as_deref() == Some(names::ROLE_MASTER) => {
-                Some(pod.as_str())
-            }
-            _ => None,
-        })
-        .collect();
-    ensure!(
-        !led.contains(&emptied.name_any().as_str()),
-        "{} led after its volume was lost; {} was whole",
-        emptied.name_any(),
-        other.name_any()
-    );
-    Ok(end.finding())
-}
-
 async fn stopped_applier(world: &World) -> Result<Finding> {
     let database = world.database().await?;
     let ordeal = Ordeal::begin(&database, "stopped").await?;
@@ -589,13 +444,4 @@ async fn stopped_applier(world: &World) -> Result<Finding> {
         "the node with the stopped applier leads"
     );
     Ok(end.finding())
-}
-
-/// What the documentation tells people to do.
-async fn copied_anew(database: &Database, node: &Pod) -> Result<()> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(database.client.clone(), &database.namespace);
-    let claim = claims.get_opt(&node.name_any()).await?;
-    ensure!(claim.is_some(), "{} has no claim", node.name_any());
-    faults::delete_pod_and_volumes(&database.client, node).await?;
-    new_life(database, &Node::from(node)).await
 }

@@ -42,7 +42,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 const TOKEN_WAIT: u64 = 1;
 const COUNTERS: u32 = 4;
 /// Ids of different processes never meet.
-const IDS_PER_PROCESS: i64 = 1 << 32;
+pub const IDS_PER_PROCESS: i64 = 1 << 32;
 
 /// What a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The long run: clients of every sort, random faults alone and overlapping, the whole history in a file, and the
 //! judgement of the crate `history`, which knows nothing of this one.
 
+mod api;
 mod clients;
 mod directed;
 mod kinds;
@@ -38,6 +39,7 @@ use crate::{
     watcher::{Completed, Violation, Watcher, What},
     world,
 };
+use api::ApiClients;
 use clients::{Client, Clients, Common, Place, Work};
 use kinds::{Field, KINDS, WITH_OPERATOR, WITH_OPERATOR_MS};
 use recorder::Recorder;
@@ -223,6 +225,8 @@ async fn work(
     let master = database.master_address().await?;
     let following = tokio::spawn(nodes.clone().follow(database.clone(), master.clone()));
     let clients = cast(database, &master, &nodes).await?;
+    let first = u32::try_from(clients.len())? + 1;
+    let api = ApiClients::start(common, database, &nodes, first).await?;
     let clients = Clients::start(common, clients);
     let field = Field { target, database };
     let recorder = &common.recorder;
@@ -234,13 +238,14 @@ async fn work(
         Course::Directed(rule) => directed::run(&field, recorder, screen, rule).await,
     };
     clients.finish().await?;
+    api.finish().await?;
     following.abort();
     faults?;
     database.wait_healthy(Duration::from_mins(2)).await?;
     look::record(database, recorder).await
 }
 
-/// All clients: writers and readers through the Services, and one writer that stays with each node.
+/// All clients of MySQL: writers and readers through the Services, and one writer that stays with each node.
 async fn cast(database: &Database, master: &Address, nodes: &Nodes) -> Result<Vec<Client>> {
     let through_master = || Place::Service("master", master.clone());
     let slaves = database.slaves_address().await?;

@@ -11,6 +11,7 @@ mod roles;
 mod routes;
 mod task;
 mod told;
+mod unheard;
 mod words;
 
 use std::collections::HashMap;

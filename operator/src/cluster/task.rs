@@ -19,6 +19,7 @@ use super::Shared;
 use super::observe::{Line, is_doubtful, observe};
 use super::pace::Pace;
 use super::routes::{Routes, hurries};
+use super::unheard::Unheard;
 use crate::clock;
 use crate::executor::record::record_of;
 use crate::executor::{ActionKey, InFlight, Outcome};
@@ -113,6 +114,8 @@ pub struct Task {
     pub(super) pace: Pace,
     /// When the Services last changed.
     routes: Routes,
+    /// Nodes that serve and that Kubernetes does not hear of.
+    unheard: Unheard,
 }
 
 impl Drop for Task {
@@ -151,6 +154,7 @@ impl Task {
             pictured_at: 0,
             pace: Pace::default(),
             routes: Routes::default(),
+            unheard: Unheard::default(),
         }
     }
 
@@ -293,8 +297,10 @@ impl Task {
         observed.service.settles = self.routes.settles(&snapshot, now);
         observed.asked.hurries = hurries(&snapshot, observed.record.master.as_ref());
         self.pace.note(&observed);
-        let (state, plan, report) = failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
+        let (state, plan, mut report) =
+            failover::step(std::mem::take(&mut self.state), &observed, &policy, now);
         self.state = state;
+        self.unheard.note(&observed, &snapshot, &mut report, now);
         self.note(&observed, &report);
         self.note_detection(&observed, &plan, now);
         for action in plan {
