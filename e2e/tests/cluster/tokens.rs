@@ -21,11 +21,23 @@ fn a_token_reaches_its_databases_and_nothing_else_until_it_is_revoked() {
         for name in ["e2e_mine", "e2e_theirs"] {
             admin.get("/createdb", &[("name", name)], &[]).await?.must(200)?;
         }
-        let limits = ["--role", "writer", "--databases", "e2e_mine", "--expires", "2h", "--note", "e2e"];
+        let limits = [
+            "--role",
+            "writer",
+            "--databases",
+            "e2e_mine",
+            "--expires",
+            "2h",
+            "--note",
+            "e2e",
+        ];
         let token = curl::tokens(&database, "create", &limits).await?;
         let id = token.split('_').nth(1).context("a token without an id")?;
         let line = listed(&curl::tokens(&database, "list", &[]).await?, id).context("it is not listed")?;
-        ensure!(line.contains("writer") && line.contains("e2e_mine") && line.contains("e2e"), "{line}");
+        ensure!(
+            line.contains("writer") && line.contains("e2e_mine") && line.contains("e2e"),
+            "{line}"
+        );
         ensure!(!line.contains("never") && !line.contains(&token), "{line}");
 
         let client = admin.with_token(&token);
