@@ -385,11 +385,16 @@ impl Journey {
     }
 
     fn no_master(&self) -> Problem {
+        // The node that forwards knows how long it waited.
+        let waited = if self.forwarded {
+            String::new()
+        } else {
+            format!(" (waited {} ms)", clock::millis_since(self.begun))
+        };
         Problem::new(
             Kind::NoMaster,
             format!(
-                "no node accepts writes at the moment (waited {} ms); try again, or wait longer with `Prefer: wait=10`",
-                clock::millis_since(self.begun)
+                "no node accepts writes at the moment{waited}; try again, or wait longer with `Prefer: wait=10`"
             ),
         )
         .again()
