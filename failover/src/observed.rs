@@ -125,7 +125,7 @@ impl Pod {
 }
 
 /// The connection between operator and node agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Session {
     /// There has been none yet.
     Never,
@@ -142,7 +142,7 @@ pub enum Session {
 }
 
 /// What a node agent reports of itself; sent at every change and as a heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReport {
     /// The life of the node's data.
@@ -205,7 +205,7 @@ impl NodeReport {
 
 /// The end of a former master's binary log: what it wrote and no slave acknowledged. A server that starts again
 /// commits it; as long as it is down the tail can be cut off, which spares a clone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "tail")]
 pub enum Tail {
     /// mysqld ended while it led and is kept down for a moment, until the new master's set is known.
@@ -227,7 +227,7 @@ pub enum Tail {
 }
 
 /// The last master that a node was told to follow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Followed {
     /// The term of the command.
@@ -237,7 +237,7 @@ pub struct Followed {
 }
 
 /// The state of a node's MySQL server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
 pub enum Server {
     /// There is no mysqld process.
@@ -257,7 +257,7 @@ pub enum Server {
 }
 
 /// What a MySQL server that answers says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerState {
     /// `@@server_uuid`: the origin of what this server commits itself.
@@ -281,7 +281,7 @@ pub struct ServerState {
 }
 
 /// What a MySQL server does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "role")]
 pub enum Role {
     /// It accepts no writes and receives none: freshly booted, or fenced.
@@ -313,7 +313,7 @@ pub enum Role {
 }
 
 /// The state of a slave's receiver (IO) thread.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
 pub enum Receiver {
     /// Connected; something, if only a heartbeat, came `age_ms` ago.
@@ -334,7 +334,7 @@ pub enum Receiver {
 }
 
 /// The state of a slave's applier (SQL) threads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "state")]
 pub enum Applier {
     /// Running.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{GtidSet, Millis, NodeId, Term, VolumeId};
 
 /// The durable truth about a database's leadership.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// The newest term.
@@ -37,7 +37,7 @@ pub struct Record {
 }
 
 /// A promotion without a quorum: what only the nodes hold that were not asked was given up by a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Forced {
     /// Its term.
@@ -48,7 +48,7 @@ pub struct Forced {
 }
 
 /// A change of master that was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
     /// What kind of change.
@@ -64,7 +64,7 @@ pub struct Intent {
 }
 
 /// The kinds of change of master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
     /// The first master of a new database.
     Bootstrap,
@@ -79,7 +79,7 @@ pub enum Kind {
 }
 
 /// Why the master changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Cause {
     /// The database is new.
     NewDatabase,

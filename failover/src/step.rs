@@ -34,7 +34,7 @@ const STOPPING_GRACE: Millis = 2000;
 
 /// What one operator remembers between two steps. It may be lost at any time: a new operator begins with the
 /// default and the record.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct State {
     /// When this operator began to watch.
     pub(crate) watched_since: Option<Millis>,

@@ -4,6 +4,7 @@ use failover::GtidSet;
 
 use crate::{
     event::Node,
+    invariant::Invariant,
     machine::{Command, Followed, Job, Order, Promoted},
     mutant::Mutant,
     statement::Statement,
@@ -183,6 +184,7 @@ impl World {
                 Next::Stage(2)
             }
             0 if server.source_on && !already => self.kill(node),
+            0 if self.mutant == Some(Mutant::FenceLeavesReceiver) => self.store_fence(node, term),
             0 => {
                 self.say(node, Statement::ReplicaEnabled(false));
                 Next::Stage(5)
@@ -235,6 +237,8 @@ impl World {
         let executed = self.ledger.gtids(&self.machines[node].executed());
         let undrained = self.mutant == Some(Mutant::PromoteUndrained);
         let late_source = self.mutant == Some(Mutant::SourceAfterWritable);
+        let early_open = self.mutant == Some(Mutant::OpenedBeforeDurable);
+        let early_source = self.mutant == Some(Mutant::SourceBeforeDrained);
         let machine = &mut self.machines[node];
         let relay = machine.disk.relay.is_empty() || undrained;
         let memory = &mut machine.disk.memory;
@@ -253,15 +257,22 @@ impl World {
                     self.settle(node);
                     return Next::Done;
                 }
-                let ready = (executed.contains(requires) || undrained) && relay && !server.receiver;
-                if (memory.fenced != Some(term) && !now) || !ready {
+                if memory.fenced != Some(term) && !now {
+                    return Next::Refused;
+                }
+                if early_source && !relay {
+                    self.say(node, Statement::SourceOn { acks });
+                    self.say(node, Statement::StartApplier);
+                    return Next::Again;
+                }
+                if !(executed.contains(requires) || undrained) || !relay || server.receiver {
                     return Next::Refused;
                 }
                 Next::Stage(1)
             }
             1 => {
                 self.say(node, Statement::StopApplier);
-                Next::Stage(2)
+                Next::Stage(if early_open { 3 } else { 2 })
             }
             2 => {
                 // One that goes on may be asked for fewer acknowledgements than the fences were counted for.
@@ -273,6 +284,10 @@ impl World {
                 (memory.fenced, memory.followed) = (None, None);
                 if !goes_on {
                     self.on_promoted(node, term);
+                }
+                if early_open {
+                    self.on_opened(node);
+                    return Next::Done;
                 }
                 Next::Stage(if late_source { 4 } else { 3 })
             }
@@ -290,7 +305,11 @@ impl World {
             _ => {
                 self.say(node, Statement::OfflineOff);
                 self.on_readable(node);
-                if late_source { Next::Stage(3) } else { Next::Done }
+                match (late_source, early_open) {
+                    (true, _) => Next::Stage(3),
+                    (_, true) => Next::Stage(2),
+                    _ => Next::Done,
+                }
             }
         }
     }
@@ -373,9 +392,14 @@ impl World {
 
     /// What mysqld cannot run on is thrown away; term and fence stay.
     fn discard(&mut self, node: Node) -> Next {
-        if !self.machines[node].disk.damaged {
+        let damaged = self.machines[node].disk.damaged;
+        if !damaged && self.mutant != Some(Mutant::DiscardUnchecked) {
             return Next::Refused;
         }
+        self.require(damaged, Invariant::LastCopyKept, |_| {
+            format!("db-{node} throws data away that mysqld can run on")
+        });
+        self.crash(node);
         self.on_overwrite(node);
         let memory = self.machines[node].disk.memory.clone();
         self.wipe(node);
@@ -408,7 +432,7 @@ impl World {
             memory.fenced = None;
         }
         let kept = memory.fenced == fence;
-        self.require(kept, crate::invariant::Invariant::FenceStays, |_| {
+        self.require(kept, Invariant::FenceStays, |_| {
             format!("db-{node} forgets its fence of term {fence:?} when its agent restarts")
         });
         self.on_remembered(node, before);

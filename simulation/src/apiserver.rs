@@ -34,7 +34,7 @@ pub struct Asked {
     /// This node cloned again.
     pub resync: Option<Node>,
     /// These nodes kept closed, a bit each.
-    pub fence: u8,
+    pub fence: u16,
     /// Nothing changed at all.
     pub paused: bool,
 }
@@ -54,7 +54,7 @@ pub enum Wished {
 pub type Leads = (Option<Node>, u64);
 
 /// What is stored.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Hash)]
 pub struct Api {
     /// The record in the resource's status.
     pub record: Record,
@@ -90,7 +90,7 @@ pub enum Patch {
 }
 
 /// A request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Request {
     /// Replace `from` by `to`.
     Record {
@@ -121,7 +121,7 @@ pub enum Request {
 }
 
 /// A request on its way.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub struct UnderWay {
     /// Who asks.
     pub op: Op,
@@ -134,7 +134,7 @@ pub struct UnderWay {
 }
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Answer {
     /// The record is now this; true where our write of this number made it so.
     Record(Box<Record>, bool, u64),

@@ -11,6 +11,8 @@ use crate::{
 
 /// What can be drawn as a fault.
 const FAULTS: usize = 24;
+/// Most databases have no more nodes than this.
+const USUAL: usize = 5;
 
 /// A source of events.
 pub struct Generator {
@@ -28,6 +30,8 @@ pub struct Generator {
     people: Option<ChaCha8Rng>,
     /// The API server is slow and takes requests in any order, where it is; drawn apart too.
     slow: Option<ChaCha8Rng>,
+    /// The sizes of a large database, where it is one; drawn apart too.
+    large: Option<ChaCha8Rng>,
     /// What is still to happen of a disaster, or of its end.
     disaster: Vec<Event>,
 }
@@ -46,6 +50,8 @@ impl Generator {
         let people = people.random_ratio(1, 4).then_some(people);
         let mut slow = ChaCha8Rng::seed_from_u64(seed.rotate_left(32));
         let slow = slow.random_ratio(1, 8).then_some(slow);
+        let mut large = ChaCha8Rng::seed_from_u64(!seed.rotate_left(32));
+        let large = large.random_ratio(1, 6).then_some(large);
         Self {
             rng,
             ordinary: Vec::new(),
@@ -55,14 +61,17 @@ impl Generator {
             lags,
             people,
             slow,
+            large,
             disaster: Vec::new(),
         }
     }
 
     /// What the run begins with.
     pub fn beginning(&mut self) -> Beginning {
+        let nodes = [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)];
+        let large = self.large.as_mut().map(|large| large.random_range(6..=9));
         Beginning {
-            nodes: [3, 3, 3, 5, 2, 1, 4][self.rng.random_range(0..7)],
+            nodes: large.unwrap_or(nodes),
             quarantine: self.rng.random_ratio(1, 8),
             kept: self.rng.random_ratio(1, 8),
             available: self
@@ -113,8 +122,16 @@ impl Generator {
         let master = world.api.record.master.as_ref().map(crate::ledger::index);
         match master {
             Some(master) if self.rng.random_ratio(2, 5) => master,
-            _ => self.rng.random_range(0..NODES.min(world.api.nodes as usize + 1)),
+            _ => {
+                let most = self.span().min(world.api.nodes as usize + 1);
+                self.rng.random_range(0..most)
+            }
         }
+    }
+
+    /// So many nodes the run can have.
+    fn span(&self) -> usize {
+        if self.large.is_some() { NODES } else { USUAL }
     }
 
     /// What somebody commands; mostly of use where the engine waits for a person.
@@ -122,6 +139,7 @@ impl Generator {
         if let Some(next) = self.disaster.pop() {
             return Some(next);
         }
+        let span = self.span();
         let people = self.people.as_mut()?;
         world
             .api
@@ -140,7 +158,7 @@ impl Generator {
         {
             let node = match &last.candidate {
                 Some(node) if people.random_ratio(4, 5) => crate::ledger::index(node),
-                _ => people.random_range(0..NODES),
+                _ => people.random_range(0..span),
             };
             let typed = [term, term, term, term + 1, term.saturating_sub(1)][people.random_range(0..5)];
             return Some(Event::Force { node, typed });
@@ -151,7 +169,7 @@ impl Generator {
         if !people.random_ratio(1, 150) {
             return None;
         }
-        let node = people.random_range(0..NODES.min(world.api.nodes as usize));
+        let node = people.random_range(0..span.min(world.api.nodes as usize));
         Some(match people.random_range(0..9) {
             0 | 1 => Event::Resync { node },
             2 | 3 => Event::Fence { node },
@@ -198,8 +216,14 @@ impl Generator {
 
     fn fault(&mut self, kind: usize, world: &World) -> Event {
         let (node, op) = (self.node(world), self.rng.random_range(0..OPERATORS));
-        let actors = NODES + OPERATORS + 1;
-        let (from, to) = (self.rng.random_range(0..actors), self.rng.random_range(0..actors));
+        let span = self.span();
+        let actors = span + OPERATORS + 1;
+        let mut actor = || {
+            let drawn = self.rng.random_range(0..actors);
+            // What is no node comes after all nodes that there can be.
+            if drawn < span { drawn } else { drawn - span + NODES }
+        };
+        let (from, to) = (actor(), actor());
         let cut = |from: usize, to: usize| {
             if world.cut[from][to] {
                 Event::Heal { from, to }
@@ -225,15 +249,19 @@ impl Generator {
             8 => cut(node, to),
             9 => cut(from, node),
             10 => cut(from, to),
-            11 => cut(node, self.rng.random_range(0..NODES)),
+            11 => cut(node, self.rng.random_range(0..span)),
             12 => Event::Heal { from, to },
             13 => Event::Thaw { node },
             14 | 15 => Event::KillOperator { op },
             16 => Event::StartOperator { op: 1 },
             17 => Event::Wish { node },
-            18 => Event::Resize {
-                nodes: [3, 5, 3, 2, 4][self.rng.random_range(0..5)],
-            },
+            18 => {
+                let nodes = [3, 5, 3, 2, 4][self.rng.random_range(0..5)];
+                let large = self.large.as_mut().map(|large| large.random_range(1..=9));
+                Event::Resize {
+                    nodes: large.unwrap_or(nodes),
+                }
+            }
             19 => Event::DeletePod { node },
             20 => Event::ForceDelete { node },
             21 => Event::Errant { node },

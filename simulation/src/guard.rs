@@ -22,7 +22,7 @@ pub struct Guard {
     /// The leading operator's last word.
     pub word: Option<Word>,
     /// The nodes that are asked, a bit each.
-    pub known: u8,
+    pub known: u16,
     /// Their last answers.
     pub peers: [Option<Peer>; NODES],
     /// It has closed the server.
@@ -169,7 +169,7 @@ impl World {
                 fenced: theirs.disk.memory.fenced.is_some(),
             };
             let guard = &mut self.machines[node].agent.guard;
-            guard.known |= u8::from(attached) << other;
+            guard.known |= u16::from(attached) << other;
             if answers && guard.known & (1 << other) != 0 {
                 guard.peers[other] = Some(peer);
             }

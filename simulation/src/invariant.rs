@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bits::{Bits, Txn},
     event::Node,
-    machine::{Machine, volume_text},
+    ledger::index,
+    machine::{Machine, name, volume_text},
     world::World,
 };
 
@@ -17,7 +18,8 @@ use crate::{
 pub enum Invariant {
     /// Every acknowledged write is in the set of a master that is opened, and in the end in every node.
     AcknowledgedWritesSurvive,
-    /// Nothing is acknowledged in a term once a newer one has a master; a term has one master.
+    /// Once a newer term has a master, nothing is acknowledged in an older one that this master lacks; a term has one
+    /// master.
     NoDoubleAcknowledgement,
     /// N − W members confirmed their fence in the term before a node is promoted in it.
     FenceQuorumBeforePromotion,
@@ -94,9 +96,16 @@ impl World {
             return;
         }
         let opened = self.ledger.opened;
-        self.require(term >= opened, Invariant::NoDoubleAcknowledgement, |_| {
-            format!("db-{node} acknowledges {txn} in term {term} though term {opened} has an open master")
-        });
+        // An acknowledgement that was sent before the fence can arrive at any time; what it is for was fenced with its
+        // sender, so that the new master has it.
+        let taken_over = self.ledger.opened_with.has(txn);
+        self.require(
+            term >= opened || taken_over,
+            Invariant::NoDoubleAcknowledgement,
+            |_| {
+                format!("db-{node} acknowledges {txn} in term {term} though term {opened} has an open master")
+            },
+        );
         // A volume may be lost after it acknowledged; that is what the other copies are for.
         let holders = self.ledger.get(txn).reached.count_ones() as usize;
         let wanted = self.ledger.records.get(&term).map_or(0, |record| record.acks);
@@ -104,6 +113,7 @@ impl World {
             format!("db-{node} acknowledges {txn}, which {holders} other nodes hold, and {wanted} must")
         });
         self.ledger.acknowledged.insert(txn);
+        self.ledger.told = self.ledger.told.max(term);
     }
 
     /// How many nodes but `except` hold `txn` on their disks.
@@ -167,6 +177,7 @@ impl World {
         }
         if term > self.ledger.opened {
             (self.ledger.opened, self.ledger.opened_at) = (term, self.now);
+            self.ledger.opened_with = executed;
         }
         let (acknowledged, readable) = (self.ledger.acknowledged, self.ledger.readable);
         self.require(
@@ -215,7 +226,7 @@ impl World {
             return;
         };
         for (member, volume) in &record.members {
-            let at = crate::ledger::index(member);
+            let at = index(member);
             let link = &self.operators[op].links[at];
             let open = matches!(link.session, failover::Session::Open { .. });
             let Some(report) = link
@@ -235,6 +246,29 @@ impl World {
                 format!("db-{node} is forced in term {term} while db-{at} answers and is not fenced")
             });
         }
+    }
+
+    /// Operator `op` has the damaged data of `node` thrown away. Nobody can tell before whether it is of use, so where
+    /// it counts as a copy that may be only while all other members answer, unless a person says so.
+    pub(crate) fn on_discard_asked(&mut self, op: usize, node: Node) {
+        let operator = &self.operators[op];
+        let Some(record) = &operator.record else { return };
+        let link = &operator.links[node];
+        let counts = link
+            .report
+            .as_ref()
+            .is_some_and(|live| record.members.get(&name(node)) == Some(&live.volume));
+        let mut members = record.members.keys().map(index);
+        let shrinks = members.clone().any(|member| member >= operator.nodes as usize);
+        if !counts || shrinks || operator.wished.resync == Some(node) {
+            return;
+        }
+        let answers =
+            |member: &Node| matches!(operator.links[*member].session, failover::Session::Open { .. });
+        let silent = members.find(|member| *member != node && !answers(member));
+        self.require(silent.is_none(), Invariant::LastCopyKept, |_| {
+            format!("db-{node} is to throw its data away while {silent:?} does not answer")
+        });
     }
 
     /// What `node` has executed can be read there, if it is an open master.
@@ -326,10 +360,8 @@ impl World {
         self.require(term >= before.1, Invariant::TermsOnlyRise, |_| {
             format!("db-{node} goes from term {} back to {term}", before.1)
         });
-        if let Some(fence) = fenced
-            && !self.ledger.fences.contains(&(node, volume, fence))
-        {
-            self.ledger.fences.push((node, volume, fence));
+        if let Some(fence) = fenced {
+            self.ledger.fences.insert((node, volume, fence));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What an all-knowing observer writes down: every transaction and all that was ever promised. No part of the
 //! modelled system reads it; the invariants do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use failover::{GtidSet, Millis, Record};
 
@@ -24,7 +24,7 @@ pub struct Transaction {
     /// The first transaction with the same identifier: another one only where an identifier was given twice.
     pub twin: Txn,
     /// Every node that ever had it on its disk by replication, a bit each.
-    pub reached: u8,
+    pub reached: u16,
 }
 
 /// The observer's notes.
@@ -41,13 +41,17 @@ pub struct Ledger {
     /// Identifiers were given twice at some time.
     pub twins: bool,
     /// Fences that were ever durable: node, volume, term.
-    pub fences: Vec<(Node, u32, u64)>,
+    pub fences: BTreeSet<(Node, u32, u64)>,
     /// The last record of each term.
     pub records: BTreeMap<u64, RecordNote>,
     /// Which node was promoted in each term.
     pub promoted: BTreeMap<u64, Node>,
+    /// The highest term in which a client was told OK.
+    pub told: u64,
     /// The highest term in which a node was opened for writes.
     pub opened: u64,
+    /// What it had executed then.
+    pub opened_with: Bits,
     /// What people typed to force a promotion.
     pub typed: Vec<(Node, u64)>,
     /// The terms that were taken by force, with the node that was named.

@@ -11,6 +11,7 @@ use crate::{
     event::{Node, Op},
     guard::Guard,
     ledger::{Ledger, uuid_text},
+    world::NODES,
 };
 
 /// What the agent keeps on disk, as `node/src/store.rs` does.
@@ -97,7 +98,7 @@ pub struct Waiting {
     /// The transaction.
     pub txn: Txn,
     /// The slaves that acknowledged it, a bit each.
-    pub by: u8,
+    pub by: u16,
     /// Its client is still connected and hears of its end.
     pub heard: bool,
 }
@@ -356,7 +357,10 @@ impl Machine {
 
 /// The node's name.
 pub fn name(node: Node) -> NodeId {
-    NodeId::from(["db-0", "db-1", "db-2", "db-3", "db-4", "db-5", "db-6", "db-7"][node % 8])
+    const NAMES: [&str; NODES] = [
+        "db-0", "db-1", "db-2", "db-3", "db-4", "db-5", "db-6", "db-7", "db-8",
+    ];
+    NodeId::from(NAMES[node])
 }
 
 /// The node's address.

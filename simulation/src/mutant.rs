@@ -79,11 +79,21 @@ pub enum Mutant {
     GuardForgetsTerms,
     /// A master that closes itself tells its waiting clients OK.
     GuardReleasesCommits,
+    /// A slave is fenced though it still receives and acknowledges.
+    FenceLeavesReceiver,
+    /// A new master is opened before its promotion is durable.
+    OpenedBeforeDurable,
+    /// A new master waits for acknowledgements before it has executed what it received.
+    SourceBeforeDrained,
+    /// Damaged data is thrown away whoever else answers.
+    DiscardUnasked,
+    /// A node throws its data away though mysqld can run on it.
+    DiscardUnchecked,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 41] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -120,5 +130,10 @@ impl Mutant {
         Self::GuardForgetsSlaves,
         Self::GuardForgetsTerms,
         Self::GuardReleasesCommits,
+        Self::FenceLeavesReceiver,
+        Self::OpenedBeforeDurable,
+        Self::SourceBeforeDrained,
+        Self::DiscardUnasked,
+        Self::DiscardUnchecked,
     ];
 }

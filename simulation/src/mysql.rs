@@ -4,6 +4,7 @@
 use crate::{
     bits::{Bits, Txn},
     event::Node,
+    invariant::Invariant,
     machine::{Server, Waiting},
     mutant::Mutant,
     statement::Statement,
@@ -32,12 +33,12 @@ impl World {
 
     /// mysqld of `node` starts, fenced: read-only, offline, receiving nothing.
     pub fn boot(&mut self, node: Node) -> bool {
-        self.lives += 1;
-        let (life, mutant, now) = (self.lives, self.mutant, self.now);
+        let (life, mutant, now) = (self.lives + 1, self.mutant, self.now);
         let machine = &mut self.machines[node];
         if machine.server.is_some() || machine.pod == 0 || machine.disk.damaged {
             return false;
         }
+        self.lives = life;
         let open = mutant == Some(Mutant::BootsOpen);
         let starts = mutant == Some(Mutant::ReplicaStartsAtBoot) && machine.disk.channel.is_some();
         if mutant == Some(Mutant::RelayLogRecovery) {
@@ -233,6 +234,10 @@ impl World {
         if server.read_only || server.closing || server.offline || self.ledger.is_full() {
             return false;
         }
+        let fenced = self.machines[node].disk.memory.fenced;
+        self.require(fenced.is_none(), Invariant::FenceStays, |_| {
+            format!("db-{node} is fenced in {fenced:?} and accepts a write")
+        });
         let disk = &self.machines[node].disk;
         let txn = self.ledger.create(disk.uuid, &disk.log);
         let asynchronous = self.mutant == Some(Mutant::FallBackToAsync) && txn.is_multiple_of(8);
@@ -240,7 +245,7 @@ impl World {
         if let Some(server) = &mut self.machines[node].server {
             server.waiting.push_back(Waiting {
                 txn,
-                by: if asynchronous { u8::MAX } else { 0 },
+                by: if asynchronous { u16::MAX } else { 0 },
                 heard: true,
             });
         }
@@ -276,7 +281,7 @@ impl World {
         true
     }
 
-    /// The applier executes one transaction.
+    /// The applier executes one transaction. Where semi-sync as a source is on, its commits wait like those of clients.
     pub(crate) fn execute(&mut self, node: Node) -> bool {
         let machine = &mut self.machines[node];
         if machine.awake().is_none_or(|server| !server.applier) {
@@ -289,10 +294,25 @@ impl World {
             (server.applier, server.stuck) = (false, true);
             return true;
         }
+        if machine
+            .server
+            .as_ref()
+            .is_some_and(|it| it.source_on && !it.waiting.is_empty())
+        {
+            // The commit before waits for slaves of this server's own.
+            return false;
+        }
         let Some(txn) = machine.disk.relay.pop_front() else {
             return false;
         };
         machine.disk.append(txn);
+        if let Some(server) = machine.server.as_mut().filter(|it| it.source_on) {
+            server.waiting.push_back(Waiting {
+                txn,
+                by: 0,
+                heard: false,
+            });
+        }
         true
     }
 

@@ -26,7 +26,7 @@ const PATIENCE: Millis = 3000;
 pub type Key = (&'static str, Node, u64);
 
 /// What a node sends.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Message {
     /// Its report.
     Report(Box<NodeReport>),
@@ -35,7 +35,7 @@ pub enum Message {
 }
 
 /// The session with one node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Link {
     /// It is open at both ends.
     pub alive: bool,
@@ -50,7 +50,7 @@ pub struct Link {
 }
 
 /// One operator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Operator {
     /// It runs.
     pub up: bool,
@@ -73,7 +73,7 @@ pub struct Operator {
     /// The sessions.
     pub links: [Link; NODES],
     /// What runs, and until when it is waited for.
-    pub flight: Vec<(Key, Millis)>,
+    pub flight: BTreeMap<Key, Millis>,
     /// Answers of the API server on their way.
     pub answers: VecDeque<Answer>,
     /// Counts the requests; an answer to one that was given up is told apart by it.
@@ -103,7 +103,7 @@ impl Operator {
             pods: None,
             service: Leads::default(),
             links: std::array::from_fn(|_| link.clone()),
-            flight: Vec::new(),
+            flight: BTreeMap::new(),
             answers: VecDeque::new(),
             asked: 0,
             unclear: false,
@@ -111,11 +111,11 @@ impl Operator {
     }
 
     pub(crate) fn runs(&self, key: Key) -> bool {
-        self.flight.iter().any(|(it, _)| *it == key)
+        self.flight.contains_key(&key)
     }
 
     pub(crate) fn end(&mut self, key: Key) {
-        self.flight.retain(|(it, _)| *it != key);
+        self.flight.remove(&key);
     }
 
     pub(crate) fn broke(&mut self, node: Node, now: Millis) {
@@ -125,7 +125,7 @@ impl Operator {
         if let Session::Open { .. } = link.session {
             link.session = Session::Broken { since: now };
         }
-        self.flight.retain(|((kind, at, _), _)| {
+        self.flight.retain(|(kind, at, _), _| {
             *at != node
                 || matches!(
                     *kind,
@@ -240,7 +240,8 @@ impl World {
         self.give_words(op);
         self.spoil_observation(&mut observed);
         let state = std::mem::take(&mut self.operators[op].state);
-        let (state, plan, report) = failover::step(state, &observed, &policy, now);
+        let (state, mut plan, report) = failover::step(state, &observed, &policy, now);
+        self.spoil_plan(&observed, &mut plan);
         self.operators[op].state = state;
         self.verdicts[op] = Some(report);
         for action in plan {
@@ -270,7 +271,7 @@ impl World {
         }
         let before = operator.flight.len();
         let record = operator.runs(RECORD);
-        operator.flight.retain(|(_, until)| *until > now);
+        operator.flight.retain(|_, until| *until > now);
         if operator.flight.len() < before && record && !operator.runs(RECORD) {
             operator.unclear = true;
         }
@@ -374,7 +375,7 @@ impl World {
             command => return self.command(op, command),
         };
         if let Some(request) = request {
-            operator.flight.push((key, now + PATIENCE));
+            operator.flight.insert(key, now + PATIENCE);
             if key == RECORD {
                 operator.asked += 1;
             }
@@ -440,6 +441,9 @@ impl World {
         if matches!(order, Order::Promote { .. }) {
             self.on_promotion_asked(op, node, term.0);
         }
+        if matches!(order, Order::Discard) {
+            self.on_discard_asked(op, node);
+        }
         let operator = &mut self.operators[op];
         let link = &operator.links[node];
         let command = Command {
@@ -453,7 +457,7 @@ impl World {
             command,
             sent: now,
         };
-        operator.flight.push((key, now + PATIENCE));
+        operator.flight.insert(key, now + PATIENCE);
         self.wires.push(wire);
     }
 

@@ -1,6 +1,6 @@
 //! What mutants make of the operator's observation and of its actions; without one nothing is changed.
 
-use failover::{Action, Kind, NodeView, Observed, Pod as PodView, Receiver, Role};
+use failover::{Action, Kind, NodeView, Observed, Plan, Pod as PodView, Receiver, Role, Server};
 
 use crate::{ledger::index, machine::address, mutant::Mutant, world::World};
 
@@ -105,6 +105,26 @@ impl World {
         }
     }
 
+    /// What a mutant adds to a plan.
+    pub(crate) fn spoil_plan(&self, observed: &Observed, plan: &mut Plan) {
+        let leads = observed.record.master.is_some() && observed.record.intent.is_none();
+        if self.mutant != Some(Mutant::DiscardUnasked) || !leads {
+            return;
+        }
+        for (node, view) in &observed.nodes {
+            let damaged = view
+                .live_report()
+                .is_some_and(|live| live.damaged.is_some() && !matches!(live.server, Server::Up(_)));
+            if damaged {
+                plan.push(Action::Discard {
+                    node: node.clone(),
+                    term: observed.record.term,
+                    reason: String::new(),
+                });
+            }
+        }
+    }
+
     /// What a mutant makes of an action.
     pub(crate) fn spoil_action(&self, action: Action) -> Action {
         match (self.mutant, action) {
@@ -154,6 +174,15 @@ impl World {
                     term,
                     acks,
                     requires,
+                }
+            }
+            (Some(Mutant::SourceBeforeDrained), Action::Drain { node, term }) => {
+                let holds = self.machines[index(&node)].disk.holds();
+                Action::Promote {
+                    node,
+                    term,
+                    acks: self.api.record.acks,
+                    requires: self.ledger.gtids(&holds),
                 }
             }
             (_, action) => action,

@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// So many nodes there can be.
-pub const NODES: usize = 5;
+pub const NODES: usize = 9;
+/// The same, as the resource asks for them.
+const MOST: u32 = 9;
 /// So many operators.
 pub const OPERATORS: usize = 2;
 const ACTORS: usize = NODES + OPERATORS + 1;
@@ -257,7 +259,7 @@ impl World {
                 self.api.asked.paused ^= true;
                 true
             }
-            Event::Resize { nodes } => std::mem::replace(&mut self.api.nodes, nodes.clamp(1, 5)) != nodes,
+            Event::Resize { nodes } => std::mem::replace(&mut self.api.nodes, nodes.clamp(1, MOST)) != nodes,
             Event::DeletePod { node } => self.delete_pod(node),
             Event::ForceDelete { node } => self.api.pods[node].take().is_some(),
             Event::EndPod { node } => self.end_pod(node),
@@ -408,18 +410,15 @@ impl World {
         true
     }
 
-    /// A number for the whole state but the clock; equal states have equal numbers.
+    /// A number for the whole state; equal states have equal numbers, whatever the order in which they came about.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.machines.hash(&mut hasher);
-        self.ledger.hash(&mut hasher);
-        self.wires.hash(&mut hasher);
-        self.cut.hash(&mut hasher);
-        format!(
-            "{:?}{:?}{:?}{}",
-            self.operators, self.api, self.requests, self.now
-        )
-        .hash(&mut hasher);
+        let mut wires: Vec<&Wire> = self.wires.iter().collect();
+        // Only the order of those to one node matters.
+        wires.sort_by_key(|wire| wire.node);
+        wires.hash(&mut hasher);
+        (self.now, &self.machines, &self.operators, &self.ledger).hash(&mut hasher);
+        (&self.api, &self.requests, self.cut).hash(&mut hasher);
         hasher.finish()
     }
 }
