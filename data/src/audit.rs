@@ -3,7 +3,11 @@
 //! A record is in the file before the reply goes out. It is written by one task, so that a disk that does not answer
 //! delays replies by [`PATIENCE`] at most and blocks nothing else; it is then still on standard output.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -29,6 +33,8 @@ const NAME: &str = "audit.jsonl";
 const SIZE: u64 = 16 << 20;
 /// How many closed files are kept.
 const KEPT: usize = 4;
+/// Of requests that are not let in, so many a second are recorded: a flood of them would drive out all the others.
+const REFUSALS: u32 = 10;
 /// How long a reply waits for its record.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -80,6 +86,37 @@ type Line = (String, oneshot::Sender<()>);
 pub struct Audit {
     directory: PathBuf,
     lines: mpsc::Sender<Line>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refusals of the present second.
+#[derive(Debug)]
+struct Refusals {
+    since: Instant,
+    recorded: u32,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// True where one more is to be recorded.
+    fn has_room(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            if self.left_out > 0 {
+                warn!(
+                    self.left_out,
+                    "refusals that are not recorded: there were too many in a second"
+                );
+            }
+            (self.since, self.recorded, self.left_out) = (now, 0, 0);
+        }
+        let room = self.recorded < REFUSALS;
+        if room {
+            self.recorded += 1;
+        } else {
+            self.left_out += 1;
+        }
+        room
+    }
 }
 
 impl Audit {
@@ -87,7 +124,16 @@ impl Audit {
     pub fn open(directory: PathBuf) -> Self {
         let (lines, incoming) = mpsc::channel(1024);
         tokio::spawn(write(directory.clone(), incoming));
-        Self { directory, lines }
+        let refusals = Mutex::new(Refusals {
+            since: clock::now(),
+            recorded: 0,
+            left_out: 0,
+        });
+        Self {
+            directory,
+            lines,
+            refusals,
+        }
     }
 
     /// Keeps a record.
@@ -196,8 +242,16 @@ impl Engine {
             .await;
     }
 
-    /// Records a request that was not let in.
+    /// Records a request that was not let in, unless there are too many.
     pub async fn record_refusal(&self, refused: Refused<'_>, operation: &str, problem: &Problem) {
+        let refusals = &self.audit.refusals;
+        if !refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .has_room(clock::now())
+        {
+            return;
+        }
         let term = self.view.borrow().term;
         let Refused {
             id,
@@ -288,4 +342,23 @@ async fn append(directory: &PathBuf, open: &mut Option<(File, u64)>, line: &[u8]
         let _ = fs::rename(self::file(directory, at), self::file(directory, at + 1)).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_recorded_in_part() {
+        let begun = clock::now();
+        let mut refusals = Refusals {
+            since: begun,
+            recorded: 0,
+            left_out: 0,
+        };
+        let recorded = (0..1000).filter(|_| refusals.has_room(begun)).count();
+        assert_eq!((recorded, refusals.left_out), (REFUSALS as usize, 990));
+        assert!(refusals.has_room(begun + Duration::from_secs(1)));
+        assert_eq!(refusals.left_out, 0);
+    }
 }

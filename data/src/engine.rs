@@ -81,7 +81,7 @@ impl Engine {
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await {
                 Ok(Claim::New | Claim::Begun) => {}
-                Ok(Claim::Done(reply)) => return Ok(self.replay(transaction, call, key, reply).await),
+                Ok(Claim::Done(reply)) => return Ok(self.replay(transaction, reply).await),
                 Err(problem) => {
                     transaction.rollback().await;
                     return Err(problem);
@@ -152,7 +152,7 @@ impl Engine {
                     transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
                 }
                 Claim::Begun => begun = true,
-                Claim::Done(reply) => return Ok(self.replay(transaction, call, key, reply).await),
+                Claim::Done(reply) => return Ok(self.replay(transaction, reply).await),
             }
         }
         let defined = transaction.define(sql).await;
@@ -173,17 +173,15 @@ impl Engine {
     }
 
     /// A stored reply, with the token of a state that contains what it speaks of. Others see a change a moment before the
-    /// server's set contains it; a commit after it is in order. Where that fails, the reply is true all the same.
-    async fn replay(&self, looked: Transaction, call: &Call, key: &str, reply: Reply) -> Reply {
-        // Whoever looked shares a lock on the key's row, and two of them would wait for each other.
+    /// server's set contains it; once a heartbeat was committed after it, it does. Without one the reply is true all the
+    /// same.
+    async fn replay(&self, looked: Transaction, reply: Reply) -> Reply {
         looked.rollback().await;
-        let touched = async {
-            let mut transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
-            keys::touch(&mut transaction, call, key).await?;
-            transaction.commit().await
-        };
-        match touched.await {
-            Ok(committed) => self.with_token(reply, &committed.set),
+        if self.beat().await.is_err() {
+            return reply;
+        }
+        match self.own_position().await {
+            Ok(position) => self.with_token(reply, &position.set.to_string()),
             Err(_) => reply,
         }
     }

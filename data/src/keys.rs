@@ -4,13 +4,15 @@
 use crate::{
     call::Call,
     mysql::{Cell, Transaction},
-    problem::{Kind, Problem},
+    problem::{Kind, Outcome, Problem},
     reply::{REPLAYED, Reply},
     sql::{Sql, Value},
 };
 
 /// The longest key, in bytes.
 pub const LONGEST: usize = 200;
+/// MySQL's number for a lock that was waited for too long.
+const LOCK_WAIT: u16 = 1205;
 /// Larger replies are not stored; the repeated request is told so.
 const LARGEST_REPLY: usize = 1 << 20;
 
@@ -44,6 +46,10 @@ pub async fn claim(transaction: &mut Transaction, call: &Call, key: &str) -> Res
     match transaction.quietly(sql).await {
         Ok(_) => Ok(Claim::New),
         Err(problem) if problem.code == Some(1062) => known(transaction, call, key).await,
+        // The first request with the key is still under way.
+        Err(problem) if problem.code == Some(LOCK_WAIT) || problem.kind() == Kind::Timeout => {
+            Err(problem.with_outcome(Outcome::Unknown).retryable())
+        }
         Err(problem) => Err(problem),
     }
 }
@@ -76,17 +82,6 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
         )),
         _ => Ok(Claim::Begun),
     }
-}
-
-/// Writes to the row of a key, so that the transaction's commit says what the server holds by then.
-pub async fn touch(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
-    // A time that was the same would be no change, and no commit.
-    let sql = Sql::new("UPDATE ddb.api_keys SET at = GREATEST(at + INTERVAL 1 SECOND, NOW()) WHERE token = ")
-        .value(Value::Text(call.caller().id.clone()))
-        .text(" AND name = ")
-        .value(Value::Text(key.to_owned()));
-    transaction.quietly(sql).await?;
-    Ok(())
 }
 
 /// Stores the reply with the key.

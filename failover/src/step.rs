@@ -225,7 +225,7 @@ fn steady(
         Health::Lost {
             cause: Cause::PodStopping,
             ..
-        } if had_better_wait(state, observed, master, now, &mut report) => {
+        } if !only_its_agent && had_better_wait(state, observed, master, now, &mut report) => {
             let plan = keep(state, observed, master, policy, now, &mut report);
             return (plan, report);
         }
@@ -292,7 +292,7 @@ fn had_better_wait(
         return true;
     }
     let backlog =
-        least_backlog(observed, master).filter(|(backlog, _)| *backlog > FEW && waited < CATCHING_UP);
+        heirs_backlog(observed, master).filter(|(backlog, _)| *backlog > FEW && waited < CATCHING_UP);
     let Some((backlog, heir)) = backlog else {
         return false;
     };
@@ -302,19 +302,25 @@ fn had_better_wait(
     true
 }
 
-/// Of the nodes that may take over from the master in order, the one with least to execute, and how much that is.
-fn least_backlog<'a>(observed: &'a Observed, master: &NodeId) -> Option<(u64, &'a NodeId)> {
+/// How much the node has to execute that would be elected now: the one that was asked for, or the one that lacks least.
+fn heirs_backlog<'a>(observed: &'a Observed, master: &NodeId) -> Option<(u64, &'a NodeId)> {
     let wanted = observed.switchover.as_ref().and_then(|wish| wish.to.as_ref());
+    let complete = quorum::fenceable(observed).have;
     let heirs = observed.nodes.iter().filter(|(node, view)| {
-        *node != master && wanted.is_none_or(|wanted| wanted == *node) && !view.pod.is_going()
+        *node != master
+            && wanted.is_none_or(|wanted| wanted == *node)
+            && complete.contains(*node)
+            && !observed.asked.fence.contains(*node)
+            && !view.pod.is_going()
     });
-    heirs
-        .filter_map(|(node, view)| {
-            let state = view.server()?;
-            follows(state, master).ok()?;
-            Some((state.received.subtract(&state.executed).count(), node))
-        })
-        .min()
+    let ranked = heirs.filter_map(|(node, view)| {
+        let state = view.server()?;
+        follows(state, master).ok()?;
+        let holds = state.holds();
+        let backlog = holds.subtract(&state.executed).count();
+        Some((std::cmp::Reverse(holds.count()), backlog, node))
+    });
+    ranked.min().map(|(_, backlog, node)| (backlog, node))
 }
 
 /// How long the master's agent has been told to stop while its pod stays.

@@ -9,11 +9,15 @@ use std::{
 
 use api::kept::GivenUp;
 use failover::{GtidSet, Term};
+use nix::sys::statvfs::statvfs;
 
 use crate::{
     binlog::{Error, Extract, groups::previous},
     kept::{Description, Shelf},
 };
+
+/// Bytes of the volume that stay free: mysqld writes to it meanwhile.
+const SPARED: u64 = 64 << 20;
 
 /// Keeps what of `given` is not kept yet, as of `at` seconds since 1970. What is in no log any more is named instead.
 ///
@@ -27,11 +31,17 @@ pub fn keep(datadir: &Path, shelf: &Shelf, term: Term, at: u64, given: &GtidSet)
     let name = shelf.name(term, at, GivenUp::Extra);
     let mut troubles = Vec::new();
     let (mut found, mut missing) = (GtidSet::new(), wanted.clone());
+    let left = room(datadir)?.saturating_sub(SPARED);
     shelf.write(&name, |to| {
+        let to = Capped { to, left };
         let mut extract = Extract::new(BufWriter::new(to), wanted.clone());
-        for log in logs(datadir, &wanted)? {
-            if !extract.wanted().is_empty() {
-                troubles.extend(take(&mut extract, &log)?);
+        // A second time for what moved from the relay logs to the binary logs meanwhile.
+        for _ in 0..2 {
+            troubles.clear();
+            for log in logs(datadir, &wanted)? {
+                if !extract.wanted().is_empty() {
+                    troubles.extend(take(&mut extract, &log)?);
+                }
             }
         }
         (found, missing) = extract.finish()?;
@@ -49,7 +59,34 @@ pub fn keep(datadir: &Path, shelf: &Shelf, term: Term, at: u64, given: &GtidSet)
         missing,
         why_missing,
     };
-    shelf.describe(&name, &description)
+    shelf.describe(&name, &description, given)
+}
+
+/// The bytes that are free on the volume.
+fn room(datadir: &Path) -> io::Result<u64> {
+    let volume = statvfs(datadir)?;
+    Ok(volume.blocks_available() * volume.fragment_size())
+}
+
+/// Refuses what would fill the disk, on which mysqld runs.
+struct Capped<W> {
+    to: W,
+    left: u64,
+}
+
+impl<W: io::Write> io::Write for Capped<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.left = self
+            .left
+            .checked_sub(written as u64)
+            .ok_or(io::ErrorKind::StorageFull)?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// What is in a file already, or was in no log when it was sought before: a clone that was refused is tried again.
@@ -65,32 +102,30 @@ fn known(shelf: &Shelf) -> io::Result<GtidSet> {
 /// Copies what `log` has of what is sought. A log that is not understood is told of: it will be understood no better at
 /// the next attempt, and the node would be held back for ever.
 fn take(extract: &mut Extract<impl io::Write>, log: &Path) -> io::Result<Option<String>> {
+    let trouble = |error: &dyn std::fmt::Display| {
+        let name = log.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Some(format!("{name}: {error}")))
+    };
     let mut file = match File::open(log) {
+        Ok(file) => file,
         // mysqld has purged it meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
+        Err(error) => return trouble(&error),
     };
     match extract.take(&mut file) {
         Ok(()) => Ok(None),
+        // Of the disk, in the middle of a transaction perhaps.
         Err(Error::Io(error)) => Err(error),
-        Err(error) => {
-            let name = log.file_name().unwrap_or_default().to_string_lossy();
-            Ok(Some(format!("{name}: {error}")))
-        }
+        Err(error) => trouble(&error),
     }
 }
 
 /// The logs that may hold some of `wanted`: binary logs, and what was received and not executed.
 fn logs(datadir: &Path, wanted: &GtidSet) -> io::Result<Vec<PathBuf>> {
     let executed = listed(datadir, "binlog.index")?;
-    let mut before = Vec::new();
-    for log in &executed {
-        before.push(match File::open(log) {
-            Ok(mut log) => previous(&mut log)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        });
-    }
+    // One that cannot be read may hold anything.
+    let begins = |log: &PathBuf| File::open(log).and_then(|mut log| previous(&mut log)).ok()?;
+    let before: Vec<Option<GtidSet>> = executed.iter().map(begins).collect();
     // Each log begins with what all before it hold. There may be hundreds, of which one is needed.
     let may_hold = |at: usize| match (&before[at], before.get(at + 1)) {
         (Some(before), Some(Some(after))) => wanted.subtract(&after.subtract(before)) != *wanted,
@@ -98,16 +133,17 @@ fn logs(datadir: &Path, wanted: &GtidSet) -> io::Result<Vec<PathBuf>> {
     };
     let needed = executed.iter().enumerate().filter(|(at, _)| may_hold(*at));
     let mut logs: Vec<PathBuf> = needed.map(|(_, log)| log.clone()).collect();
-    logs.extend(listed(datadir, "relay.index")?);
+    match listed(datadir, "relay.index") {
+        // It never received anything.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        received => logs.extend(received?),
+    }
     Ok(logs)
 }
 
-/// The files that an index names; none where there is no such index.
+/// The files that an index names. mysqld replaces the index at times, so one that is not there now is an error.
 fn listed(datadir: &Path, index: &str) -> io::Result<Vec<PathBuf>> {
-    let text = match fs::read_to_string(datadir.join(index)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
-    };
+    let text = fs::read_to_string(datadir.join(index))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     Ok(lines.map(|line| datadir.join(line)).collect())
 }
@@ -218,6 +254,32 @@ mod tests {
         let told = place.shelf.told().unwrap();
         let one = &told.newest[0];
         assert_eq!((told.count, &one.file, &one.missing), (1, &None, &upto(3)));
+    }
+
+    #[test]
+    fn no_more_is_written_than_there_is_room_for() {
+        let mut capped = Capped {
+            to: Vec::new(),
+            left: 5,
+        };
+        io::Write::write_all(&mut capped, b"12345").unwrap();
+        let refused = io::Write::write_all(&mut capped, b"6").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn what_a_clone_that_was_refused_has_kept_stays_until_one_succeeds() {
+        let place = Place::new();
+        place.keep(100, &range(4, 4)).unwrap();
+        // Others come after it, and the clock is set back.
+        for at in 1..=9 {
+            place.keep(at, &range(4, 4 + at)).unwrap();
+        }
+        let all = place.shelf.all().unwrap();
+        let kept = all.iter().fold(GtidSet::new(), |kept, one| {
+            kept.union(&one.description.transactions)
+        });
+        assert_eq!(kept, range(4, 11));
     }
 
     #[test]

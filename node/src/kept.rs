@@ -158,17 +158,19 @@ impl Shelf {
         self.replace(&self.path(name, LOG), writer)
     }
 
-    /// Says what the log of `name` is, or why there is none; then deletes the oldest ones.
-    pub fn describe(&self, name: &str, description: &Description) -> io::Result<()> {
+    /// Says what the log of `name` is, or why there is none; then deletes the oldest ones, but none that holds some of
+    /// `given`, which is about to be given up.
+    pub fn describe(&self, name: &str, description: &Description, given: &GtidSet) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(description)?;
         self.replace(&self.path(name, DESCRIPTION), |to| {
             to.write_all(&text).map(|()| true)
         })?;
-        self.forget()
+        self.forget(name, given)
     }
 
-    /// Deletes the oldest ones, and what was not finished.
-    pub fn forget(&self) -> io::Result<()> {
+    /// Deletes the oldest ones, and what was not finished. `name` and what holds some of `given` stays, whatever its age:
+    /// a clock may have been set back.
+    fn forget(&self, name: &str, given: &GtidSet) -> io::Result<()> {
         for path in self.paths()? {
             if has_ending(&path, UNFINISHED) {
                 fs::remove_file(path)?;
@@ -176,7 +178,9 @@ impl Shelf {
         }
         let mut room = ROOM;
         for (at, one) in self.all()?.into_iter().enumerate() {
-            let fits = at == 0 || (at < MOST && one.bytes() <= room);
+            let theirs = &one.description.transactions;
+            let is_needed = one.name == name || theirs.subtract(given) != *theirs;
+            let fits = at == 0 || is_needed || (at < MOST && one.bytes() <= room);
             room = room.saturating_sub(one.bytes());
             if !fits {
                 // What is described and not there is not shown, so the log goes first.
@@ -273,7 +277,7 @@ pub async fn tell(agent: Arc<Agent>) {
     let files = Arc::clone(&agent.files).lock_owned().await;
     let shelf = Shelf::beside(&agent.settings.agent_dir);
     let look = move || {
-        let told = shelf.forget().and_then(|()| shelf.told());
+        let told = shelf.forget("", &GtidSet::new()).and_then(|()| shelf.told());
         drop(files);
         told
     };
@@ -303,7 +307,7 @@ mod tests {
             missing: GtidSet::new(),
             why_missing: None,
         };
-        shelf.describe(&name, &description).unwrap();
+        shelf.describe(&name, &description, &GtidSet::new()).unwrap();
     }
 
     fn numbers(shelf: &Shelf) -> Vec<u64> {

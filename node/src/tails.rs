@@ -63,15 +63,16 @@ pub fn copy(
         Ok::<bool, io::Error>(true)
     })?;
     let Some(file) = file else { return Ok(None) };
+    // The server may have been killed in the middle of the last one.
+    let whole = binlog::whole(&mut File::open(&file)?)?;
     let description = Description {
         reason: GivenUp::Unacknowledged,
         at,
-        // The server may have been killed in the middle of the last one.
-        transactions: binlog::whole(&mut File::open(&file)?)?,
+        transactions: whole.clone(),
         missing: GtidSet::new(),
         why_missing: None,
     };
-    shelf.describe(&name, &description)?;
+    shelf.describe(&name, &description, &whole)?;
     Ok(Some(Copied { log, tail, file }))
 }
 

@@ -13,6 +13,7 @@ use crate::{
     problem::{Kind, Problem, Problems},
     reply::Reply,
     v1::{Asked, copy_anew},
+    view::NodeRole,
 };
 
 /// How long `catchup` waits.
@@ -67,8 +68,12 @@ pub async fn sync(
     Query(query): Query<SyncQuery>,
 ) -> Result<Reply, Problem> {
     if query.mode == Mode::Full {
+        call.note().wishes = true;
         call.require_whole()?;
-        engine.require_slave()?;
+        // A slave that does not serve needs it most.
+        if engine.view.borrow().role == Some(NodeRole::Master) {
+            engine.require_slave()?;
+        }
         return copy_anew(&engine, &call, engine.node.clone(), None).await;
     }
     engine.require_slave()?;

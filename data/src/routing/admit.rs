@@ -188,6 +188,15 @@ pub async fn body(engine: &Engine, body: Body) -> Result<Bytes, Problem> {
     }
 }
 
+/// The client's address, also where another node forwards.
+pub fn from(headers: &HeaderMap, peer: Peer) -> String {
+    headers
+        .get(FORWARDED_FOR)
+        .filter(|_| peer.is_node)
+        .and_then(|value| value.to_str().ok())
+        .map_or_else(|| peer.address.ip().to_string(), str::to_owned)
+}
+
 /// The request as the routes see it.
 pub fn call(
     id: String,
@@ -217,12 +226,7 @@ pub fn call(
         }
         None => Fingerprint::default(),
     };
-    let from = parts
-        .headers
-        .get(FORWARDED_FOR)
-        .filter(|_| peer.is_node)
-        .and_then(|value| value.to_str().ok())
-        .map_or_else(|| peer.address.ip().to_string(), str::to_owned);
+    let from = from(&parts.headers, peer);
     let authorization = parts.headers.get(header::AUTHORIZATION).cloned();
     Ok(Call::new(
         id,

@@ -78,6 +78,9 @@ pub async fn carry(
     let id = admit::id(&parts.headers);
     let what = format!("{} {}", parts.method, parts.uri.path());
     let peer = parts.extensions.get::<Peer>().copied();
+    let from = peer
+        .map(|peer| admit::from(&parts.headers, peer))
+        .unwrap_or_default();
     let mut caller = None;
     let arrived = arrive(&engine, parts, body, place, &id, begun, &mut caller).await;
     let mut response = match arrived {
@@ -112,7 +115,7 @@ pub async fn carry(
             let refused = Refused {
                 id: &id,
                 caller: caller.as_deref(),
-                from: peer.map(|peer| peer.address.ip().to_string()).unwrap_or_default(),
+                from,
                 took: clock::since(begun),
             };
             Box::pin(engine.record_refusal(refused, &what, &problem)).await;

@@ -132,7 +132,10 @@ async fn keep(job: &Job, given: &GtidSet) -> Result<(), Refusal> {
     if given.is_empty() {
         return Ok(());
     }
-    let files = Arc::clone(&job.agent.files).lock_owned().await;
+    let files = tokio::select! {
+        files = Arc::clone(&job.agent.files).lock_owned() => files,
+        () = job.overtaken() => return Err(Refusal::Superseded),
+    };
     let shelf = Shelf::beside(&job.agent.settings.agent_dir);
     let (datadir, given) = (job.agent.settings.mysql_data_dir.clone(), given.clone());
     let (term, at) = (job.term, clock::unix_seconds());
@@ -141,7 +144,12 @@ async fn keep(job: &Job, given: &GtidSet) -> Result<(), Refusal> {
         drop(files);
         kept
     });
-    match keeping.await.or_refuse()? {
+    // A change of master does not wait for gigabytes; the file is finished all the same.
+    let kept = tokio::select! {
+        kept = keeping => kept,
+        () = job.overtaken() => return Err(Refusal::Superseded),
+    };
+    match kept.or_refuse()? {
         Ok(kept) => job.agent.board.keeps(kept),
         Err(error) => {
             return Err(Refusal::Failed {

@@ -299,6 +299,17 @@ async fn pages_of_odd_tables(node: &Node) {
     get(node, &format!("{path}?limit=4&order=size&after={next}"))
         .await
         .must(400);
+    let again = get(
+        node,
+        &format!("{path}?limit=4&order=v,v.desc,v,id,id&after={next}"),
+    )
+    .await
+    .must(200);
+    assert_eq!(
+        again["rows"].as_array().unwrap().len(),
+        4,
+        "a second mention orders nothing"
+    );
     get(node, &format!("{path}?limit=4&order=v.desc,id,f&after={next}"))
         .await
         .must(400);

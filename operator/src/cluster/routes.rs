@@ -12,8 +12,9 @@ use crate::snapshot::Snapshot;
 
 /// kube-proxy's period where it is left at its default, and what the news needs to get there.
 const PERIOD: Millis = 1150;
-/// A pod that has less time than this to end cannot wait.
-const HASTE_SECONDS: i64 = 5;
+/// A pod that has less time than this to end cannot wait: what is planned may wait for five seconds, and has to be carried
+/// out before the end.
+const HASTE_SECONDS: i64 = 15;
 
 /// Where the database's Services lead, as the proxies see it.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -18,13 +18,16 @@ pub struct Unheard(BTreeMap<NodeId, Millis>);
 impl Unheard {
     /// Takes in what is there now, and adds a note for each that lasts.
     pub fn note(&mut self, observed: &Observed, snapshot: &Snapshot, report: &mut Report, now: Millis) {
-        let is_unheard = |node: &NodeId| {
+        let is_unready = |node: &NodeId| {
             let pod = snapshot.pods.get(node);
-            let view = observed.nodes.get(node);
             pod.is_some_and(|pod| !pod.ready && !pod.deleting)
-                && view.is_some_and(|view| serves(node, view, &observed.record))
         };
-        self.0.retain(|node, _| is_unheard(node));
+        let is_unheard = |node: &NodeId| {
+            let view = observed.nodes.get(node);
+            is_unready(node) && view.is_some_and(|view| serves(node, view, &observed.record))
+        };
+        // A change of master, in which nobody serves for a moment, is no news of the kubelet.
+        self.0.retain(|node, _| is_unready(node));
         for node in observed.nodes.keys().filter(|node| is_unheard(node)) {
             let since = *self.0.entry(node.clone()).or_insert(now);
             if now >= since + MOMENT {

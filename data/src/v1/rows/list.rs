@@ -51,8 +51,8 @@ struct Step {
 /// Reads rows, a page at a time
 ///
 /// A page begins behind the last row of the one before, by its place in the order: rows that come and go meanwhile
-/// neither repeat nor hide others. Without a primary key, or in the order of a column of type ENUM, SET, FLOAT, BIT, JSON
-/// or of shapes, rows have no such place and are counted off.
+/// neither repeat nor hide others. Without a primary key, or in the order of a column of type ENUM, SET, FLOAT, BIT, TEXT,
+/// BLOB, JSON or of shapes, rows have no such place and are counted off.
 ///
 /// Filters are `column=op.value`, where `op` is eq, ne, lt, lte, gt, gte, like, `in.(a,b)`, `between.low,high`,
 /// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
@@ -154,8 +154,13 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
             .column(name)
             .ok_or_else(|| Problem::bad_request(format!("order: there is no column `{name}`")))?;
         let name = column.sql_name()?;
-        steps.push(Step { name, down });
+        // A second mention orders nothing.
+        if !steps.iter().any(|step| step.name == name) {
+            steps.push(Step { name, down });
+        }
     }
+    // In the direction of the last one, so that an index on it serves for the key as well.
+    let down = steps.last().is_some_and(|step| step.down);
     let mut last = facts.key_names();
     if last.is_empty() && !steps.is_empty() {
         // Equal rows in an order of their own on each page would be missing on all of them.
@@ -167,7 +172,7 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
     }
     for name in last {
         if !steps.iter().any(|step| step.name == name) {
-            steps.push(Step { name, down: false });
+            steps.push(Step { name, down });
         }
     }
     Ok(steps)
@@ -176,8 +181,27 @@ fn order(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Step>, Problem> {
 /// Whether a row's values say where it stands in the order. Not without a key; and not of types whose order is another one
 /// than that of comparing with a value.
 fn has_places(facts: &TableFacts, steps: &[Step]) -> bool {
-    const OTHERWISE: [&str; 11] = [
-        "enum", "set", "float", "json", "geom", "point", "line", "poly", "multi", "vector", "bit",
+    // Texts without a bound may be too long for the next request.
+    const OTHERWISE: [&str; 19] = [
+        "enum",
+        "set",
+        "float",
+        "json",
+        "geom",
+        "point",
+        "line",
+        "poly",
+        "multi",
+        "vector",
+        "bit",
+        "tinytext",
+        "text",
+        "mediumtext",
+        "longtext",
+        "tinyblob",
+        "blob",
+        "mediumblob",
+        "longblob",
     ];
     let compares = |step: &Step| {
         facts
