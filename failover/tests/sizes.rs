@@ -12,25 +12,25 @@ fn bereft(nodes: u32, acks: u32, lost: u32) -> (World, GtidSet) {
         (world.observed.record.size, world.observed.record.acks),
         (nodes, acks)
     );
-    let last = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    let newest = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
     for node in 1..=acks {
-        world.server(&format!("db-{node}")).received = last.clone();
+        world.server(&format!("db-{node}")).received = newest.clone();
     }
     for node in 0..lost {
         world.kill(&format!("db-{node}"));
     }
     world.run(15);
-    (world, last)
+    (world, newest)
 }
 
 #[test]
 fn the_only_copy_that_is_left_of_the_last_write_leads_seven_and_nine_nodes() {
     for (nodes, acks) in [(7, 3), (9, 4)] {
-        let (mut world, last) = bereft(nodes, acks, acks);
+        let (mut world, newest) = bereft(nodes, acks, acks);
         assert_eq!(world.master(), Some(format!("db-{acks}").into()), "{nodes} nodes");
         let leads = world.server(&format!("db-{acks}")).executed.clone();
-        assert!(leads.contains(&last), "{nodes} nodes");
-        assert!(world.changes.last().unwrap().kept.contains(&last));
+        assert!(leads.contains(&newest), "{nodes} nodes");
+        assert!(world.changes.last().unwrap().kept.contains(&newest));
     }
 }
 
