@@ -89,11 +89,13 @@ pub enum Mutant {
     DiscardUnasked,
     /// A node throws its data away though mysqld can run on it.
     DiscardUnchecked,
+    /// A resting master is copied and led on without having closed.
+    RestUnfenced,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -135,5 +137,6 @@ impl Mutant {
         Self::SourceBeforeDrained,
         Self::DiscardUnasked,
         Self::DiscardUnchecked,
+        Self::RestUnfenced,
     ];
 }

@@ -1,198 +1,177 @@
-//! Every order of a small world's moves: breadth first from a given state, each state seen once.
+//! Every order of a small world's moves, from states in which something decisive is about to happen.
 //!
-//! A move is what one party does without being interrupted; the random runs interrupt everywhere. Faults are bounded
-//! by a budget, so that the search ends.
+//! A move is what one party does without being interrupted; the random runs interrupt everywhere. Budgets bound the
+//! faults, the writes, the time that passes and the looks of a second operator, and nothing else does: a search goes
+//! on until no move leads to a state that was not seen. States are told apart by one number, in which the order of what
+//! is independent does not count, and what commutes with everything else is done at once: what is sent to the operator
+//! reaches it, and slaves execute only when a command waits for it. From one state in so many everything is healed, and
+//! must become whole.
+
+mod moves;
+mod scope;
 
 use std::collections::HashSet;
 
-use crate::{
-    event::{Event, Node},
-    invariant::Violation,
-    world::{Beginning, World},
-};
+use serde::Serialize;
 
-/// What one party does in one go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
-    /// The operator takes in all that reaches it and looks.
-    Operator,
-    /// The API server serves all requests.
-    Api,
-    /// The agent takes its commands and carries them out.
-    Agent(Node),
-    /// The slave receives, acknowledges and executes all there is.
-    Replicate(Node),
-    /// A client writes to the node.
-    Write(Node),
-    /// So much time passes that silence becomes evidence.
-    Silence,
-    /// mysqld dies and boots again: one fault.
-    Crash(Node),
-    /// mysqld dies and stays away: one fault.
-    Kill(Node),
-    /// Nobody reaches the node any more: one fault.
-    Isolate(Node),
-    /// The operator begins with an empty memory: one fault.
-    Forget,
-}
+pub use self::{
+    moves::Move,
+    scope::{Budget, SCOPES, Scope, Start},
+};
+use crate::{event::Node, invariant::Violation, ledger::index, mutant::Mutant, world::World};
+
+/// From one state in so many it is tried whether the database recovers.
+const HEALED: u64 = 1024;
 
 /// What a search found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Found {
     /// Different states.
-    pub states: usize,
-    /// Moves that were tried.
+    pub states: u64,
+    /// Moves that were made.
     pub moves: u64,
+    /// Nothing is left to be searched.
+    pub complete: bool,
+    /// The longest order of moves.
+    pub longest: usize,
+    /// States in which a newer term than that of the beginning has promoted somebody.
+    pub promoted: u64,
+    /// States in which a client was told OK in a newer term.
+    pub acknowledged: u64,
+    /// The same by another node than the master of the beginning.
+    pub moved: u64,
+    /// States from which the database was healed, and became whole.
+    pub healed: u64,
     /// The first broken rule with the moves that lead to it.
     pub violation: Option<(Violation, Vec<Move>)>,
 }
 
-/// Searches all orders of at most `depth` moves with at most `faults` faults, from a led database of three nodes.
-pub fn search(depth: usize, faults: u32) -> Found {
+/// A state with the moves that were not tried in it yet.
+struct Frame {
+    world: World,
+    left: Budget,
+    rest: Vec<Move>,
+    by: Option<Move>,
+}
+
+/// Searches all orders of moves in `scope`, with the rule broken that `mutant` names, until `limit` states are known.
+pub fn search(scope: &Scope, mutant: Option<Mutant>, limit: u64) -> Found {
+    let start = scope.world(mutant);
+    let before = Before::of(&start);
     let mut seen = HashSet::new();
-    let mut layer = vec![(led(), Vec::new(), faults)];
-    let mut moves = 0;
-    for _ in 0..depth {
-        let mut next = Vec::new();
-        for (world, path, left) in &layer {
-            for step in alphabet(*left > 0) {
-                let mut after = world.clone();
-                if !make(&mut after, step) {
-                    continue;
-                }
-                moves += 1;
-                let path: Vec<Move> = path.iter().copied().chain([step]).collect();
-                if let Some(violation) = after.violation.clone() {
-                    let states = seen.len();
-                    return Found {
-                        states,
-                        moves,
-                        violation: Some((violation, path)),
-                    };
-                }
-                let left = left - u32::from(is_fault(step));
-                if seen.insert((after.fingerprint(), left)) {
-                    next.push((after, path, left));
-                }
-            }
+    let mut found = Found::default();
+    seen.insert((start.fingerprint(), scope.budget));
+    let mut stack = vec![Frame {
+        rest: moves::possible(&start, scope, scope.budget),
+        world: start,
+        left: scope.budget,
+        by: None,
+    }];
+    while let Some(frame) = stack.last_mut() {
+        if found.states >= limit {
+            return found;
         }
-        layer = next;
-    }
-    Found {
-        states: seen.len(),
-        moves,
-        violation: None,
-    }
-}
-
-/// A database of three nodes with a master, two slaves and two writes.
-fn led() -> World {
-    let mut world = World::new(
-        Beginning {
-            nodes: 3,
-            quarantine: false,
-            available: false,
-            kept: false,
-        },
-        None,
-    );
-    let mut events = 0;
-    let whole = world.recover(&mut events);
-    debug_assert!(whole.is_ok(), "{whole:?}");
-    world
-}
-
-fn is_fault(step: Move) -> bool {
-    matches!(
-        step,
-        Move::Crash(_) | Move::Kill(_) | Move::Isolate(_) | Move::Forget
-    )
-}
-
-fn alphabet(faults: bool) -> Vec<Move> {
-    let mut all = vec![Move::Operator, Move::Api, Move::Silence];
-    for node in 0..3 {
-        all.extend([Move::Agent(node), Move::Replicate(node), Move::Write(node)]);
-        if faults {
-            all.extend([Move::Crash(node), Move::Kill(node), Move::Isolate(node)]);
+        let Some(step) = frame.rest.pop() else {
+            stack.pop();
+            continue;
+        };
+        let mut after = frame.world.clone();
+        if !moves::make(&mut after, step) {
+            continue;
         }
+        found.moves += 1;
+        let left = frame.left.after(step);
+        let number = after.fingerprint();
+        let is_new = after.violation.is_none() && seen.insert((number, left));
+        if is_new && number.is_multiple_of(HEALED) {
+            let mut healed = after.clone();
+            after.violation = healed.recover(&mut 0).err();
+            found.healed += u64::from(after.violation.is_none());
+        }
+        if let Some(violation) = after.violation {
+            let path = stack.iter().filter_map(|frame| frame.by).chain([step]);
+            found.violation = Some((violation, path.collect()));
+            return found;
+        }
+        if !is_new {
+            continue;
+        }
+        before.count(&after, &mut found);
+        let mut rest = moves::possible(&after, scope, left);
+        if !rest.is_empty() {
+            // A search that is broken off has tried something of everything.
+            let first = usize::try_from(number >> 32).unwrap_or(0) % rest.len();
+            rest.rotate_left(first);
+        }
+        stack.push(Frame {
+            rest,
+            world: after,
+            left,
+            by: Some(step),
+        });
+        found.longest = found.longest.max(stack.len() - 1);
     }
-    all.extend(faults.then_some(Move::Forget));
-    all
+    found.complete = true;
+    found
 }
 
-/// Makes the move; false where it changes nothing.
-fn make(world: &mut World, step: Move) -> bool {
-    match step {
-        Move::Operator => operator(world),
-        Move::Api => all(world, Event::Api { nth: 0 }),
-        Move::Agent(node) => agent(world, node),
-        Move::Replicate(node) => {
-            let mut did = world.apply(Event::Attach { node });
-            did |= all(world, Event::Ship { node });
-            did |= all(world, Event::Ack { node });
-            did | all(world, Event::Apply { node })
+/// Drops moves that the violation does not need.
+pub fn shrink(scope: &Scope, mutant: Option<Mutant>, path: &[Move]) -> Vec<Move> {
+    let play = |path: &[Move]| {
+        let mut world = scope.world(mutant);
+        for step in path {
+            moves::make(&mut world, *step);
         }
-        Move::Write(node) => world.apply(Event::Write { node }),
-        Move::Silence => world.now < 10_000 && world.apply(Event::Wait { ms: 1500 }),
-        Move::Crash(node) => world.apply(Event::KillServer { node }) && world.apply(Event::Boot { node }),
-        Move::Kill(node) => world.apply(Event::KillServer { node }),
-        Move::Isolate(node) => (0..8).fold(false, |did, other| {
-            let to = world.apply(Event::Cut {
-                from: node,
-                to: other,
-            });
-            did | to
-                | world.apply(Event::Cut {
-                    from: other,
-                    to: node,
-                })
-        }),
-        Move::Forget => {
-            world.apply(Event::KillOperator { op: 0 }) && world.apply(Event::StartOperator { op: 0 })
+        world
+    };
+    let heals = play(path).violation.is_none();
+    let breaks = |path: &[Move]| {
+        let mut world = play(path);
+        world.violation.is_some() || (heals && world.recover(&mut 0).is_err())
+    };
+    let mut best = path.to_vec();
+    let mut at = 0;
+    while at < best.len() {
+        let mut fewer = best.clone();
+        fewer.remove(at);
+        if breaks(&fewer) {
+            best = fewer;
+        } else {
+            at += 1;
         }
     }
+    best
 }
 
-fn all(world: &mut World, event: Event) -> bool {
-    let mut did = false;
-    while world.apply(event) {
-        did = true;
-    }
-    did
+/// Who led when the search began.
+struct Before {
+    term: u64,
+    master: Option<Node>,
 }
 
-fn operator(world: &mut World) -> bool {
-    let op = 0;
-    all(world, Event::Answer { op });
-    world.apply(Event::WatchPods { op });
-    world.apply(Event::WatchResource { op });
-    for node in 0..3 {
-        world.apply(Event::Connect { op, node });
-        world.apply(Event::Report { node });
-        all(world, Event::Hear { op, node });
-    }
-    world.apply(Event::Look { op })
-}
-
-fn agent(world: &mut World, node: Node) -> bool {
-    let mut did = all(
-        world,
-        Event::Deliver {
-            node,
-            nth: 0,
-            keep: false,
-        },
-    );
-    for _ in 0..12 {
-        if world.apply(Event::Work { node }) {
-            did = true;
-        } else if world.machines[node].agent.running.is_some() {
-            // A command that waits is given the time it waits for.
-            world.apply(Event::Apply { node });
-            world.apply(Event::Boot { node });
-            world.apply(Event::Wait { ms: 60 });
+impl Before {
+    fn of(world: &World) -> Self {
+        let last = world.ledger.promoted.iter().next_back();
+        Self {
+            term: last.map_or(0, |(term, _)| *term),
+            master: last.map(|(_, node)| *node),
         }
     }
-    did | world.apply(Event::Open { node })
+
+    fn count(&self, world: &World, found: &mut Found) {
+        let ledger = &world.ledger;
+        let newest = ledger.promoted.keys().next_back();
+        let told = ledger.told > self.term;
+        let by = ledger.promoted.get(&ledger.told).copied();
+        found.states += 1;
+        found.promoted += u64::from(newest.is_some_and(|term| *term > self.term));
+        found.acknowledged += u64::from(told);
+        found.moved += u64::from(told && by != self.master);
+    }
+}
+
+/// The node that leads by the record.
+fn master(world: &World) -> Node {
+    world.api.record.master.as_ref().map_or(0, index)
 }

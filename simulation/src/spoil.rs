@@ -75,6 +75,7 @@ impl World {
                     }
                 }
             }
+            Mutant::RestUnfenced => count_as_closed(observed),
             // The engine believes that the record has what it wants to write there.
             Mutant::AcksLoweredUnrecorded
                 if observed.record.intent.is_none() && observed.record.master.is_some() =>
@@ -187,6 +188,24 @@ impl World {
             }
             (_, action) => action,
         }
+    }
+}
+
+/// As if the master that is to rest had confirmed its fence.
+fn count_as_closed(observed: &mut Observed) {
+    let intent = observed.record.intent.as_ref();
+    let Some(master) = intent
+        .filter(|it| it.kind == Kind::Rest)
+        .and_then(|it| it.to.as_ref())
+    else {
+        return;
+    };
+    if let Some(report) = observed
+        .nodes
+        .get_mut(master)
+        .and_then(|view| view.report.as_mut())
+    {
+        report.fenced = Some(observed.record.term);
     }
 }
 

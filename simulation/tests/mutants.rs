@@ -28,7 +28,7 @@ fn caught(mutant: Mutant) -> Option<(u64, Invariant)> {
 
 /// Its harm is that nothing goes on: commits wait for ever, and acknowledge nothing.
 fn only_waits(mutant: Mutant) -> bool {
-    mutant == Mutant::SourceBeforeDrained
+    matches!(mutant, Mutant::SourceBeforeDrained | Mutant::RestUnfenced)
 }
 
 /// Chance does not bring their harm about in so many runs; `directed.rs` plays it.

@@ -1,5 +1,5 @@
 //! `cargo xtask simulate`: attacks databases in the model until so many events have happened, or repeats a run that
-//! failed. The model and its rules are the crate `simulation`; this only reads arguments and prints.
+//! failed, or searches every order of moves of small worlds. The model and its rules are the crate `simulation`; this only reads arguments and prints.
 
 use std::{
     fs,
@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
-use simulation::run::{self, Replay, Summary};
+use simulation::{
+    run::{self, Replay, Summary},
+    search::{self, Found, SCOPES},
+};
 
 use crate::host;
 
@@ -29,6 +32,10 @@ pub struct Arguments {
     /// Repeat the run in this file instead.
     #[arg(long)]
     replay: Option<PathBuf>,
+    /// Search every order of moves from prepared states instead, with so many faults in each. With 0 it takes minutes,
+    /// with 1 hours.
+    #[arg(long, value_name = "FAULTS", conflicts_with = "replay")]
+    search: Option<u8>,
     /// Where a run that broke a rule is written, shrunk.
     #[arg(long, default_value = "target/simulation-failure.json")]
     failure: PathBuf,
@@ -63,14 +70,23 @@ struct Failure {
     replay: Option<PathBuf>,
 }
 
+/// What one search found.
+#[derive(Serialize)]
+struct Searched {
+    scope: &'static str,
+    #[serde(flatten)]
+    found: Found,
+}
+
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let outcome = match &arguments.replay {
-        Some(file) => repeat(file),
-        None => attack(arguments),
+    let sound = match (arguments.search, &arguments.replay) {
+        (Some(faults), _) => search(faults, arguments.output),
+        (None, Some(file)) => repeat(file).and_then(|outcome| judge(&outcome, arguments.output)),
+        (None, None) => attack(arguments).and_then(|outcome| judge(&outcome, arguments.output)),
     };
-    match outcome.and_then(|outcome| print(&outcome, arguments.output).map(|()| outcome)) {
-        Ok(outcome) if outcome.failure.is_none() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    match sound {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -101,6 +117,50 @@ fn attack(arguments: &Arguments) -> anyhow::Result<Outcome> {
         seconds: begun.elapsed().as_secs_f64(),
         failure,
     })
+}
+
+/// Prints the outcome; false where a rule was broken.
+fn judge(outcome: &Outcome, output: Output) -> anyhow::Result<bool> {
+    print(outcome, output)?;
+    Ok(outcome.failure.is_none())
+}
+
+/// Searches all scopes, and tells of each as soon as it is done; false where a rule was broken.
+fn search(faults: u8, output: Output) -> anyhow::Result<bool> {
+    let mut sound = true;
+    for mut scope in SCOPES {
+        scope.budget.faults = faults;
+        let mut found = search::search(&scope, None, u64::MAX);
+        if let Some((_, path)) = &mut found.violation {
+            *path = search::shrink(&scope, None, path);
+            sound = false;
+        }
+        match output {
+            Output::Json => {
+                let scope = scope.name;
+                println!("{}", serde_json::to_string(&Searched { scope, found })?);
+            }
+            Output::Text => {
+                let Found {
+                    states,
+                    moves,
+                    promoted,
+                    acknowledged,
+                    violation,
+                    ..
+                } = found;
+                println!(
+                    "{}: {states} states by {moves} moves; a new master is promoted in {promoted} and has \
+                     acknowledged in {acknowledged}",
+                    scope.name
+                );
+                if let Some((violation, path)) = violation {
+                    println!("{violation}: {path:?}");
+                }
+            }
+        }
+    }
+    Ok(sound)
 }
 
 /// Writes the run to a file and says how to repeat it.
