@@ -43,6 +43,9 @@ pub fn keep(datadir: &Path, shelf: &Shelf, term: Term, at: u64, given: &GtidSet)
                     troubles.extend(take(&mut extract, &log)?);
                 }
             }
+            if extract.wanted().is_empty() {
+                break;
+            }
         }
         (found, missing) = extract.finish()?;
         Ok::<bool, io::Error>(!found.is_empty())
