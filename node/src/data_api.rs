@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{agent::Agent, api_host::ApiHost};
+use crate::{agent::Agent, api_host::ApiHost, master};
 
 /// How long requests that run may take to finish when the agent ends.
 const FINISH: Duration = Duration::from_secs(3);
@@ -140,42 +140,21 @@ impl Told {
 }
 
 fn view(agent: &Agent, report: &NodeReport, told: &Told) -> View {
-    let picture = &told.picture;
-    let (mut role, mut master, mut serving) = (None, None, false);
-    let mut told_in = failover::Term(0);
+    let (mut role, mut serving) = (None, false);
     if let Server::Up(state) = &report.server {
         serving = state.open && report.cloning.is_none();
-        match &state.role {
-            Role::Master { .. } => role = Some(NodeRole::Master),
-            Role::Slave {
-                source,
-                address,
-                term,
-                ..
-            } => {
-                role = Some(NodeRole::Slave);
-                told_in = *term;
-                master = Some(way(agent, source.as_str(), address));
-            }
-            Role::Idle => {}
-        }
+        role = match &state.role {
+            Role::Master { .. } => Some(NodeRole::Master),
+            Role::Slave { .. } => Some(NodeRole::Slave),
+            Role::Idle => None,
+        };
     }
-    // A node that follows nobody yet, or a former master, finds the master by the operator's word.
-    if role != Some(NodeRole::Master) && picture.term > told_in {
-        let named = picture
-            .master
-            .as_ref()
-            .filter(|name| **name != agent.settings.node);
-        let pictured = picture.nodes.iter().find(|node| Some(&node.name) == named);
-        if let Some((node, address)) = pictured.and_then(|node| Some((node, node.address.as_ref()?))) {
-            master = Some(way(agent, node.name.as_str(), address));
-        }
-    }
+    let master = master::elsewhere(&agent.settings.node, report, &told.picture);
     View {
         role,
         serving,
         term: report.term.0,
-        master,
+        master: master.map(|(name, address)| way(agent, name.as_str(), address)),
         phase: phase(report),
         whole: Arc::clone(&told.whole),
         ways: Arc::clone(&told.ways),

@@ -29,6 +29,7 @@ pub mod guard;
 pub mod http;
 pub mod kept;
 pub mod keys;
+pub mod master;
 pub mod mysql;
 pub mod passage;
 pub mod probe;

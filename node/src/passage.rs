@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use api::wire::Picture;
 use failover::{NodeReport, Role, Server};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{agent::Agent, board::Board, clock};
+use crate::{agent::Agent, clock, master};
 
 /// How long a client is held while there is no master; less than the ten seconds that clients commonly wait.
 const HOLD: Duration = Duration::from_secs(8);
@@ -43,34 +44,43 @@ pub async fn listen(agent: &Arc<Agent>) -> io::Result<JoinHandle<()>> {
     let listener = TcpListener::bind(agent.settings.passage_listen).await?;
     let (sender, ways) = watch::channel(None);
     let known = Arc::clone(agent);
-    tokio::spawn(async move { follow(&known.board, |report| way(&known, report), sender).await });
+    tokio::spawn(async move { follow(&known, sender).await });
     Ok(tokio::spawn(accept(listener, ways)))
 }
 
-/// The way to the master as this node knows it: itself, or whom it follows; `None` while it does neither.
-fn way(agent: &Agent, report: &NodeReport) -> Option<Way> {
-    let Server::Up(state) = &report.server else {
-        return None;
-    };
-    match &state.role {
-        Role::Master { .. } if state.open => Some(("127.0.0.1".to_owned(), agent.settings.mysql_port)),
-        Role::Slave { address, .. } => Some(agent.endpoint(address)),
-        Role::Master { .. } | Role::Idle => None,
+/// The way to the master as this node knows it; `None` while it knows of none that is open to clients.
+fn way(agent: &Agent, report: &NodeReport, picture: &Picture) -> Option<Way> {
+    if let Server::Up(state) = &report.server
+        && matches!(state.role, Role::Master { .. })
+    {
+        return state
+            .open
+            .then(|| ("127.0.0.1".to_owned(), agent.settings.mysql_port));
     }
+    let (_, address) = master::elsewhere(&agent.settings.node, report, picture)?;
+    Some(agent.endpoint(address))
 }
 
-async fn follow(board: &Board, way: impl Fn(&NodeReport) -> Option<Way>, ways: watch::Sender<Option<Way>>) {
-    let mut reports = board.watch();
+async fn follow(agent: &Agent, ways: watch::Sender<Option<Way>>) {
+    let mut reports = agent.board.watch();
+    let mut pictures = agent.picture.subscribe();
     loop {
-        let now = way(&board.report());
+        let now = way(agent, &agent.board.report(), &pictures.borrow_and_update());
         ways.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
             changed
         });
-        match reports.recv().await {
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+        tokio::select! {
+            report = reports.recv() => match report {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            picture = pictures.changed() => {
+                if picture.is_err() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What happens when the pod is told to stop: a master says so and goes on serving until it has been fenced or time
-//! is up, or until the operator says that only the agent is restarted; a slave stops acknowledging and leaves. Then mysqld may be ended cleanly, if nothing can wait in it.
+//! is up, or until the operator says that only the agent is restarted; a slave stops acknowledging and leaves. Either is
+//! there until clients are no longer led to it. Then mysqld may be ended cleanly, if nothing can wait in it.
 
 use std::{io, time::Duration};
 
@@ -14,8 +15,9 @@ use crate::{agent::Agent, clock};
 
 /// How long a master waits to be relieved.
 const HANDOVER: Duration = Duration::from_secs(20);
-/// How long a relieved master stays, so that clients and the operator see where it went.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a node stays that is no longer wanted: kube-proxy leads new clients to it for up to a second after its
+/// address was taken out of a Service.
+const FAREWELL: Duration = Duration::from_millis(1_500);
 
 /// Returns when the agent was told to stop and may go.
 pub async fn wait(agent: &Agent) -> io::Result<()> {
@@ -56,14 +58,13 @@ async fn hand_over(agent: &Agent) {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    // Fenced; whoever follows next is told by the operator, and this node need not be there to hear it.
-    let end = clock::now() + FAREWELL;
-    while !clock::left(end).is_zero() && !matches!(role(agent), Some(Role::Slave { .. })) {
-        sleep(Duration::from_millis(10)).await;
-    }
+    // Clients that still come are led on to the new master.
+    sleep(FAREWELL).await;
 }
 
 async fn leave_as_slave(agent: &Agent) {
+    // It acknowledges meanwhile: the master should not have to wait for another.
+    sleep(FAREWELL).await;
     let mut lane = agent.mysql.command().await;
     if let Err(error) = lane.set_replica_enabled(false).await {
         warn!(%error, "semi-sync stays on");
