@@ -241,6 +241,9 @@ pub struct ApiAudit {
     /// Record reads too: a record for each, in the file and in the log.
     #[serde(default)]
     pub reads: bool,
+    /// Record the values of statements too, in place of `?`. They may be personal or secret: the records are then as well.
+    #[serde(default)]
+    pub values: bool,
     /// Record whatever takes so many milliseconds or longer, with its statement; 0 for nothing.
     #[serde(default = "default_slow")]
     #[x_kube(validation = Rule::new("self >= 0 && self <= 3600000")
@@ -573,6 +576,7 @@ impl Default for ApiAudit {
     fn default() -> Self {
         Self {
             reads: false,
+            values: false,
             slow_milliseconds: default_slow(),
         }
     }

@@ -113,10 +113,12 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
                 token_requests_per_second,
                 token_requests,
             },
-        audit: ApiAudit {
-            reads: _,
-            slow_milliseconds,
-        },
+        audit:
+            ApiAudit {
+                reads: _,
+                values: _,
+                slow_milliseconds,
+            },
         cors_origins,
         certificate_secret,
         service_accounts,

@@ -75,7 +75,7 @@ pub struct Record {
     /// The id of the trace that it belongs to, where the client named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
-    /// The statements, with `?` for every value.
+    /// The statements, with `?` for every value unless the resource asks for the values.
     pub statement: String,
 }
 

@@ -33,7 +33,7 @@ pub struct Note {
     pub object: String,
     /// Rows that were reached.
     pub rows: Option<u64>,
-    /// The statements, with `?` for every value.
+    /// The statements, with `?` for every value unless the resource asks for the values.
     pub statement: String,
     /// Something was asked of the operator.
     pub wishes: bool,

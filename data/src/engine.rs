@@ -221,7 +221,7 @@ impl Engine {
 
     /// The rows of one query.
     pub async fn rows(&self, call: &Call, sql: Sql, limit: usize) -> Result<Rows, Problem> {
-        sql.as_text().clone_into(&mut call.note().statement);
+        call.note().statement = self.pools.noted(&sql);
         Transaction::read(&self.pools, call.caller().role, sql, limit).await
     }
 

@@ -134,6 +134,7 @@ fn engine(
             accounts,
             connections: limits.connections,
             statement: limits.statement,
+            notes_values: recorded.values,
         })),
         tokens: Arc::new(access::Tokens::open(tokens)),
         accounts: access::Accounts::default(),

@@ -64,11 +64,13 @@ fn preflights(origins: Vec<HeaderValue>) -> CorsLayer {
         "data-age",
         "ratelimit",
         "ratelimit-policy",
+        "row-count",
         "served-by",
         "served-role",
     ]);
     answered.extend([
         header::ETAG,
+        header::LINK,
         header::LOCATION,
         header::RETRY_AFTER,
         REPLAYED,

@@ -55,6 +55,8 @@ impl Default for Limits {
 pub struct Recorded {
     /// Reads too.
     pub reads: bool,
+    /// The values of statements too, in place of `?`.
+    pub values: bool,
     /// Whatever took so long or longer; `None` for nothing.
     pub slow: Option<Duration>,
 }

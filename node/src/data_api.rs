@@ -71,6 +71,7 @@ fn settings(agent: &Agent) -> data::Settings {
         audit: settings.audit_dir.clone(),
         recorded: Recorded {
             reads: settings.api_audit_reads,
+            values: settings.api_audit_values,
             slow: (settings.api_audit_slow > 0).then(|| Duration::from_millis(settings.api_audit_slow)),
         },
         limits: Limits {

@@ -80,6 +80,9 @@ pub struct Settings {
     /// Records reads too.
     #[arg(long, env = "DDB_API_AUDIT_READS", default_value_t = false, action = clap::ArgAction::Set)]
     pub api_audit_reads: bool,
+    /// Records the values of statements too.
+    #[arg(long, env = "DDB_API_AUDIT_VALUES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub api_audit_values: bool,
     /// Records what takes so many milliseconds or longer; 0 for nothing.
     #[arg(long, env = "DDB_API_AUDIT_SLOW", default_value_t = 1000)]
     pub api_audit_slow: u64,

@@ -161,9 +161,8 @@ pub async fn create(
     let reply = TableReply::of(database, table)?;
     let sql = Sql::new("CREATE TABLE ")
         .table(database, table)
-        .text(" (")
-        .part(&schema.into_sql())
-        .text(")");
+        .text(" ")
+        .part(&schema.into_sql());
     engine
         .define(call, sql, |problem| problem.code == Some(1050), reply)
         .await

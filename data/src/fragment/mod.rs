@@ -5,11 +5,13 @@
 //! statements and unknown functions are refused, with the position where they stand.
 
 mod condition;
+mod definition;
 mod expression;
 mod reader;
 mod schema;
 mod statement;
 
 pub use condition::{assignments, condition, values};
+pub use definition::{Definition, definition};
 pub use schema::{Schema, columns, plain_type, schema};
 pub use statement::{Understood, statement};

@@ -161,8 +161,8 @@ impl<'f> Reader<'f> {
         part(&mut self.parser).map_err(|error| self.failed(&error))
     }
 
-    /// Reads parts with commas between them, to the end.
-    pub fn list<T>(
+    /// Reads parts with commas between them.
+    pub fn items<T>(
         &mut self,
         one: impl Fn(&mut Parser<'static>) -> Result<T, ParserError>,
     ) -> Result<Vec<T>, Problem> {
@@ -170,10 +170,19 @@ impl<'f> Reader<'f> {
         loop {
             all.push(self.read(&one)?);
             if !self.parser.consume_token(&Token::Comma) {
-                self.end()?;
                 return Ok(all);
             }
         }
+    }
+
+    /// Reads parts with commas between them, to the end.
+    pub fn list<T>(
+        &mut self,
+        one: impl Fn(&mut Parser<'static>) -> Result<T, ParserError>,
+    ) -> Result<Vec<T>, Problem> {
+        let all = self.items(one)?;
+        self.end()?;
+        Ok(all)
     }
 
     /// Refuses anything that is left.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use sqlparser::ast::{
-    ColumnDef, ColumnOption, DataType, EnumMember, Expr, IndexColumn, ReferentialAction, Spanned as _,
-    TableConstraint, Value as Literal,
+    ColumnDef, ColumnOption, DataType, EnumMember, Expr, Ident, IndexColumn, OrderBySort, ReferentialAction,
+    Spanned as _, TableConstraint, Value as Literal,
 };
 use sqlparser::{parser::Parser, tokenizer::Token};
 
@@ -15,15 +15,19 @@ use crate::{
 };
 
 /// The parts of a table definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schema {
     /// Each a column or a key, written anew.
     parts: Vec<String>,
     columns: Vec<Name>,
     has_key: bool,
+    /// A table without a primary key is meant to have none.
+    pub(super) whole: bool,
+    /// What follows the parentheses, written anew.
+    pub(super) options: String,
 }
 
-enum Part {
+pub(super) enum Part {
     Column(ColumnDef),
     Constraint(TableConstraint),
 }
@@ -34,19 +38,40 @@ impl Schema {
         &self.columns
     }
 
-    /// The definition between the parentheses of `CREATE TABLE`. Where it names no primary key, `Id` is put in front.
+    /// What follows the name in `CREATE TABLE`. Where a column list names no primary key, `Id` is put in front.
     pub fn into_sql(self) -> Sql {
-        let mut text = String::new();
-        if !self.has_key {
+        let mut text = "(".to_owned();
+        if !self.has_key && !self.whole {
             text.push_str("`Id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY");
         }
         for part in &self.parts {
-            if !text.is_empty() {
+            if text.len() > 1 {
                 text.push_str(", ");
             }
             text.push_str(part);
         }
+        text.push(')');
+        text.push_str(&self.options);
         Sql::checked(text, Vec::new())
+    }
+
+    /// Of parts that were read.
+    pub(super) fn of(reader: &Reader<'_>, parts: &[Part]) -> Result<Self, Problem> {
+        let mut all = Self::default();
+        for part in parts {
+            match part {
+                Part::Column(column) => {
+                    let text = self::column(reader, column, &mut all.has_key)?;
+                    all.parts.push(text);
+                    all.columns.push(expression::name(reader, &column.name)?);
+                }
+                Part::Constraint(constraint) => {
+                    let text = self::constraint(reader, constraint, &mut all.has_key)?;
+                    all.parts.push(text);
+                }
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -54,34 +79,12 @@ impl Schema {
 pub fn schema(text: &str) -> Result<Schema, Problem> {
     let mut reader = Reader::new("schema", text)?;
     let parts = reader.list(part)?;
-    let mut all = Schema {
-        parts: Vec::with_capacity(parts.len()),
-        columns: Vec::new(),
-        has_key: false,
-    };
-    for part in &parts {
-        match part {
-            Part::Column(column) => {
-                let text = self::column(&reader, column, &mut all.has_key)?;
-                all.parts.push(text);
-                all.columns.push(expression::name(&reader, &column.name)?);
-            }
-            Part::Constraint(constraint) => {
-                let text = self::constraint(&reader, constraint, &mut all.has_key)?;
-                all.parts.push(text);
-            }
-        }
-    }
-    Ok(all)
+    Schema::of(&reader, &parts)
 }
 
 /// Columns of a JSON body: each a name and a type, plain or MySQL's.
 pub fn columns<'c>(columns: impl IntoIterator<Item = (&'c Name, &'c str)>) -> Result<Schema, Problem> {
-    let mut all = Schema {
-        parts: Vec::new(),
-        columns: Vec::new(),
-        has_key: false,
-    };
+    let mut all = Schema::default();
     for (name, kind) in columns {
         let kind = plain_type(kind).unwrap_or(kind);
         let text = if name.as_str().eq_ignore_ascii_case("id") && !kind.to_ascii_uppercase().contains("KEY") {
@@ -124,7 +127,7 @@ fn is_whole(kind: &str) -> bool {
         .any(|whole| kind.to_ascii_uppercase().split([' ', '(']).next() == Some(whole))
 }
 
-fn part(parser: &mut Parser<'static>) -> Result<Part, sqlparser::parser::ParserError> {
+pub(super) fn part(parser: &mut Parser<'static>) -> Result<Part, sqlparser::parser::ParserError> {
     if let Some(constraint) = parser.parse_optional_table_constraint()? {
         return Ok(Part::Constraint(constraint));
     }
@@ -181,10 +184,7 @@ fn option(
         },
         ColumnOption::CharacterSet(name) | ColumnOption::Collation(name) => {
             let text = name.to_string();
-            if !text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            {
+            if !is_plain(&text) {
                 return Err(refused());
             }
             let what = if matches!(option, ColumnOption::Collation(_)) {
@@ -192,11 +192,17 @@ fn option(
             } else {
                 "CHARACTER SET"
             };
-            format!("{what} {text}")
+            format!("{what} {}", literal(&text))
         }
         ColumnOption::Invisible => "INVISIBLE".to_owned(),
         _ => return Err(refused()),
     })
+}
+
+/// True of the names of character sets and collations.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A default: a literal, or the current time.
@@ -261,29 +267,54 @@ fn constraint(
     constraint: &TableConstraint,
     has_key: &mut bool,
 ) -> Result<String, Problem> {
-    let names = |list: &[IndexColumn]| -> Result<String, Problem> {
+    let columns = |list: &[IndexColumn]| -> Result<String, Problem> {
         let mut all = Vec::with_capacity(list.len());
         for column in list {
             let order = &column.column;
             let Expr::Identifier(ident) = &order.expr else {
                 return Err(reader.refused("a key is made of columns", order.expr.span()));
             };
-            all.push(expression::name(reader, ident)?.to_string());
+            let name = expression::name(reader, ident)?;
+            match order.options.sort {
+                None | Some(OrderBySort::Asc) => all.push(name.to_string()),
+                Some(OrderBySort::Desc) => all.push(format!("{name} DESC")),
+                Some(OrderBySort::Using(_)) => return Err(reader.refused("ASC or DESC", ident.span)),
+            }
         }
         Ok(all.join(", "))
+    };
+    // With the blank behind it.
+    let named = |name: &Option<Ident>| -> Result<String, Problem> {
+        let name = name
+            .as_ref()
+            .map(|name| expression::name(reader, name))
+            .transpose()?;
+        Ok(name.map(|name| format!("{name} ")).unwrap_or_default())
     };
     Ok(match constraint {
         TableConstraint::PrimaryKey(key) => {
             *has_key = true;
-            format!("PRIMARY KEY ({})", names(&key.columns)?)
+            format!("PRIMARY KEY ({})", columns(&key.columns)?)
         }
-        TableConstraint::Unique(key) => format!("UNIQUE KEY ({})", names(&key.columns)?),
-        TableConstraint::Index(key) => format!("KEY ({})", names(&key.columns)?),
-        TableConstraint::FulltextOrSpatial(key) if key.fulltext => {
-            format!("FULLTEXT KEY ({})", names(&key.columns)?)
+        TableConstraint::Unique(key) => {
+            let name = if key.index_name.is_some() {
+                &key.index_name
+            } else {
+                &key.name
+            };
+            format!("UNIQUE KEY {}({})", named(name)?, columns(&key.columns)?)
+        }
+        TableConstraint::Index(key) => format!("KEY {}({})", named(&key.name)?, columns(&key.columns)?),
+        TableConstraint::FulltextOrSpatial(key) => {
+            let kind = if key.fulltext { "FULLTEXT" } else { "SPATIAL" };
+            format!(
+                "{kind} KEY {}({})",
+                named(&key.opt_index_name)?,
+                columns(&key.columns)?
+            )
         }
         TableConstraint::ForeignKey(key) => {
-            let plain = |list: &[sqlparser::ast::Ident]| -> Result<String, Problem> {
+            let plain = |list: &[Ident]| -> Result<String, Problem> {
                 let all: Result<Vec<_>, _> = list.iter().map(|one| expression::name(reader, one)).collect();
                 Ok(all?.iter().map(Name::to_string).collect::<Vec<_>>().join(", "))
             };
@@ -296,8 +327,10 @@ fn constraint(
             let Some(table) = table.as_ident() else {
                 return Err(reader.refused("a foreign key refers to a table", constraint.span()));
             };
+            let name = named(&key.name)?;
             let mut text = format!(
-                "FOREIGN KEY ({}) REFERENCES {} ({})",
+                "{}{name}FOREIGN KEY ({}) REFERENCES {} ({})",
+                if name.is_empty() { "" } else { "CONSTRAINT " },
                 plain(&key.columns)?,
                 expression::name(reader, table)?,
                 plain(&key.referred_columns)?
@@ -419,8 +452,8 @@ mod tests {
         let schema = schema("name VARCHAR(100), email VARCHAR(100), age INT").unwrap();
         assert_eq!(
             schema.into_sql().as_text(),
-            "`Id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-             `name` VARCHAR(100), `email` VARCHAR(100), `age` INT"
+            "(`Id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+             `name` VARCHAR(100), `email` VARCHAR(100), `age` INT)"
         );
     }
 

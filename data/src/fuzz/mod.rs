@@ -65,6 +65,11 @@ fn assignments() {
 #[test]
 fn schema() {
     feed(|text| ours(fragment::schema(text).map(Schema::into_sql)));
+    let define = |text: &str| ours(fragment::definition(text).map(|made| made.schema.into_sql()));
+    feed(|text| {
+        define(&format!("CREATE TABLE name ({text})"));
+        define(&format!("CREATE TABLE name (name INT) {text}"));
+    });
 }
 
 /// What stood between quotes stays there, and what is written anew is read again as the same.

@@ -23,6 +23,7 @@ use crate::{
     access::Role,
     clock,
     problem::{Kind, Problem},
+    sql::Sql,
 };
 
 /// How long a request waits for a connection.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub connections: u32,
     /// How long one statement may take.
     pub statement: Duration,
+    /// What is noted of statements has their values.
+    pub notes_values: bool,
 }
 
 /// What a connection is prepared for.
@@ -125,6 +128,15 @@ impl Pools {
     /// How long one statement may take.
     pub fn limit(&self) -> Duration {
         self.settings.statement
+    }
+
+    /// What is noted of a statement.
+    pub fn noted(&self, sql: &Sql) -> String {
+        if self.settings.notes_values {
+            sql.with_values()
+        } else {
+            sql.as_text().to_owned()
+        }
     }
 
     /// A connection of a role's account, in no transaction.

@@ -117,7 +117,7 @@ impl Transaction {
 
     /// Carries out a statement.
     pub async fn run(&mut self, sql: Sql) -> Result<Done, Problem> {
-        self.noted(sql.as_text());
+        self.noted(self.pools.noted(&sql));
         self.quietly(sql).await
     }
 
@@ -133,7 +133,7 @@ impl Transaction {
     /// Carries out a statement for many rows. It is not kept prepared, and records show only what `noted` says:
     /// otherwise both would take as much memory as the rows.
     pub async fn bulk(&mut self, sql: Sql, noted: &str) -> Result<Done, Problem> {
-        self.noted(&format!("{noted}, …"));
+        self.noted(format!("{noted}, …"));
         let (text, values) = sql.into_parts();
         self.execute(bind(text, values).persistent(false)).await
     }
@@ -156,7 +156,7 @@ impl Transaction {
     /// Carries out a statement that MySQL commits by itself (`CREATE`, `DROP`, `ALTER`). A connection that breaks
     /// leaves the outcome unknown.
     pub async fn define(&mut self, sql: Sql) -> Result<(), Problem> {
-        self.noted(sql.as_text());
+        self.noted(sql.as_text().to_owned());
         let (text, _) = sql.into_parts();
         let outcome = self
             .bounded(async |connection| raw_sql(AssertSqlSafe(text)).execute(connection).await)
@@ -176,7 +176,7 @@ impl Transaction {
 
     /// The rows of a query, `limit` at most; whether there were more is said in the result.
     pub async fn rows(&mut self, sql: Sql, limit: usize) -> Result<Rows, Problem> {
-        self.noted(sql.as_text());
+        self.noted(self.pools.noted(&sql));
         self.found(sql, limit).await
     }
 
@@ -283,19 +283,18 @@ impl Transaction {
         }
     }
 
-    fn noted(&mut self, text: &str) {
+    fn noted(&mut self, mut text: String) {
         let (longest, most) = NOTED;
-        let text = if text.len() > longest {
-            format!("{}…", &text[..text.floor_char_boundary(longest)])
-        } else {
-            text.to_owned()
-        };
+        if text.len() > longest {
+            text.truncate(text.floor_char_boundary(longest));
+            text.push('…');
+        }
         if self.statements.len() < most && self.statements.last() != Some(&text) {
             self.statements.push(text);
         }
     }
 
-    /// The statements so far, with `?` for every value.
+    /// The statements so far, with `?` for every value unless values are to be noted.
     pub fn statements(&self) -> String {
         self.statements.join("; ")
     }

@@ -114,6 +114,29 @@ impl Sql {
         &self.text
     }
 
+    /// The text with the values in place of every `?`, each of them cut where it is long. For people, not for MySQL.
+    pub fn with_values(&self) -> String {
+        let mut values = self.values.iter();
+        let mut out = String::with_capacity(self.text.len());
+        let mut quote = None;
+        for sign in self.text.chars() {
+            match quote {
+                // A doubled quote ends it and begins it again.
+                Some(end) if sign == end => quote = None,
+                None if matches!(sign, '\'' | '"' | '`') => quote = Some(sign),
+                None if sign == '?' => {
+                    if let Some(value) = values.next() {
+                        value.show(&mut out);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            out.push(sign);
+        }
+        out
+    }
+
     /// Text and values.
     pub fn into_parts(self) -> (String, Vec<Value>) {
         (self.text, self.values)
@@ -152,6 +175,25 @@ mod tests {
     fn decimals_are_bound_without_loss() {
         let sql = Sql::new("SELECT ").value(Value::Decimal("-12.340".to_owned()));
         assert_eq!(sql.as_text(), "SELECT CAST(? AS DECIMAL(5,3))");
+    }
+
+    #[test]
+    fn values_are_shown_where_they_go_and_nowhere_else() {
+        let sql = Sql::checked(
+            "UPDATE `a?` SET `b` = ?, `c` = 'd''?', `e` = ? WHERE `f` IN (?, ?)".to_owned(),
+            vec![
+                Value::Text("it's".to_owned()),
+                Value::Null,
+                Value::Int(-5),
+                Value::Bytes(vec![0xAB, 1]),
+            ],
+        );
+        assert_eq!(
+            sql.with_values(),
+            "UPDATE `a?` SET `b` = 'it''s', `c` = 'd''?', `e` = NULL WHERE `f` IN (-5, x'ab01')"
+        );
+        let long = Sql::new("SELECT ").value(Value::Text("é".repeat(1000)));
+        assert!(long.with_values().len() < 300);
     }
 
     #[test]

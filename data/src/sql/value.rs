@@ -1,6 +1,13 @@
 //! Values on their way to MySQL: from JSON, and from literals in fragments.
 
+use std::fmt::Write as _;
+
 use serde_json::value::RawValue;
+
+use super::literal;
+
+/// Of a value no more bytes are shown to people.
+const SHOWN: usize = 200;
 
 /// A value to be bound.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +51,33 @@ impl Value {
             .ok()
             .filter(|float| float.is_finite())
             .map(Self::Float)
+    }
+
+    /// Writes it for people, cut where it is long.
+    pub(super) fn show(&self, out: &mut String) {
+        let short = |text: &str| literal(&text[..text.floor_char_boundary(SHOWN)]);
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Null => write!(out, "NULL"),
+            Self::Int(number) => write!(out, "{number}"),
+            Self::Unsigned(number) => write!(out, "{number}"),
+            Self::Float(number) => write!(out, "{number}"),
+            Self::Decimal(digits) => write!(out, "{digits}"),
+            Self::Text(text) | Self::Json(text) => write!(out, "{}", short(text)),
+            Self::Bytes(bytes) => {
+                let bytes = &bytes[..bytes.len().min(SHOWN / 2)];
+                let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+                write!(out, "x'{}'", digits.collect::<String>())
+            }
+        };
+        let size = match self {
+            Self::Text(text) | Self::Json(text) => text.len(),
+            Self::Bytes(bytes) => 2 * bytes.len(),
+            _ => 0,
+        };
+        if size > SHOWN {
+            out.push('…');
+        }
     }
 
     /// A JSON value: objects and arrays become documents, numbers keep every digit.

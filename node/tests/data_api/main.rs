@@ -57,6 +57,7 @@ async fn the_data_api_does_what_its_contract_says() {
     clients::gone(&cluster.nodes[1], &cluster.nodes[0]).await;
     clients::idle_and_slow(&cluster.nodes[2]).await;
     v1::databases_and_tables(&cluster).await;
+    v1::definitions(&cluster).await;
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
     v1::exports(&cluster).await;

@@ -89,6 +89,8 @@ pub async fn limits_and_origins(node: &mut Node) {
         "--api-token-requests=3",
         "--api-requests=1",
         "--api-queue=3",
+        "--api-audit-reads=true",
+        "--api-audit-values=true",
         "--api-cors-origins=https://console.example.com, https://other.example.com:8443",
     ]
     .map(str::to_owned)
@@ -109,12 +111,24 @@ pub async fn limits_and_origins(node: &mut Node) {
         );
         sleep(Duration::from_millis(50)).await;
     }
+    values(node).await;
     origins(node).await;
     rate(node).await;
     at_a_time(node).await;
     println!(
         "a token's rate and requests at a time are bounded, the queue is, and origins are let in by name"
     );
+}
+
+/// Records have the values of statements where that is asked for.
+async fn values(node: &Node) {
+    let path = "/v1/databases/shelf/tables/odd/rows?size=eq.huge&limit=1";
+    get(node, READER, path, &[]).await.must(200);
+    let found = get(node, ADMIN, "/v1/audit?object=shelf.odd", &[])
+        .await
+        .must(200);
+    let statement = found["records"][0]["statement"].as_str().unwrap();
+    assert!(statement.contains("`size` = 'huge'"), "{found}");
 }
 
 async fn origins(node: &Node) {

@@ -225,6 +225,89 @@ pub async fn pages(cluster: &Cluster) {
     );
 }
 
+/// A table as `SHOW CREATE TABLE` tells of it can be made again elsewhere.
+pub async fn definitions(cluster: &Cluster) {
+    let node = &cluster.nodes[1];
+    let path = "/v1/databases/shelf/tables";
+    let statement = "CREATE TABLE defined (\n  a INT NOT NULL,\n  b VARCHAR(9) COLLATE utf8mb4_bin DEFAULT 'x''?',\n  \
+        PRIMARY KEY (a),\n  UNIQUE KEY by_b (b, a DESC)\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COMMENT='it''s'";
+    let made = change(node, "POST", path, json!({"statement":statement})).await;
+    assert_eq!(made.must(201)["table"], "defined");
+    let mut root = cluster.nodes[0].root().await;
+    let mut shown = async |database: &str| -> String {
+        let sql = format!("SHOW CREATE TABLE {database}.defined");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_one(&mut root)
+            .await
+            .unwrap();
+        sqlx::Row::get(&row, 1)
+    };
+    let first = shown("shelf").await;
+    assert!(first.contains("`by_b` (`b`,`a` DESC)"), "{first}");
+    change(node, "POST", "/v1/databases", json!({"name":"again"}))
+        .await
+        .must(201);
+    let again = "/v1/databases/again/tables";
+    change(node, "POST", again, json!({"statement":first}))
+        .await
+        .must(201);
+    assert_eq!(shown("again").await, first);
+    let elsewhere = json!({"statement":"CREATE TABLE shelf.other (a INT)"});
+    change(node, "POST", again, elsewhere).await.must(400);
+    let both = json!({"name":"other","statement":"CREATE TABLE defined (a INT)"});
+    change(node, "POST", again, both).await.must(400);
+    change(node, "POST", again, json!({"schema":"a INT"}))
+        .await
+        .must(400);
+}
+
+/// A page as lines and as CSV, with its end and the way to the next one.
+async fn pages_as_lines(node: &Node) {
+    let path = "/v1/databases/shelf/tables/odd/rows?select=id,size&count=exact";
+    let page = async |accept: &str, query: &str| {
+        let headers = [("Accept", accept)];
+        ask(
+            node,
+            "GET",
+            READER,
+            &format!("{path}{query}"),
+            &Value::Null,
+            &headers,
+        )
+        .await
+    };
+    let first = page("application/x-ndjson", "&limit=2&order=id").await;
+    assert_eq!(first.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(first.header("row-count"), Some("30"));
+    assert_eq!(
+        lines_of(&first.text),
+        [
+            json!({"id":0,"size":"small"}),
+            json!({"id":1,"size":"large"}),
+            json!({"end":true,"rows":2})
+        ]
+    );
+    let link = first.header("link").unwrap();
+    let next = link
+        .strip_prefix("<?")
+        .unwrap()
+        .strip_suffix(">; rel=\"next\"")
+        .unwrap();
+    let second = ask(
+        node,
+        "GET",
+        READER,
+        &format!("/v1/databases/shelf/tables/odd/rows?{next}"),
+        &Value::Null,
+        &[("Accept", "text/csv")],
+    )
+    .await;
+    assert_eq!(second.text, "id,size\n2,huge\n3,small\n\\end rows=2,\n");
+    let last = page("text/csv", "&id=gte.29").await;
+    assert_eq!(last.text, "id,size\n29,huge\n\\end rows=1,\n");
+    assert_eq!(last.header("link"), None);
+}
+
 /// What is seen in all rows of a list, page by page.
 async fn all_pages<T>(node: &Node, path: &str, see: impl Fn(&Value) -> T) -> Vec<T> {
     let (mut seen, mut after) = (Vec::new(), String::new());
@@ -310,6 +393,7 @@ async fn pages_of_odd_tables(node: &Node) {
         4,
         "a second mention orders nothing"
     );
+    pages_as_lines(node).await;
     get(node, &format!("{path}?limit=4&order=v.desc,id,f&after={next}"))
         .await
         .must(400);

@@ -1,7 +1,6 @@
 //! Whole tables and whole databases as streams.
 
 pub mod database;
-mod format;
 pub mod table;
 
 use axum::http::HeaderMap;
@@ -28,7 +27,9 @@ pub struct Options {
 
 impl Options {
     fn format(&self, headers: &HeaderMap) -> Format {
-        self.format.unwrap_or_else(|| Format::accepted(headers))
+        self.format
+            .or_else(|| Format::accepted(headers))
+            .unwrap_or(Format::Ndjson)
     }
 }
 

@@ -57,10 +57,11 @@ async fn write(
     format: Format,
     facts: &TableFacts,
 ) -> io::Result<()> {
-    format.head(out.part(), facts);
+    let names = facts.columns.iter().map(|column| column.name.as_str());
+    format.head(out.part(), names);
     let rows = transaction
-        .write(sql, out, |part, row| format.row(part, row))
+        .write(sql, out, |part, row| format.rows(part, row))
         .await?;
-    format.end(out.part(), facts, rows);
+    format.end(out.part(), facts.columns.len(), rows);
     Ok(())
 }

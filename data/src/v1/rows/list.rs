@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
+    response::{IntoResponse as _, Response},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,6 +16,7 @@ use super::filter;
 use crate::{
     call::Call,
     engine::Engine,
+    format::{self, Format},
     input::{Pairs, Path},
     mysql::Rows,
     problem::{Kind, Problem, Problems},
@@ -19,6 +24,9 @@ use crate::{
     sql::{Name, Sql, Value},
     table::{ColumnFacts, TableFacts},
 };
+
+/// How many rows the filter reaches, where the reply is not a JSON document.
+const COUNT: HeaderName = HeaderName::from_static("row-count");
 
 #[derive(Serialize, ToSchema)]
 struct Page {
@@ -57,18 +65,24 @@ struct Step {
 /// Filters are `column=op.value`, where `op` is eq, ne, lt, lte, gt, gte, like, `in.(a,b)`, `between.low,high`,
 /// `null.true`, `null.false` or match (a full-text index); `select` names columns, `order` is `column.asc` or
 /// `column.desc`, `count` is none, estimated or exact.
+///
+/// With `Accept: application/x-ndjson` or `text/csv` the page is lines or CSV as an export has them, with the end that
+/// proves it whole; the next page is then named by the header `Link`, and the count by `Row-Count`.
 #[utoipa::path(get, path = "/v1/databases/{db}/tables/{table}/rows", tag = "rows",
     params(("db" = inline(Name), Path, example = "shop"), ("table" = inline(Name), Path, example = "users"),
         ("select" = Option<String>, Query),
         ("order" = Option<String>, Query), ("limit" = Option<usize>, Query), ("after" = Option<String>, Query),
         ("count" = inline(Option<Count>), Query), ("or" = Option<String>, Query)),
-    responses((status = 200, body = Page), Problems))]
+    responses((status = 200, content((Page = "application/json"), (String = "application/x-ndjson"),
+        (String = "text/csv"))), Problems))]
 pub async fn list(
     State(engine): State<Arc<Engine>>,
     call: Call,
     Path((database, table)): Path<(Name, Name)>,
     pairs: Pairs,
-) -> Result<Reply, Problem> {
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     call.reach_table(&database, &table)?;
     let facts = engine.table(&call, &database, &table).await?;
     let limit = pairs.get("limit").map(str::parse).transpose();
@@ -121,7 +135,44 @@ pub async fn list(
         pairs.get("count"),
     )
     .await?;
-    Reply::ok(&Page { rows, next, count })
+    let page = Page { rows, next, count };
+    match Format::accepted(&headers) {
+        None => Ok(Reply::ok(&page)?.into_response()),
+        Some(format) => written(&page, &selected, format, &uri),
+    }
+}
+
+/// A page as lines or as CSV.
+fn written(page: &Page, selected: &[Name], format: Format, uri: &Uri) -> Result<Response, Problem> {
+    let mut out = Vec::new();
+    format.head(&mut out, selected.iter().map(Name::as_str));
+    format.rows(&mut out, &page.rows).map_err(|error| {
+        tracing::error!(%error, "a page could not be written");
+        Problem::new(Kind::Internal, "the node could not write the reply")
+    })?;
+    format.end(&mut out, selected.len(), page.rows.len() as u64);
+    let mut response = (format::headers(format.content_type()), out).into_response();
+    let headers = response.headers_mut();
+    let next = page.next.as_deref().map(|next| link(uri, next));
+    if let Some(next) = next.and_then(|next| HeaderValue::try_from(next).ok()) {
+        headers.insert(header::LINK, next);
+    }
+    if let Some(count) = page.count {
+        headers.insert(COUNT, count.into());
+    }
+    Ok(response)
+}
+
+/// The same request for the page that begins behind this one.
+fn link(uri: &Uri, next: &str) -> String {
+    // The first of its name counts, and a cursor has only signs that stand for themselves in a URL.
+    let mut query = format!("after={next}");
+    let same = uri.query().unwrap_or_default().split('&');
+    for pair in same.filter(|pair| !pair.is_empty() && !pair.starts_with("after=")) {
+        query.push('&');
+        query.push_str(pair);
+    }
+    format!("<?{query}>; rel=\"next\"")
 }
 
 fn select(facts: &TableFacts, text: Option<&str>) -> Result<Vec<Name>, Problem> {

@@ -133,6 +133,7 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
             },
         audit: ApiAudit {
             reads,
+            values,
             slow_milliseconds,
         },
         cors_origins,
@@ -165,6 +166,7 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         value("DDB_API_TOKEN_RATE", &token_requests_per_second.to_string()),
         value("DDB_API_TOKEN_REQUESTS", &token_requests.to_string()),
         value("DDB_API_AUDIT_READS", &reads.to_string()),
+        value("DDB_API_AUDIT_VALUES", &values.to_string()),
         value("DDB_API_AUDIT_SLOW", &slow_milliseconds.to_string()),
         value("DDB_API_CORS_ORIGINS", &cors_origins.join(",")),
     ]
