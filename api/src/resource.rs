@@ -204,6 +204,8 @@ pub struct AgentSpec {
 /// The HTTP data API that every node serves over TLS.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.serviceAccounts) || self.serviceAccounts.all(account, account.role in ['reader', 'writer', 'admin'] || (has(self.roles) && self.roles.exists(role, role.name == account.role)))")
+    .message("spec.api.serviceAccounts.role: must be reader, writer, admin, or one of spec.api.roles"))]
 pub struct ApiSpec {
     /// Serve it. Without a token nobody is let in; `kubectl ddb token create` makes one.
     #[serde(default = "default_true")]
@@ -227,6 +229,14 @@ pub struct ApiSpec {
         .message("spec.api.certificateSecret: must be the name of a Secret"))]
     #[schemars(extend("maxLength" = 253))]
     pub certificate_secret: Option<String>,
+    /// Roles besides `reader`, `writer` and `admin`, each with a MySQL account of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(validation = Rule::new("self.all(role, role.like != 'reader' || !has(role.privileges) || role.privileges.all(one, one == 'SELECT'))")
+        .message("spec.api.roles: a role like reader can have the privilege SELECT only"))]
+    #[x_kube(validation = Rule::new("self.all(role, role.like == 'admin' || !has(role.privileges) || !('DROP' in role.privileges))")
+        .message("spec.api.roles: only a role like admin can have the privilege DROP"))]
+    #[schemars(extend("maxItems" = 16, "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub roles: Vec<ApiCustomRole>,
     /// Kubernetes service accounts that are let in with a token for the audience
     /// `<name>.<namespace>.ddb-operator.io`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -264,11 +274,57 @@ pub struct ApiServiceAccount {
         .message("spec.api.serviceAccounts.name: must name a service account"))]
     #[schemars(extend("maxLength" = 253))]
     pub name: String,
-    /// What it may do.
-    pub role: ApiRole,
-    /// The only databases that it reaches; all where it is left out.
+    /// What it may do: `reader`, `writer`, `admin`, or one of `roles`.
+    #[schemars(extend("maxLength" = 20))]
+    pub role: String,
+    /// The only databases that it reaches; all that the role reaches where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub databases: Option<Vec<String>>,
+}
+
+/// A role of this database.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiCustomRole {
+    /// Its name, which tokens and service accounts name.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z][a-z0-9-]{0,19}$') && !(self in ['reader', 'writer', 'admin'])")
+        .message("spec.api.roles.name: must be up to 20 small letters, digits and '-', begin with a letter, and not be reader, writer or admin"))]
+    #[schemars(extend("maxLength" = 20))]
+    pub name: String,
+    /// Whose paths of the API it may use.
+    pub like: ApiRole,
+    /// The only databases that it reaches; all where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = 64), inner(length(max = 64)))]
+    pub databases: Option<Vec<String>>,
+    /// What its MySQL account may do there; all that `like` may where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxItems" = 9))]
+    pub privileges: Option<Vec<ApiPrivilege>>,
+}
+
+/// A privilege in MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ApiPrivilege {
+    /// Reads rows.
+    Select,
+    /// Adds rows.
+    Insert,
+    /// Changes rows.
+    Update,
+    /// Deletes rows.
+    Delete,
+    /// Makes databases and tables.
+    Create,
+    /// Changes tables.
+    Alter,
+    /// Makes and drops indexes.
+    Index,
+    /// Makes foreign keys.
+    References,
+    /// Drops databases and tables.
+    Drop,
 }
 
 /// What somebody may do through the data API. Each role may do all that the ones before it may.
@@ -567,6 +623,7 @@ impl Default for ApiSpec {
             audit: ApiAudit::default(),
             cors_origins: Vec::new(),
             certificate_secret: None,
+            roles: Vec::new(),
             service_accounts: Vec::new(),
         }
     }

@@ -5,8 +5,8 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::resource::{
-    AgentSpec, ApiAudit, ApiLimits, ApiSpec, DistributedDatabase, DistributedDatabaseSpec, FailoverSpec,
-    MysqlSpec, StorageSpec,
+    AgentSpec, ApiAudit, ApiCustomRole, ApiLimits, ApiPrivilege, ApiRole, ApiSpec, DistributedDatabase,
+    DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
 };
 use crate::{mycnf, quantity};
 
@@ -14,6 +14,8 @@ use crate::{mycnf, quantity};
 const LONGEST_NAME: usize = 40;
 /// Ends of names that would make the database's own Service collide with another database's.
 const TAKEN_ENDS: [&str; 3] = ["-master", "-slaves", "-nodes"];
+/// Roles that there always are.
+const BUILT_IN: [&str; 3] = ["reader", "writer", "admin"];
 
 impl DistributedDatabase {
     /// Everything that is wrong with the object, its name included; empty if it can be applied.
@@ -121,6 +123,7 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
             },
         cors_origins,
         certificate_secret,
+        roles,
         service_accounts,
     } = api;
     check(
@@ -167,9 +170,44 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
         "spec.api.certificateSecret: must be the name of a Secret",
     );
     check(
+        roles.iter().all(|role| is_role_name(&role.name)),
+        "spec.api.roles.name: must be up to 20 small letters, digits and '-', begin with a letter, and not be reader, \
+         writer or admin",
+    );
+    let names: std::collections::BTreeSet<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+    check(names.len() == roles.len(), "spec.api.roles: each name once");
+    let has_only = |role: &ApiCustomRole, may: fn(ApiPrivilege) -> bool| {
+        role.privileges.iter().flatten().all(|privilege| may(*privilege))
+    };
+    check(
+        roles
+            .iter()
+            .all(|role| role.like != ApiRole::Reader || has_only(role, |one| one == ApiPrivilege::Select)),
+        "spec.api.roles: a role like reader can have the privilege SELECT only",
+    );
+    check(
+        roles
+            .iter()
+            .all(|role| role.like == ApiRole::Admin || has_only(role, |one| one != ApiPrivilege::Drop)),
+        "spec.api.roles: only a role like admin can have the privilege DROP",
+    );
+    let is_known = |name: &str| BUILT_IN.contains(&name) || names.contains(name);
+    check(
+        service_accounts.iter().all(|account| is_known(&account.role)),
+        "spec.api.serviceAccounts.role: must be reader, writer, admin, or one of spec.api.roles",
+    );
+    check(
         service_accounts.iter().all(|account| !account.name.is_empty()),
         "spec.api.serviceAccounts.name: must name a service account",
     );
+}
+
+fn is_role_name(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= 20
+        && name.bytes().all(letter)
+        && !BUILT_IN.contains(&name)
 }
 
 fn is_secret_name(name: &str) -> bool {

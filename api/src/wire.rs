@@ -12,7 +12,7 @@ use failover::{Change, GtidSet, Intent, Millis, NodeId, NodeReport, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::kept::Kept;
-use crate::resource::{ApiRole, NodeRole, Phase};
+use crate::resource::{NodeRole, Phase};
 
 /// The TCP port of the node agent's session listener.
 pub const SESSION_PORT: u16 = 8440;
@@ -240,8 +240,8 @@ pub enum Answer {
     Account {
         /// `namespace/name`.
         account: String,
-        /// What it may do.
-        role: ApiRole,
+        /// The name of its role.
+        role: String,
         /// The only databases that it reaches; `None` for all.
         databases: Option<Vec<String>>,
     },

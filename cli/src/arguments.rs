@@ -90,9 +90,9 @@ pub enum Token {
 pub struct TokenCreate {
     /// The database
     pub name: String,
-    /// What the token allows
-    #[arg(long, value_enum)]
-    pub role: TokenRole,
+    /// What the token allows: reader, writer, admin, or a role of the resource's spec.api.roles
+    #[arg(long)]
+    pub role: String,
     /// The only databases that it reaches, with commas; all when left out
     #[arg(long, value_delimiter = ',')]
     pub databases: Vec<String>,
@@ -102,29 +102,6 @@ pub struct TokenCreate {
     /// A word on whom it is for
     #[arg(long)]
     pub note: Option<String>,
-}
-
-/// What a token allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenRole {
-    /// Reads.
-    Reader,
-    /// Changes rows, makes databases and tables.
-    Writer,
-    /// Drops databases and tables, too.
-    Admin,
-}
-
-impl TokenRole {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Writer => "writer",
-            Self::Admin => "admin",
-        }
-    }
 }
 
 #[derive(Debug, Args)]

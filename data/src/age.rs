@@ -19,7 +19,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    access::Role,
+    access::Account,
     clock,
     engine::Engine,
     host::Step,
@@ -220,7 +220,7 @@ impl Engine {
 
     /// The one number that a query of the node's own answers.
     async fn own_number(&self, sql: Sql) -> Result<Option<u64>, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let mut transaction = Transaction::begin(&self.pools, Account::READER, false).await?;
         let rows = transaction.quiet_rows(sql).await;
         transaction.rollback().await;
         Ok(rows?.number())

@@ -224,7 +224,7 @@ impl Engine {
             .keep(&Record {
                 time: clock::timestamp(),
                 who: call.caller().id.clone(),
-                role: call.caller().role.name().to_owned(),
+                role: call.caller().named.to_string(),
                 from: call.from().to_owned(),
                 node: self.node.clone(),
                 term,
@@ -263,9 +263,7 @@ impl Engine {
             .keep(&Record {
                 time: clock::timestamp(),
                 who: caller.map(|caller| caller.id.clone()).unwrap_or_default(),
-                role: caller
-                    .map(|caller| caller.role.name().to_owned())
-                    .unwrap_or_default(),
+                role: caller.map(|caller| caller.named.to_string()).unwrap_or_default(),
                 from,
                 node: self.node.clone(),
                 term,

@@ -134,7 +134,7 @@ impl Call {
             format!(
                 "this needs the role {}, the token has {}",
                 role.name(),
-                self.caller().role.name()
+                self.caller().named
             ),
         ))
     }

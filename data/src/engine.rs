@@ -77,7 +77,7 @@ impl Engine {
         call: &Call,
         work: impl AsyncFnOnce(&mut Transaction) -> Result<Reply, Problem> + Send,
     ) -> Result<Reply, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+        let mut transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await {
                 Ok(Claim::New | Claim::Begun) => {}
@@ -143,13 +143,13 @@ impl Engine {
         is_done: impl Fn(&Problem) -> bool,
         reply: Reply,
     ) -> Result<Reply, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+        let mut transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
         let mut begun = false;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await? {
                 Claim::New => {
                     transaction.commit().await.map_err(not_applied)?;
-                    transaction = Transaction::begin(&self.pools, call.caller().role, true).await?;
+                    transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
                 }
                 Claim::Begun => begun = true,
                 Claim::Done(reply) => return Ok(self.replay(transaction, reply).await),
@@ -222,7 +222,7 @@ impl Engine {
     /// The rows of one query.
     pub async fn rows(&self, call: &Call, sql: Sql, limit: usize) -> Result<Rows, Problem> {
         call.note().statement = self.pools.noted(&sql);
-        Transaction::read(&self.pools, call.caller().role, sql, limit).await
+        Transaction::read(&self.pools, call.caller().account, sql, limit).await
     }
 
     /// With the token of a state that contains the change.

@@ -8,10 +8,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{
-    access::Role,
-    problem::{Kind, Problem},
-};
+use crate::problem::{Kind, Problem};
 
 /// What is answered later, or why it is not.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
@@ -127,8 +124,8 @@ pub enum Wish {
 pub struct Reviewed {
     /// The service account, as `namespace/name`.
     pub account: String,
-    /// What the resource lets it do.
-    pub role: Role,
+    /// The name of the role that the resource gives it.
+    pub role: String,
     /// The only databases that it reaches; `None` for all.
     pub databases: Option<Vec<String>>,
 }

@@ -1,6 +1,6 @@
 //! How many requests, of which kind, with what outcome, and how long they took. The agent shows them with its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -13,7 +13,7 @@ use prometheus_client::{
 struct Kind {
     method: &'static str,
     route: String,
-    role: &'static str,
+    role: Arc<str>,
     status: u16,
 }
 
@@ -21,7 +21,7 @@ struct Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Timed {
     route: String,
-    role: &'static str,
+    role: Arc<str>,
 }
 
 /// The counters of one node; clones share them.
@@ -111,18 +111,11 @@ impl Metrics {
     }
 
     /// It was answered.
-    pub fn end(
-        &self,
-        method: &axum::http::Method,
-        route: &str,
-        role: &'static str,
-        status: u16,
-        took: Duration,
-    ) {
+    pub fn end(&self, method: &axum::http::Method, route: &str, role: Arc<str>, status: u16, took: Duration) {
         let route = route.to_owned();
         let timed = Timed {
             route: route.clone(),
-            role,
+            role: Arc::clone(&role),
         };
         self.seconds.get_or_create(&timed).observe(took.as_secs_f64());
         let kind = Kind {
@@ -159,9 +152,9 @@ mod tests {
         let under_way = metrics.begin();
         drop(metrics.feed());
         let feed = metrics.feed();
-        metrics.end(&get, "/select", "reader", 200, took);
-        metrics.end(&get, "/select", "reader", 200, took);
-        metrics.end(&get, "/select", "none", 401, took);
+        metrics.end(&get, "/select", "reader".into(), 200, took);
+        metrics.end(&get, "/select", "reader".into(), 200, took);
+        metrics.end(&get, "/select", "none".into(), 401, took);
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let mut text = String::new();

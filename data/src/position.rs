@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    access::Role,
+    access::Account,
     call::Call,
     engine::Engine,
     mysql::{Rows, Transaction},
@@ -50,7 +50,7 @@ impl Engine {
 
     /// The same for the node itself.
     pub async fn own_position(&self) -> Result<Position, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let mut transaction = Transaction::begin(&self.pools, Account::READER, false).await?;
         let rows = transaction.quiet_rows(executed()).await;
         transaction.rollback().await;
         self.read_position(&rows?)

@@ -140,6 +140,7 @@ mod tests {
             users_tls: nowhere.clone(),
             tokens: nowhere.clone(),
             accounts: nowhere.clone(),
+            roles: crate::access::Roles::default(),
             mysql_socket: nowhere.clone(),
             audit: nowhere,
             recorded: Recorded::default(),

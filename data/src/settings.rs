@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::access::Roles;
+
 /// What one request may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -74,8 +76,10 @@ pub struct Settings {
     pub users_tls: PathBuf,
     /// One file for each token.
     pub tokens: PathBuf,
-    /// One file for each role, with its account's password.
+    /// One file for each of the three roles, with its account's password.
     pub accounts: PathBuf,
+    /// All roles.
+    pub roles: Roles,
     /// mysqld's socket.
     pub mysql_socket: PathBuf,
     /// Where audit records are kept.

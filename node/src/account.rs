@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use data::access::Role;
+use data::access::{Grants, Role};
 use tokio::{fs, time::sleep};
 use tracing::{info, warn};
 
@@ -82,8 +82,16 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
             watched(agent, Box::pin(lane.grant_changes())).await?;
             info!("the account of change feeds is made");
         }
-        for role in Role::ALL {
+        let roles = &agent.settings.api_roles;
+        for role in roles.all() {
             Box::pin(settle_role(agent, &mut lane, role)).await?;
+        }
+        for former in lane.former_roles(roles).await? {
+            watched(agent, Box::pin(lane.drop_role(&former))).await?;
+            info!(
+                account = former,
+                "the account of a role that is no more is dropped"
+            );
         }
     }
     lane.close().await;
@@ -91,29 +99,39 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
 }
 
 /// The account of a role of the data API: for the node's own socket only, with just the role's privileges.
-async fn settle_role(agent: &Agent, lane: &mut Lane, role: Role) -> Result<(), AccountError> {
-    let password = fs::read_to_string(agent.settings.api_accounts_dir.join(role.name())).await?;
-    let password = password.trim();
+async fn settle_role(agent: &Agent, lane: &mut Lane, role: &Grants) -> Result<(), AccountError> {
+    let secret = fs::read_to_string(agent.settings.api_accounts_dir.join(role.like.name())).await?;
+    let password = role.password(&secret);
     if password.is_empty() {
-        return Err(AccountError::NoPassword(role.name()));
+        return Err(AccountError::NoPassword(role.like.name()));
     }
     if !lane.role_exists(role).await? {
+        if !role.is_built_in() {
+            // It may have had other grants.
+            watched(agent, Box::pin(lane.drop_role(&role.account))).await?;
+        }
         // The roles' rights on it are part of what makes an account complete.
         watched(agent, Box::pin(lane.create_keys())).await?;
-        watched(agent, Box::pin(lane.create_role(role, password))).await?;
-        watched(agent, Box::pin(lane.grant_role(role))).await?;
-        for schema in ["mysql", "sys", "ddb", "performance_schema"] {
-            watched(agent, Box::pin(lane.revoke_role(role, schema))).await?;
+        watched(agent, Box::pin(lane.create_role(role, &password))).await?;
+        if let Some(databases) = &role.databases {
+            for database in databases {
+                watched(agent, Box::pin(lane.grant_role(role, Some(database)))).await?;
+            }
+        } else {
+            watched(agent, Box::pin(lane.grant_role(role, None))).await?;
+            for schema in ["mysql", "sys", "ddb", "performance_schema"] {
+                watched(agent, Box::pin(lane.revoke_role(role, schema))).await?;
+            }
         }
-        if role != Role::Reader {
+        if role.like != Role::Reader {
             watched(agent, Box::pin(lane.grant_keys(role))).await?;
         }
         watched(agent, Box::pin(lane.complete_role(role))).await?;
-        info!(role = role.name(), "the role's account is made");
+        info!(role = &*role.name, "the role's account is made");
     }
-    if is_refused(agent, role.account(), password).await {
-        watched(agent, Box::pin(lane.set_role_password(role, password))).await?;
-        info!(role = role.name(), "the role's account has its new password");
+    if is_refused(agent, &role.account, &password).await {
+        watched(agent, Box::pin(lane.set_role_password(role, &password))).await?;
+        info!(role = &*role.name, "the role's account has its new password");
     }
     Ok(())
 }

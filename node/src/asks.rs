@@ -9,14 +9,8 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    resource::ApiRole,
-    wire::{Answer, Credential, Question, ToOperator, Wish},
-};
-use data::{
-    access::Role,
-    host::{Refusal, Reviewed},
-};
+use api::wire::{Answer, Credential, Question, ToOperator, Wish};
+use data::host::{Refusal, Reviewed};
 use failover::Term;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -133,11 +127,7 @@ pub async fn review(agent: &Agent, token: String) -> Result<Option<Reviewed>, Re
             databases,
         } => Ok(Some(Reviewed {
             account,
-            role: match role {
-                ApiRole::Reader => Role::Reader,
-                ApiRole::Writer => Role::Writer,
-                ApiRole::Admin => Role::Admin,
-            },
+            role,
             databases,
         })),
         Answer::Nobody => Ok(None),

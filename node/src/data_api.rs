@@ -67,6 +67,7 @@ fn settings(agent: &Agent) -> data::Settings {
         users_tls: settings.api_tls_dir.clone(),
         tokens: settings.tokens_dir.clone(),
         accounts: settings.api_accounts_dir.clone(),
+        roles: settings.api_roles.clone(),
         mysql_socket: settings.mysql_socket.clone(),
         audit: settings.audit_dir.clone(),
         recorded: Recorded {

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use data::access::Roles;
 use failover::NodeId;
 
 /// What the agent is started with.
@@ -86,6 +87,9 @@ pub struct Settings {
     /// Records what takes so many milliseconds or longer; 0 for nothing.
     #[arg(long, env = "DDB_API_AUDIT_SLOW", default_value_t = 1000)]
     pub api_audit_slow: u64,
+    /// The roles that the resource defines, as a JSON array.
+    #[arg(long, env = "DDB_API_ROLES", default_value = "[]", value_parser = Roles::parse)]
+    pub api_roles: Roles,
     /// The user's `tls.crt` and `tls.key` for clients of the data API; there need not be any.
     #[arg(long, hide = true, env = "DDB_API_TLS_DIR", default_value = api::names::API_TLS_DIR)]
     pub api_tls_dir: PathBuf,

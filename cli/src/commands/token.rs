@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use api::names;
+use api::{DistributedDatabase, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::say;
-use crate::arguments::{Token, TokenCreate, TokenRole};
+use crate::arguments::{Token, TokenCreate};
 use crate::clock;
 use crate::connect::Cluster;
 use crate::fetch::ask;
@@ -41,6 +41,16 @@ pub enum Error {
         /// What was asked for.
         id: String,
     },
+    /// There is no such role.
+    #[error("{database} has no role {role}; it has {}. Others are made in spec.api.roles", there_are.join(", "))]
+    NoSuchRole {
+        /// The database.
+        database: String,
+        /// What was asked for.
+        role: String,
+        /// What there is.
+        there_are: Vec<String>,
+    },
     /// The moment is beyond the calendar.
     #[error("the token would expire beyond the calendar; choose a shorter time")]
     Time(#[from] jiff::Error),
@@ -50,7 +60,7 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     hash: String,
-    role: TokenRole,
+    role: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     databases: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,12 +104,13 @@ async fn create(cluster: &Cluster, arguments: &TokenCreate) -> Result<ExitCode, 
         expires,
         note,
     } = arguments;
+    known(cluster, name, role).await?;
     let id = random::<4>()?;
     let token = format!("ddb_{id}_{}", random::<32>()?);
     let now = clock::wall();
     let entry = Entry {
         hash: hex(&Sha256::digest(token.as_bytes())),
-        role: *role,
+        role: role.clone(),
         databases: Some(databases.clone()).filter(|databases| !databases.is_empty()),
         expires: expires.map(|life| end(now, life)).transpose()?,
         note: note.clone(),
@@ -113,14 +124,45 @@ async fn create(cluster: &Cluster, arguments: &TokenCreate) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses a role that the database does not have: every node would refuse the token.
+async fn known(cluster: &Cluster, database: &str, role: &str) -> Result<(), super::Error> {
+    let mut there_are: Vec<String> = ["reader", "writer", "admin"].map(str::to_owned).into();
+    if there_are.iter().any(|one| one == role) {
+        return Ok(());
+    }
+    let resources: Api<DistributedDatabase> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let resource = ask(cluster, "read the database", resources.get(database)).await?;
+    there_are.extend(resource.spec.api.roles.into_iter().map(|one| one.name));
+    if there_are.iter().any(|one| one == role) {
+        return Ok(());
+    }
+    Err(Error::NoSuchRole {
+        database: database.to_owned(),
+        role: role.to_owned(),
+        there_are,
+    }
+    .into())
+}
+
 async fn list(cluster: &Cluster, name: &str) -> Result<ExitCode, super::Error> {
     let secret = read(cluster, name).await?;
-    let mut text = String::from("ID        ROLE    DATABASES  EXPIRES  NOTE\n");
-    for (id, value) in secret.data.unwrap_or_default() {
-        let line = match serde_json::from_slice::<Entry>(&value.0) {
-            Ok(entry) => format!(
-                "{id:<8}  {:<6}  {}  {}  {}",
-                entry.role.name(),
+    let entries: Vec<(String, Option<Entry>)> = secret
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(id, value)| (id, serde_json::from_slice(&value.0).ok()))
+        .collect();
+    let roles = entries
+        .iter()
+        .flat_map(|(_, entry)| entry)
+        .map(|entry| entry.role.len());
+    let width = roles.max().unwrap_or(0).max("ROLE".len());
+    let mut text = format!("ID        {:<width$}  DATABASES  EXPIRES  NOTE\n", "ROLE");
+    for (id, entry) in entries {
+        let line = match entry {
+            Some(entry) => format!(
+                "{id:<8}  {:<width$}  {}  {}  {}",
+                entry.role,
                 entry
                     .databases
                     .map_or_else(|| "all".to_owned(), |all| all.join(",")),
@@ -129,7 +171,7 @@ async fn list(cluster: &Cluster, name: &str) -> Result<ExitCode, super::Error> {
                     .map_or_else(|| "never".to_owned(), |at| at.to_string()),
                 entry.note.unwrap_or_default()
             ),
-            Err(_) => format!("{id:<8}  cannot be read; revoke it"),
+            None => format!("{id:<8}  cannot be read; revoke it"),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", line.trim_end());

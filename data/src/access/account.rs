@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{Caller, hash};
+use super::{Caller, Roles, hash};
 use crate::{
     clock,
     host::{Host, Reviewed},
@@ -46,11 +46,14 @@ enum Remembered {
 pub struct Accounts {
     known: Mutex<Known>,
     reviews: Semaphore,
+    roles: Roles,
 }
 
-impl Default for Accounts {
-    fn default() -> Self {
+impl Accounts {
+    /// Remembers nothing yet.
+    pub fn new(roles: Roles) -> Self {
         Self {
+            roles,
             known: Mutex::default(),
             reviews: Semaphore::new(AT_A_TIME),
         }
@@ -108,7 +111,7 @@ impl Accounts {
             Remembered::Nothing => {}
         }
         let reviewed = host.review(token.to_owned()).await?;
-        let caller = reviewed.map(|reviewed| Arc::new(caller(reviewed)));
+        let caller = reviewed.and_then(|reviewed| caller(reviewed, &self.roles).map(Arc::new));
         let mut known = self.lock();
         if known.len() >= MANY {
             known.retain(|_, (since, caller)| clock::since(*since) < kept(caller.is_some()));
@@ -125,7 +128,7 @@ fn kept(is_somebody: bool) -> Duration {
 }
 
 /// The id cannot be one of the Secret's: its keys have no slash.
-fn caller(reviewed: Reviewed) -> Caller {
+fn caller(reviewed: Reviewed, roles: &Roles) -> Option<Caller> {
     let Reviewed {
         account,
         role,
@@ -137,13 +140,20 @@ fn caller(reviewed: Reviewed) -> Caller {
         let half = u128::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 16]));
         id = format!("sa/{half:032x}");
     }
-    Caller { id, role, databases }
+    let caller = roles.caller(id, &role, databases);
+    if caller.is_none() {
+        tracing::warn!(
+            account,
+            role,
+            "a service account has a role that this node does not know (yet)"
+        );
+    }
+    caller
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Role;
 
     #[test]
     fn only_what_has_the_form_of_a_signed_token_is_asked_about() {
@@ -164,12 +174,12 @@ mod tests {
     #[test]
     fn an_id_fits_into_the_table_of_keys() {
         let of = |account: &str| {
-            caller(Reviewed {
+            let reviewed = Reviewed {
                 account: account.to_owned(),
-                role: Role::Reader,
+                role: "reader".to_owned(),
                 databases: None,
-            })
-            .id
+            };
+            caller(reviewed, &Roles::default()).unwrap().id
         };
         assert_eq!(of("ns/web"), "sa/ns/web");
         let [one, other] = ["a", "b"].map(|end| of(&format!("{}/{end}", "n".repeat(300))));

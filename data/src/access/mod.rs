@@ -2,8 +2,10 @@
 
 mod account;
 mod role;
+mod roles;
 mod token;
 
 pub use account::{Accounts, is_signed};
 pub use role::Role;
+pub use roles::{Account, Grants, Roles};
 pub use token::{Caller, Tokens, Verdict, hash};

@@ -1,4 +1,4 @@
-//! The roles and their MySQL accounts.
+//! The three roles that there always are.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,17 +29,8 @@ impl Role {
         }
     }
 
-    /// Its MySQL account, which exists for the node's own socket only (`@localhost`).
-    pub const fn account(self) -> &'static str {
-        match self {
-            Self::Reader => "ddb_api_reader",
-            Self::Writer => "ddb_api_writer",
-            Self::Admin => "ddb_api_admin",
-        }
-    }
-
-    /// The account's privileges on all schemas but the system's.
-    pub const fn privileges(self) -> &'static str {
+    /// The privileges of its MySQL account on all schemas but the system's.
+    pub(super) const fn privileges(self) -> &'static str {
         match self {
             Self::Reader => "SELECT, SHOW VIEW",
             Self::Writer => {
@@ -51,9 +42,5 @@ impl Role {
                  CREATE TEMPORARY TABLES, EXECUTE, DROP, CREATE VIEW, TRIGGER, EVENT, CREATE ROUTINE, ALTER ROUTINE"
             }
         }
-    }
-
-    pub(crate) const fn index(self) -> usize {
-        self as usize
     }
 }

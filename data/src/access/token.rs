@@ -1,7 +1,7 @@
 //! Tokens: what a client shows, and what the Secret holds of it.
 //!
 //! A token is `ddb_<id>_<secret>`. The Secret has one key for each token, named by its id, whose value is a JSON
-//! object: `{"hash":"<SHA-256 of the whole token, 64 hexadecimal digits>","role":"reader|writer|admin",
+//! object: `{"hash":"<SHA-256 of the whole token, 64 hexadecimal digits>","role":"reader|writer|admin|<one of the resource>",
 //! "databases":["shop"],"expires":"2027-01-01T00:00:00Z"}`; the last two may be left out. The Secret is mounted as a
 //! directory; what changes there holds from the next look on, which is at most two seconds later. Tokens themselves
 //! are nowhere stored.
@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing::{info, warn};
 
-use super::Role;
+use super::{Account, Role, Roles};
 use crate::clock;
 
 /// How often the directory is looked at.
@@ -30,8 +30,14 @@ const LOOK: Duration = Duration::from_secs(2);
 pub struct Caller {
     /// The id of the token, which is no secret.
     pub id: String,
-    /// What it allows.
+    /// The paths that it may use.
     pub role: Role,
+    /// The name of its role, which is one of the three or one of the resource.
+    pub named: Arc<str>,
+    /// The MySQL account that carries it out.
+    pub account: Account,
+    /// It may read rows; MySQL is not asked where they are read from its log.
+    pub reads: bool,
     /// The only databases that it reaches; `None` for all.
     pub databases: Option<Vec<String>>,
 }
@@ -60,7 +66,7 @@ pub enum Verdict {
 #[serde(deny_unknown_fields)]
 struct Entry {
     hash: String,
-    role: Role,
+    role: String,
     #[serde(default)]
     databases: Option<Vec<String>>,
     #[serde(default)]
@@ -84,15 +90,17 @@ struct Known {
 #[derive(Debug)]
 pub struct Tokens {
     directory: PathBuf,
+    roles: Roles,
     known: RwLock<BTreeMap<String, Known>>,
 }
 
 impl Tokens {
     /// Reads the directory; one that is missing or empty lets nobody in.
-    pub fn open(directory: PathBuf) -> Self {
+    pub fn open(directory: PathBuf, roles: Roles) -> Self {
         let this = Self {
-            known: RwLock::new(read(&directory)),
+            known: RwLock::new(read(&directory, &roles)),
             directory,
+            roles,
         };
         let count = this.known.read().unwrap_or_else(PoisonError::into_inner).len();
         info!(count, "tokens of the data API are known");
@@ -109,7 +117,7 @@ impl Tokens {
                 continue;
             }
             seen = now;
-            let known = read(&self.directory);
+            let known = read(&self.directory, &self.roles);
             info!(count = known.len(), "the tokens of the data API changed");
             *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         }
@@ -153,7 +161,7 @@ pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn read(directory: &PathBuf) -> BTreeMap<String, Known> {
+fn read(directory: &PathBuf, roles: &Roles) -> BTreeMap<String, Known> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return BTreeMap::new();
     };
@@ -165,7 +173,7 @@ fn read(directory: &PathBuf) -> BTreeMap<String, Known> {
         }
         match std::fs::read_to_string(entry.path())
             .map_err(|error| error.to_string())
-            .and_then(|text| parse(&id, &text))
+            .and_then(|text| parse(&id, &text, roles))
         {
             Ok(one) => {
                 known.insert(id, one);
@@ -177,7 +185,7 @@ fn read(directory: &PathBuf) -> BTreeMap<String, Known> {
     known
 }
 
-fn parse(id: &str, text: &str) -> Result<Known, String> {
+fn parse(id: &str, text: &str, roles: &Roles) -> Result<Known, String> {
     let Entry {
         hash,
         role,
@@ -185,13 +193,12 @@ fn parse(id: &str, text: &str) -> Result<Known, String> {
         expires,
         ..
     } = serde_json::from_str(text).map_err(|error| format!("at column {}", error.column()))?;
+    let caller = roles
+        .caller(id.to_owned(), &role, databases)
+        .ok_or("the resource has no such role")?;
     Ok(Known {
         hash: from_hex(&hash).ok_or("the hash has not 64 hexadecimal digits")?,
-        caller: Arc::new(Caller {
-            id: id.to_owned(),
-            role,
-            databases,
-        }),
+        caller: Arc::new(caller),
         expires,
     })
 }
@@ -233,7 +240,7 @@ mod tests {
         write("one", "ddb_one_secret", r#","databases":["shop"]"#);
         write("old", "ddb_old_secret", r#","expires":"2020-01-01T00:00:00Z""#);
         std::fs::write(directory.join("bad"), "{}").unwrap();
-        let tokens = Tokens::open(directory.clone());
+        let tokens = Tokens::open(directory.clone(), Roles::default());
         let Verdict::Valid(caller) = tokens.judge("ddb_one_secret", now()) else {
             panic!("it is valid");
         };

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::error;
 use crate::{
-    access::Role,
+    access::{Account, Roles},
     clock,
     problem::{Kind, Problem},
     sql::Sql,
@@ -42,6 +42,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Directory with a file for each role, named after it, that holds its password.
     pub accounts: PathBuf,
+    /// The roles.
+    pub roles: Roles,
     /// Connections for each role at most.
     pub connections: u32,
     /// How long one statement may take.
@@ -63,7 +65,8 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Pools {
     settings: Settings,
-    roles: [Pool; 3],
+    /// One for each role.
+    pools: Vec<Pool>,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Held {
     open: Open,
-    role: Role,
+    account: Account,
     _place: OwnedSemaphorePermit,
 }
 
@@ -115,7 +118,9 @@ impl Pools {
             idle: Mutex::default(),
         };
         Self {
-            roles: [pool(), pool(), pool()],
+            pools: std::iter::repeat_with(pool)
+                .take(settings.roles.count())
+                .collect(),
             settings,
         }
     }
@@ -139,9 +144,9 @@ impl Pools {
         }
     }
 
-    /// A connection of a role's account, in no transaction.
-    pub async fn acquire(&self, role: Role, purpose: Purpose) -> Result<Held, Problem> {
-        let pool = &self.roles[role.index()];
+    /// A connection of an account, in no transaction.
+    pub async fn acquire(&self, account: Account, purpose: Purpose) -> Result<Held, Problem> {
+        let pool = &self.pools[account.index()];
         let place = match Arc::clone(&pool.places).try_acquire_owned() {
             Ok(place) => place,
             Err(_) => timeout(ACQUIRE, Arc::clone(&pool.places).acquire_owned())
@@ -152,7 +157,7 @@ impl Pools {
         };
         let mut open = match pool.take(purpose) {
             Some(open) => open,
-            None => timeout(ACQUIRE, Box::pin(self.connect(role)))
+            None => timeout(ACQUIRE, Box::pin(self.connect(account)))
                 .await
                 .map_err(|_| error::no_answer())??,
         };
@@ -165,34 +170,38 @@ impl Pools {
         }
         Ok(Held {
             open,
-            role,
+            account,
             _place: place,
         })
     }
 
     /// Takes a connection back that is in no transaction.
     pub fn give_back(&self, held: Held) {
-        let Held { open, role, _place } = held;
-        self.roles[role.index()].idle().push((clock::now(), open));
+        let Held {
+            open,
+            account,
+            _place,
+        } = held;
+        self.pools[account.index()].idle().push((clock::now(), open));
     }
 
-    /// One connection of a role broke: the others lead to the same server, and are closed as far as nobody uses them.
-    pub fn distrust(&self, role: Role) {
-        self.roles[role.index()].idle().clear();
+    /// One connection of an account broke: the others lead to the same server, and are closed as far as nobody uses them.
+    pub fn distrust(&self, account: Account) {
+        self.pools[account.index()].idle().clear();
     }
 
     /// Closes what was not used for long.
     fn sweep(&self) {
         let now = clock::now();
-        for pool in &self.roles {
+        for pool in &self.pools {
             pool.idle()
                 .retain(|(since, _)| now.saturating_duration_since(*since) < IDLE);
         }
     }
 
     /// Ends a statement of a connection that is not waited for any more.
-    pub async fn kill(&self, role: Role, thread: u64) {
-        let Ok(mut held) = self.acquire(role, Purpose::Read).await else {
+    pub async fn kill(&self, account: Account, thread: u64) {
+        let Ok(mut held) = self.acquire(account, Purpose::Read).await else {
             return;
         };
         let sql = AssertSqlSafe(format!("KILL {thread}"));
@@ -203,10 +212,11 @@ impl Pools {
         }
     }
 
-    async fn connect(&self, role: Role) -> Result<Open, Problem> {
-        let file = self.settings.accounts.join(role.name());
-        let password = std::fs::read_to_string(file).map_err(|error| {
-            tracing::warn!(%error, role = role.name(), "the password of a role's account cannot be read");
+    async fn connect(&self, account: Account) -> Result<Open, Problem> {
+        let role = self.settings.roles.of(account);
+        let file = self.settings.accounts.join(role.like.name());
+        let secret = std::fs::read_to_string(file).map_err(|error| {
+            tracing::warn!(%error, role = &*role.name, "the password of a role's account cannot be read");
             Problem::new(
                 Kind::NotServing,
                 "the accounts of the data API are not settled on this node yet",
@@ -215,8 +225,8 @@ impl Pools {
         })?;
         let options = MySqlConnectOptions::new()
             .socket(&self.settings.socket)
-            .username(role.account())
-            .password(password.trim())
+            .username(&role.account)
+            .password(&role.password(&secret))
             .statement_cache_capacity(PREPARED)
             .disable_statement_logging();
         let mut connection = match options.clone().ssl_mode(MySqlSslMode::Disabled).connect().await {

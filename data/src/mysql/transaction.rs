@@ -14,7 +14,7 @@ use super::{
     pools::{Held, Purpose, first_text},
 };
 use crate::{
-    access::Role,
+    access::Account,
     clock,
     problem::{Kind, Outcome, Problem},
     sql::{Sql, Value},
@@ -55,7 +55,7 @@ pub struct Committed {
 /// A transaction. Dropping it closes its connection, and the server rolls back.
 pub struct Transaction {
     connection: Option<Held>,
-    role: Role,
+    account: Account,
     pools: Arc<Pools>,
     deadline: Instant,
     statements: Vec<String>,
@@ -68,17 +68,17 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// With a role's account, to change something or only to read. The server begins it with the first statement; where
+    /// With an account, to change something or only to read. The server begins it with the first statement; where
     /// it only reads, every statement is a transaction of its own.
-    pub async fn begin(pools: &Arc<Pools>, role: Role, write: bool) -> Result<Self, Problem> {
+    pub async fn begin(pools: &Arc<Pools>, account: Account, write: bool) -> Result<Self, Problem> {
         let purpose = if write { Purpose::Change } else { Purpose::Read };
-        Self::with(pools, role, purpose, pools.limit()).await
+        Self::with(pools, account, purpose, pools.limit()).await
     }
 
     /// The rows of one query, which is a transaction that can only read; `limit` at most.
-    pub async fn read(pools: &Arc<Pools>, role: Role, sql: Sql, limit: usize) -> Result<Rows, Problem> {
+    pub async fn read(pools: &Arc<Pools>, account: Account, sql: Sql, limit: usize) -> Result<Rows, Problem> {
         // The server itself stops a query at the limit; what it says then is waited for.
-        let mut this = Self::with(pools, role, Purpose::Read, pools.limit() + GRACE).await?;
+        let mut this = Self::with(pools, account, Purpose::Read, pools.limit() + GRACE).await?;
         let rows = this.found(sql, limit).await;
         if let Some(connection) = this.connection.take() {
             pools.give_back(connection);
@@ -87,8 +87,8 @@ impl Transaction {
     }
 
     /// Begins to read the state of this moment, without a deadline for the whole. Its connection is for nothing else.
-    pub async fn snapshot(pools: &Arc<Pools>, role: Role) -> Result<Self, Problem> {
-        let mut this = Self::with(pools, role, Purpose::Read, pools.limit()).await?;
+    pub async fn snapshot(pools: &Arc<Pools>, account: Account) -> Result<Self, Problem> {
+        let mut this = Self::with(pools, account, Purpose::Read, pools.limit()).await?;
         this.is_last = true;
         let sql = "SET SESSION max_execution_time = 0; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
         this.bounded(async |connection| raw_sql(sql).execute(connection).await)
@@ -98,14 +98,14 @@ impl Transaction {
 
     async fn with(
         pools: &Arc<Pools>,
-        role: Role,
+        account: Account,
         purpose: Purpose,
         limit: Duration,
     ) -> Result<Self, Problem> {
         let deadline = clock::now() + limit;
         Ok(Self {
-            connection: Some(pools.acquire(role, purpose).await?),
-            role,
+            connection: Some(pools.acquire(account, purpose).await?),
+            account,
             pools: Arc::clone(pools),
             deadline,
             statements: Vec::new(),
@@ -242,7 +242,7 @@ impl Transaction {
             // Committed; only what else there was to say is missing.
             _ if applied => Ok(Committed { set: String::new() }),
             Ok(Err(error)) => {
-                self.pools.distrust(self.role);
+                self.pools.distrust(self.account);
                 Err(error::at_commit(&error))
             }
             Err(_) => Err(Problem::new(
@@ -315,7 +315,7 @@ impl Transaction {
             Ok(Err(error)) => {
                 if error.as_database_error().is_none() {
                     self.abandon();
-                    self.pools.distrust(self.role);
+                    self.pools.distrust(self.account);
                 }
                 Err(error::problem(&error))
             }
@@ -344,11 +344,11 @@ impl Transaction {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let (pools, role, thread) = (Arc::clone(&self.pools), self.role, connection.thread());
+        let (pools, account, thread) = (Arc::clone(&self.pools), self.account, connection.thread());
         if let Ok(runtime) = Handle::try_current()
             && thread != 0
         {
-            runtime.spawn(async move { pools.kill(role, thread).await });
+            runtime.spawn(async move { pools.kill(account, thread).await });
         }
     }
 

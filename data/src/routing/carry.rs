@@ -74,7 +74,7 @@ pub async fn carry(
     let (parts, body) = request.into_parts();
     let method = parts.method.clone();
     let route = parts.extensions.get::<MatchedPath>().cloned();
-    let mut role = "none";
+    let mut role = None;
     let id = admit::id(&parts.headers);
     let what = format!("{} {}", parts.method, parts.uri.path());
     let peer = parts.extensions.get::<Peer>().copied();
@@ -86,7 +86,7 @@ pub async fn carry(
     let mut response = match arrived {
         Ok(mut journey) => {
             let call = journey.call.clone();
-            role = call.caller().role.name();
+            role = Some(Arc::clone(&call.caller().named));
             let writes = journey.writes;
             let turn = match place {
                 // They last long, or must be heard when nothing else is: they take no place from others.
@@ -136,6 +136,7 @@ pub async fn carry(
     }
     let route = route.as_ref().map_or("", MatchedPath::as_str);
     let status = response.status().as_u16();
+    let role = role.unwrap_or_else(|| "none".into());
     engine
         .metrics
         .end(&method, route, role, status, clock::since(begun));

@@ -23,7 +23,7 @@ impl Lane {
         &mut self,
         what: &'static str,
         user: &str,
-        mark: &'static str,
+        mark: &str,
     ) -> Result<bool, Error> {
         let sql = format!(
             "SELECT COUNT(*) FROM mysql.user WHERE User = {} AND {mark}",

@@ -1,8 +1,11 @@
 //! Statements about the accounts of the data API's roles. No password may reach a log or an error.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
-use data::{CHANGES_ACCOUNT, access::Role};
+use data::{
+    CHANGES_ACCOUNT,
+    access::{Grants, Roles},
+};
 
 use super::{Error, Lane, quote};
 
@@ -13,18 +16,48 @@ const KEYS_AT_A_TIME: u32 = 5000;
 
 impl Lane {
     /// True when the role's account exists with all its grants: its last step is done last.
-    pub async fn role_exists(&mut self, role: Role) -> Result<bool, Error> {
-        self.is_complete(
-            "look for a role's account",
-            role.account(),
-            "Host = 'localhost' AND account_locked = 'N'",
-        )
-        .await
+    pub async fn role_exists(&mut self, role: &Grants) -> Result<bool, Error> {
+        let mut mark = "Host = 'localhost' AND account_locked = 'N'".to_owned();
+        // What the resource defines may change.
+        if !role.is_built_in() {
+            let _ = write!(
+                mark,
+                " AND User_attributes->>'$.metadata.grants' = {}",
+                quote(&role.fingerprint())
+            );
+        }
+        self.is_complete("look for a role's account", &role.account, &mark)
+            .await
+    }
+
+    /// The accounts of roles that the resource once defined and that are none of `roles`.
+    pub async fn former_roles(&mut self, roles: &Roles) -> Result<Vec<String>, Error> {
+        const WHAT: &str = "look for the accounts of former roles";
+        let sql = format!(
+            "SELECT CAST(User AS CHAR) FROM mysql.user WHERE Host = 'localhost' AND LEFT(User, {}) = {}",
+            Roles::PREFIX.len(),
+            quote(Roles::PREFIX)
+        );
+        let rows = self.rows(WHAT, super::QUICK, sql).await?;
+        let mut former = Vec::new();
+        for row in &rows {
+            let user = super::text(row, 0, WHAT)?;
+            if roles.all().all(|role| role.account != user) {
+                former.push(user);
+            }
+        }
+        Ok(former)
+    }
+
+    /// Takes an account away. Who is logged in stays so until its connection ends.
+    pub async fn drop_role(&mut self, account: &str) -> Result<(), Error> {
+        let sql = format!("DROP USER IF EXISTS {}@'localhost'", quote(account));
+        self.run("drop a role's account", WRITE, sql).await
     }
 
     /// Makes the role's account. It is locked until it is complete: a session keeps the privileges that its account
     /// had when it logged in.
-    pub async fn create_role(&mut self, role: Role, password: &str) -> Result<(), Error> {
+    pub async fn create_role(&mut self, role: &Grants, password: &str) -> Result<(), Error> {
         let sql = format!(
             "CREATE USER IF NOT EXISTS {} IDENTIFIED BY {} ACCOUNT LOCK",
             account(role),
@@ -34,23 +67,25 @@ impl Lane {
     }
 
     /// Gives the role's account another password.
-    pub async fn set_role_password(&mut self, role: Role, password: &str) -> Result<(), Error> {
+    pub async fn set_role_password(&mut self, role: &Grants, password: &str) -> Result<(), Error> {
         let sql = format!("ALTER USER {} IDENTIFIED BY {}", account(role), quote(password));
         self.run("set a role's password", WRITE, sql).await
     }
 
-    /// Lets the role use all schemas.
-    pub async fn grant_role(&mut self, role: Role) -> Result<(), Error> {
-        let sql = format!("GRANT {} ON *.* TO {}", role.privileges(), account(role));
+    /// Lets the role use a schema, or all of them.
+    pub async fn grant_role(&mut self, role: &Grants, schema: Option<&str>) -> Result<(), Error> {
+        // With `partial_revokes` a name has no wildcards.
+        let on = schema.map_or_else(|| "*".to_owned(), |name| format!("`{}`", name.replace('`', "``")));
+        let sql = format!("GRANT {} ON {on}.* TO {}", role.privileges, account(role));
         self.run("grant to a role", WRITE, sql).await
     }
 
     /// Takes a system schema out again (`partial_revokes`).
-    pub async fn revoke_role(&mut self, role: Role, schema: &'static str) -> Result<(), Error> {
+    pub async fn revoke_role(&mut self, role: &Grants, schema: &'static str) -> Result<(), Error> {
         // MySQL lets nothing else of this schema be taken away; there is nothing else to have of it either.
         let privileges = match schema {
             "performance_schema" => "SELECT",
-            _ => role.privileges(),
+            _ => &role.privileges,
         };
         let sql = format!("REVOKE {privileges} ON {schema}.* FROM {}", account(role));
         self.run("revoke from a role", WRITE, sql).await
@@ -88,7 +123,7 @@ impl Lane {
     }
 
     /// Lets the role add, read and complete keys.
-    pub async fn grant_keys(&mut self, role: Role) -> Result<(), Error> {
+    pub async fn grant_keys(&mut self, role: &Grants) -> Result<(), Error> {
         let sql = format!(
             "GRANT SELECT, INSERT, UPDATE ON ddb.api_keys TO {}",
             account(role)
@@ -97,8 +132,11 @@ impl Lane {
     }
 
     /// Lets the role log in: its account is complete.
-    pub async fn complete_role(&mut self, role: Role) -> Result<(), Error> {
-        let sql = format!("ALTER USER {} ACCOUNT UNLOCK", account(role));
+    pub async fn complete_role(&mut self, role: &Grants) -> Result<(), Error> {
+        let mut sql = format!("ALTER USER {} ACCOUNT UNLOCK", account(role));
+        if !role.is_built_in() {
+            let _ = write!(sql, r#" ATTRIBUTE '{{"grants":"{}"}}'"#, role.fingerprint());
+        }
         self.run("open a role's account", WRITE, sql).await
     }
 
@@ -112,6 +150,6 @@ impl Lane {
     }
 }
 
-fn account(role: Role) -> String {
-    format!("{}@'localhost'", quote(role.account()))
+fn account(role: &Grants) -> String {
+    format!("{}@'localhost'", quote(&role.account))
 }

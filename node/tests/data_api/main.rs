@@ -11,6 +11,7 @@ mod clients;
 mod document;
 mod input;
 mod manners;
+mod own_roles;
 mod steering;
 mod streams;
 #[path = "../support/mod.rs"]
@@ -77,6 +78,7 @@ async fn the_data_api_does_what_its_contract_says() {
     document::roles::roles(&cluster).await;
     audit(&cluster);
     counted(&cluster).await;
+    own_roles::bounded(&mut cluster).await;
     takeover::plant_old_keys(&cluster.nodes[0]).await;
     let master = takeover::change_of_master(&mut cluster).await;
     trials::rejoin(&mut cluster, 0, master, 2).await;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use api::{
-    resource::{ApiRole, NodeRole, Phase},
+    resource::{NodeRole, Phase},
     wire::{
         Answer as ToNodeAnswer, Picture, PicturedChange, PicturedFailover, PicturedNode, PicturedRequest,
         Question, Wish as WireWish,
@@ -383,7 +383,7 @@ pub async fn service_accounts(cluster: &Cluster) {
     *cluster.operators[2].answers.lock().unwrap() = Some(Box::new(move |question| match question {
         Question::Review { token } if token.0 == know => Some(ToNodeAnswer::Account {
             account: "ns/web".to_owned(),
-            role: ApiRole::Writer,
+            role: "writer".to_owned(),
             databases: Some(vec!["shop".to_owned()]),
         }),
         Question::Review { .. } => Some(ToNodeAnswer::Nobody),
@@ -392,7 +392,7 @@ pub async fn service_accounts(cluster: &Cluster) {
     // The master's node reviews what is forwarded to it by itself.
     let account = ToNodeAnswer::Account {
         account: "ns/web".to_owned(),
-        role: ApiRole::Writer,
+        role: "writer".to_owned(),
         databases: Some(vec!["shop".to_owned()]),
     };
     *cluster.operators[0].answers.lock().unwrap() = Some(Box::new(move |_| Some(account.clone())));

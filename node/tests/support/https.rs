@@ -19,6 +19,11 @@ pub const WRITER: &str = "ddb_writer_0123456789abcdef";
 pub const ADMIN: &str = "ddb_admin_0123456789abcdef";
 /// A writer that reaches the database `shop` only.
 pub const LIMITED: &str = "ddb_limited_0123456789abcdef";
+/// The role `orders` of [`ROLES`].
+pub const ORDERS: &str = "ddb_orders_0123456789abcdef";
+/// What the resource defines.
+pub const ROLES: &str =
+    r#"[{"name":"orders","like":"writer","databases":["shop"],"privileges":["SELECT","INSERT"]}]"#;
 
 /// The Secret's directory with all of these.
 pub fn write_tokens(directory: &Path) {
@@ -27,6 +32,7 @@ pub fn write_tokens(directory: &Path) {
         ("reader", READER, "reader", ""),
         ("writer", WRITER, "writer", ""),
         ("admin", ADMIN, "admin", ""),
+        ("orders", ORDERS, "orders", ""),
         ("limited", LIMITED, "writer", r#","databases":["shop"]"#),
     ] {
         let hash: String = data::access::hash(token)

@@ -381,6 +381,7 @@ fn run_agent(
         .arg(tls)
         .arg("--account-dir")
         .arg(directory.join("account"))
+        .env("DDB_API_ROLES", https::ROLES)
         .args(["--api-listen", &format!("127.0.0.1:{own}")])
         .args(["--api-statement-seconds", "5"])
         .arg("--api-tls-dir")

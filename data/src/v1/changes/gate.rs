@@ -6,7 +6,7 @@ use failover::GtidSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    access::Role,
+    access::Account,
     engine::Engine,
     mysql::Transaction,
     problem::{Kind, Problem},
@@ -91,7 +91,7 @@ impl Engine {
     /// What the server has executed; `None` where it lets nobody in any more. That is asked behind the set: a fence that
     /// ends clients must not let a commit that waits for slaves pass for an acknowledged one.
     pub async fn settled(&self) -> Result<Option<GtidSet>, Problem> {
-        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let mut transaction = Transaction::begin(&self.pools, Account::READER, false).await?;
         let set = transaction
             .quiet_rows(Sql::new("SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')"))
             .await?;
@@ -107,7 +107,7 @@ impl Engine {
 
     /// What the server has executed, and what of it is not in its log any more.
     pub async fn history(&self) -> Result<(GtidSet, GtidSet), Problem> {
-        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let mut transaction = Transaction::begin(&self.pools, Account::READER, false).await?;
         let sql = "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')";
         let executed = transaction.quiet_rows(Sql::new(sql)).await?;
         let sql = "SELECT REPLACE(@@GLOBAL.gtid_purged, '\\n', '')";

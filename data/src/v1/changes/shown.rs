@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{feed::End, tell};
 use crate::{
-    access::Role,
+    access::Account,
     engine::Engine,
     mysql::{
         Cell, Transaction,
@@ -75,7 +75,7 @@ impl Engine {
                     .text(") USING utf8mb4)")
             })
             .text(")");
-        let mut transaction = Transaction::begin(&self.pools, Role::Reader, false).await?;
+        let mut transaction = Transaction::begin(&self.pools, Account::READER, false).await?;
         let rows = transaction.quiet_rows(sql).await;
         transaction.rollback().await;
         Ok(rows?.texts().into_iter().next().unwrap_or_default())

@@ -3,7 +3,7 @@
 use crate::{
     access::Caller,
     call::Call,
-    problem::Problem,
+    problem::{Kind, Problem},
     sql::{Name, is_system},
 };
 
@@ -19,6 +19,12 @@ pub enum Wanted {
 impl Wanted {
     /// Reads the parameter, and refuses what the caller does not reach.
     pub fn of(call: &Call, tables: Option<&str>) -> Result<Self, Problem> {
+        if !call.caller().reads {
+            return Err(Problem::new(
+                Kind::Forbidden,
+                format!("the role {} may not read rows", call.caller().named),
+            ));
+        }
         let Some(tables) = tables else {
             return Ok(Self::all(call.caller()));
         };

@@ -57,7 +57,7 @@ async fn begin(
     call: &Call,
 ) -> Result<(tokio::sync::OwnedSemaphorePermit, Transaction), Problem> {
     let place = engine.place_for_a_stream()?;
-    let transaction = Transaction::snapshot(&engine.pools, call.caller().role).await?;
+    let transaction = Transaction::snapshot(&engine.pools, call.caller().account).await?;
     engine.tables.forget();
     Ok((place, transaction))
 }

@@ -97,7 +97,7 @@ impl Job {
             run,
             prefix: String::new(),
         };
-        let mut transaction = Transaction::begin(&engine.pools, call.caller().role, true).await?;
+        let mut transaction = Transaction::begin(&engine.pools, call.caller().account, true).await?;
         match record::claim(&mut transaction, call, (database, table), new).await {
             Ok(Known::Open(record)) => {
                 transaction.commit().await?;
@@ -250,8 +250,8 @@ impl Job {
     }
 
     async fn attempt(&self, part: &Part, record: &mut Record) -> Result<(), Problem> {
-        let role = self.call.caller().role;
-        let mut transaction = Transaction::begin(&self.engine.pools, role, true).await?;
+        let account = self.call.caller().account;
+        let mut transaction = Transaction::begin(&self.engine.pools, account, true).await?;
         let done = self.fill(&mut transaction, part, record).await;
         self.call.note().statement = transaction.statements();
         if let Err(problem) = done {
@@ -330,8 +330,8 @@ impl Job {
     }
 
     async fn close(&self, reply: &Reply) -> Result<String, Problem> {
-        let role = self.call.caller().role;
-        let mut transaction = Transaction::begin(&self.engine.pools, role, true).await?;
+        let account = self.call.caller().account;
+        let mut transaction = Transaction::begin(&self.engine.pools, account, true).await?;
         if let Err(problem) = record::complete(&mut transaction, &self.call, &self.record, reply).await {
             transaction.rollback().await;
             return Err(problem);
@@ -345,7 +345,7 @@ impl Job {
         import.state = State::Stopped;
         import.reason = Some(problem.detail.clone());
         if let Ok(mut transaction) =
-            Transaction::begin(&self.engine.pools, self.call.caller().role, true).await
+            Transaction::begin(&self.engine.pools, self.call.caller().account, true).await
             && record::store(&mut transaction, &self.call, &self.record)
                 .await
                 .is_ok()

@@ -140,7 +140,7 @@ pub async fn claim(
 
 /// What is stored of an import by now, once no transaction changes it any more.
 pub async fn look(engine: &Engine, call: &Call, own: &Record) -> Result<Seen, Problem> {
-    let mut transaction = Transaction::begin(&engine.pools, call.caller().role, true).await?;
+    let mut transaction = Transaction::begin(&engine.pools, call.caller().account, true).await?;
     let sql = Sql::new("SELECT status, CAST(reply AS CHAR CHARACTER SET utf8mb4) FROM ddb.api_keys");
     let rows = transaction
         .quiet_rows(of(call, &own.import.id, sql).text(" FOR UPDATE"))

@@ -139,6 +139,7 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         cors_origins,
         // A volume.
         certificate_secret: _,
+        roles,
         // The operator asks for whom a token stands.
         service_accounts: _,
     } = &database.api;
@@ -166,6 +167,8 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         value("DDB_API_TOKEN_RATE", &token_requests_per_second.to_string()),
         value("DDB_API_TOKEN_REQUESTS", &token_requests.to_string()),
         value("DDB_API_AUDIT_READS", &reads.to_string()),
+        // What has names and words only is always written.
+        value("DDB_API_ROLES", &serde_json::to_string(roles).unwrap_or_default()),
         value("DDB_API_AUDIT_VALUES", &values.to_string()),
         value("DDB_API_AUDIT_SLOW", &slow_milliseconds.to_string()),
         value("DDB_API_CORS_ORIGINS", &cors_origins.join(",")),
