@@ -295,11 +295,13 @@ pub struct ApiCustomRole {
     pub like: ApiRole,
     /// The only databases that it reaches; all where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxItems" = 64), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(one, size(one) > 0 && !(one.lowerAscii() in ['mysql', 'sys', 'ddb', 'information_schema', 'performance_schema']))")
+        .message("spec.api.roles.databases: each must be the name of a database that is not the system's"))]
+    #[schemars(extend("minItems" = 1, "maxItems" = 64), inner(length(max = 64)))]
     pub databases: Option<Vec<String>>,
     /// What its MySQL account may do there; all that `like` may where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxItems" = 9))]
+    #[schemars(extend("minItems" = 1, "maxItems" = 9))]
     pub privileges: Option<Vec<ApiPrivilege>>,
 }
 

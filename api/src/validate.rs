@@ -5,8 +5,8 @@
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::resource::{
-    AgentSpec, ApiAudit, ApiCustomRole, ApiLimits, ApiPrivilege, ApiRole, ApiSpec, DistributedDatabase,
-    DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
+    AgentSpec, ApiAudit, ApiCustomRole, ApiLimits, ApiPrivilege, ApiRole, ApiServiceAccount, ApiSpec,
+    DistributedDatabase, DistributedDatabaseSpec, FailoverSpec, MysqlSpec, StorageSpec,
 };
 use crate::{mycnf, quantity};
 
@@ -14,6 +14,8 @@ use crate::{mycnf, quantity};
 const LONGEST_NAME: usize = 40;
 /// Ends of names that would make the database's own Service collide with another database's.
 const TAKEN_ENDS: [&str; 3] = ["-master", "-slaves", "-nodes"];
+/// Databases that no role reaches.
+const SYSTEM: [&str; 5] = ["mysql", "sys", "ddb", "information_schema", "performance_schema"];
 /// Roles that there always are.
 const BUILT_IN: [&str; 3] = ["reader", "writer", "admin"];
 
@@ -169,6 +171,18 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
             .is_none_or(|name| is_secret_name(name)),
         "spec.api.certificateSecret: must be the name of a Secret",
     );
+    check_roles(roles, service_accounts, check);
+    check(
+        service_accounts.iter().all(|account| !account.name.is_empty()),
+        "spec.api.serviceAccounts.name: must name a service account",
+    );
+}
+
+fn check_roles(
+    roles: &[ApiCustomRole],
+    service_accounts: &[ApiServiceAccount],
+    check: &mut impl FnMut(bool, &str),
+) {
     check(
         roles.iter().all(|role| is_role_name(&role.name)),
         "spec.api.roles.name: must be up to 20 small letters, digits and '-', begin with a letter, and not be reader, \
@@ -176,6 +190,23 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
     );
     let names: std::collections::BTreeSet<&str> = roles.iter().map(|role| role.name.as_str()).collect();
     check(names.len() == roles.len(), "spec.api.roles: each name once");
+    check(
+        roles.iter().all(|role| {
+            role.privileges.as_ref().is_none_or(|all| !all.is_empty())
+                && role.databases.as_ref().is_none_or(|all| !all.is_empty())
+        }),
+        "spec.api.roles: `databases` and `privileges` are left out or not empty",
+    );
+    check(
+        roles
+            .iter()
+            .flat_map(|role| &role.databases)
+            .flatten()
+            .all(|database| {
+                !database.is_empty() && !SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(database))
+            }),
+        "spec.api.roles.databases: each must be the name of a database that is not the system's",
+    );
     let has_only = |role: &ApiCustomRole, may: fn(ApiPrivilege) -> bool| {
         role.privileges.iter().flatten().all(|privilege| may(*privilege))
     };
@@ -195,10 +226,6 @@ fn check_api(api: &ApiSpec, check: &mut impl FnMut(bool, &str)) {
     check(
         service_accounts.iter().all(|account| is_known(&account.role)),
         "spec.api.serviceAccounts.role: must be reader, writer, admin, or one of spec.api.roles",
-    );
-    check(
-        service_accounts.iter().all(|account| !account.name.is_empty()),
-        "spec.api.serviceAccounts.name: must name a service account",
     );
 }
 

@@ -77,6 +77,9 @@ pub struct Record {
     pub trace: Option<String>,
     /// The statements, with `?` for every value unless the resource asks for the values.
     pub statement: String,
+    /// It has the values.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub values: bool,
 }
 
 type Line = (String, oneshot::Sender<()>);
@@ -238,6 +241,7 @@ impl Engine {
                 request: call.id().to_owned(),
                 trace: call.trace().map(str::to_owned),
                 statement: note.statement,
+                values: self.recorded.values,
             })
             .await;
     }
@@ -277,6 +281,7 @@ impl Engine {
                 request: id.to_owned(),
                 trace: None,
                 statement: String::new(),
+                values: false,
             })
             .await;
     }

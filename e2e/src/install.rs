@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 
 use crate::{
     settings::Target,
@@ -73,29 +76,58 @@ fn split_reference(reference: &str) -> Result<(&str, &str)> {
 
 /// Waits until every replica runs the newest version and is ready.
 pub async fn wait_ready(client: &Client) -> Result<()> {
-    let deployments = Api::<Deployment>::namespaced(client.clone(), NAMESPACE);
+    wait::until("ready operator", READY, async || ready(client).await).await
+}
+
+/// The same where its processes are killed again and again.
+pub async fn wait_ready_after_kills(client: &Client) -> Result<()> {
     wait::until("ready operator", READY, async || {
-        let deployment = deployments.get(RELEASE).await?;
-        let wanted = deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
-        let status = deployment.status.clone().unwrap_or_default();
-        let (updated, ready) = (
-            status.updated_replicas.unwrap_or(0),
-            status.ready_replicas.unwrap_or(0),
-        );
-        let total = status.replicas.unwrap_or(0);
-        let seen = status.observed_generation == deployment.metadata.generation;
-        let done = seen && updated == wanted && ready == wanted && total == wanted;
-        Ok(if done {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{ready} ready, {updated} new of {wanted}"))
-        })
+        replace_held_back(client).await?;
+        ready(client).await
     })
     .await
+}
+
+async fn ready(client: &Client) -> Result<Seen<()>> {
+    let deployment = Api::<Deployment>::namespaced(client.clone(), NAMESPACE)
+        .get(RELEASE)
+        .await?;
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let (updated, ready) = (
+        status.updated_replicas.unwrap_or(0),
+        status.ready_replicas.unwrap_or(0),
+    );
+    let total = status.replicas.unwrap_or(0);
+    let seen = status.observed_generation == deployment.metadata.generation;
+    let done = seen && updated == wanted && ready == wanted && total == wanted;
+    Ok(if done {
+        Seen::Done(())
+    } else {
+        Seen::NotYet(format!("{ready} ready, {updated} new of {wanted}"))
+    })
+}
+
+/// Deletes pods of the operator that the kubelet holds back, for up to five minutes, because their process ended often:
+/// new ones begin at once.
+async fn replace_held_back(client: &Client) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+    for pod in pods.list(&ListParams::default().labels(SELECTOR)).await? {
+        let containers = pod
+            .status
+            .iter()
+            .flat_map(|status| &status.container_statuses)
+            .flatten();
+        let mut waiting = containers.filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+        if waiting.any(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff")) {
+            pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// `helm uninstall`, and waits until its pods are gone.

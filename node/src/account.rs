@@ -6,7 +6,11 @@
 //! serve, and the operator replaces it. It must not kill its own server: what waits inside is for the operator to
 //! judge.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use data::access::{Grants, Role};
 use tokio::{fs, time::sleep};
@@ -16,6 +20,7 @@ use crate::{
     agent::Agent,
     clock,
     mysql::{Error, Lane},
+    settings::Settings,
 };
 
 /// MySQL's answer to a wrong password.
@@ -24,6 +29,12 @@ const ACCESS_DENIED: u16 = 1045;
 const STUCK_MS: u64 = 3000;
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked whether a password was changed.
+const LOOK_AT_SECRETS: Duration = Duration::from_secs(2);
+
+/// The pause before the next try, which doubles: each may write to the binary log.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why the account is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +47,33 @@ enum AccountError {
     Mysql(#[from] Error),
 }
 
+/// Keeps the accounts as their Secrets say for as long as it runs.
+pub async fn follow(agent: &Arc<Agent>) {
+    loop {
+        // Before they are read: what changes meanwhile is seen afterwards.
+        let seen = changed(&agent.settings);
+        keep(agent).await;
+        while changed(&agent.settings) == seen {
+            sleep(LOOK_AT_SECRETS).await;
+        }
+        info!("a Secret with passwords changed");
+    }
+}
+
+/// The kubelet swaps a symbolic link; whoever writes files changes a file.
+fn changed(settings: &Settings) -> [Option<SystemTime>; 3] {
+    let of = |directory: &Path, file: &str| clock::changed_at(&directory.join(file));
+    [
+        of(&settings.account_dir, "..data"),
+        of(&settings.account_dir, "password"),
+        of(&settings.api_accounts_dir, "..data"),
+    ]
+}
+
 /// Settles the account; returns when it is as the Secret says. What has begun is seen through even when the caller
 /// goes away, so that it is known for how long it waits.
-pub async fn keep(agent: &Arc<Agent>) {
+async fn keep(agent: &Arc<Agent>) {
+    let mut pause = FIRST_PAUSE;
     loop {
         let this = Arc::clone(agent);
         let settled = tokio::spawn(async move {
@@ -50,7 +85,8 @@ pub async fn keep(agent: &Arc<Agent>) {
             Ok(Err(error)) => warn!(%error, "the accounts are not settled yet"),
             Err(stopped) => warn!(error = %stopped, "the accounts are not settled yet"),
         }
-        sleep(Duration::from_secs(1)).await;
+        sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
@@ -83,8 +119,16 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
             info!("the account of change feeds is made");
         }
         let roles = &agent.settings.api_roles;
+        let mut failed = Ok(());
         for role in roles.all() {
-            Box::pin(settle_role(agent, &mut lane, role)).await?;
+            let settled = Box::pin(settle_role(agent, &mut lane, role)).await;
+            if role.is_built_in() {
+                settled?;
+            } else if let Err(error) = settled {
+                // It must not keep others from being as they should.
+                warn!(role = &*role.name, %error, "a role of the resource is not settled");
+                failed = Err(error);
+            }
         }
         for former in lane.former_roles(roles).await? {
             watched(agent, Box::pin(lane.drop_role(&former))).await?;
@@ -93,6 +137,7 @@ async fn settle(agent: &Agent) -> Result<(), AccountError> {
                 "the account of a role that is no more is dropped"
             );
         }
+        failed?;
     }
     lane.close().await;
     Ok(())
@@ -119,7 +164,9 @@ async fn settle_role(agent: &Agent, lane: &mut Lane, role: &Grants) -> Result<()
             }
         } else {
             watched(agent, Box::pin(lane.grant_role(role, None))).await?;
-            for schema in ["mysql", "sys", "ddb", "performance_schema"] {
+            // Nothing can be taken away there from an account that may not read.
+            let readable = role.reads.then_some("performance_schema");
+            for schema in ["mysql", "sys", "ddb"].into_iter().chain(readable) {
                 watched(agent, Box::pin(lane.revoke_role(role, schema))).await?;
             }
         }

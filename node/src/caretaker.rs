@@ -170,7 +170,7 @@ fn keep_mastership(agent: &Arc<Agent>, held: &mut Option<Mastership>, term: Opti
 
 async fn serve_mastership(agent: Arc<Agent>, term: Term) {
     tokio::join!(
-        account::keep(&agent),
+        account::follow(&agent),
         free_commits(&agent, term),
         keys::keep_few(&agent)
     );

@@ -28,11 +28,14 @@ pub async fn wait(agent: &Agent) -> io::Result<()> {
         _ = interrupt.recv() => {}
     }
     agent.board.stopping();
-    match role(agent) {
+    let relieved = match role(agent) {
         Some(Role::Master { .. }) => hand_over(agent).await,
-        Some(Role::Slave { .. }) => leave_as_slave(agent).await,
-        _ => {}
-    }
+        Some(Role::Slave { .. }) => {
+            leave_as_slave(agent).await;
+            true
+        }
+        _ => true,
+    };
     let calm = agent
         .board
         .status()
@@ -40,31 +43,33 @@ pub async fn wait(agent: &Agent) -> io::Result<()> {
     if let Err(error) = agent.supervision.allow_term(calm).await {
         warn!(%error, "the supervisor was not told whether mysqld may end cleanly");
     }
+    if relieved {
+        // Clients that still come are led on to the master.
+        sleep(FAREWELL).await;
+    }
     info!(calm, "the agent ends");
     Ok(())
 }
 
-async fn hand_over(agent: &Agent) {
+/// Waits until the master is relieved; false where it leaves as one.
+async fn hand_over(agent: &Agent) -> bool {
     info!("told to stop: waiting to be relieved");
     let end = clock::now() + HANDOVER;
     while matches!(role(agent), Some(Role::Master { .. })) {
         if agent.board.is_released() {
             info!("only the agent is restarted; mysqld goes on as master");
-            return;
+            return false;
         }
         if clock::left(end).is_zero() {
             warn!("nobody relieved this master in time; its mysqld will be killed, not shut down");
-            return;
+            return false;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    // Clients that still come are led on to the new master.
-    sleep(FAREWELL).await;
+    true
 }
 
 async fn leave_as_slave(agent: &Agent) {
-    // It acknowledges meanwhile: the master should not have to wait for another.
-    sleep(FAREWELL).await;
     let mut lane = agent.mysql.command().await;
     if let Err(error) = lane.set_replica_enabled(false).await {
         warn!(%error, "semi-sync stays on");

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{Caller, Role};
+use crate::sql::{Name, is_system};
 
 /// What an account may do in MySQL, of what a role of the resource can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -162,6 +163,15 @@ impl Roles {
             {
                 return Err(format!("`{name}` is no name for another role"));
             }
+            if privileges.as_ref().is_some_and(Vec::is_empty) {
+                return Err(format!("the role {name} has no privilege"));
+            }
+            let is_database = |database: &String| Name::new(database.clone()).is_ok() && !is_system(database);
+            if !databases.iter().flatten().all(is_database) {
+                return Err(format!(
+                    "the role {name} has a database of no name or of the system"
+                ));
+            }
             let listed = |all: Vec<Privilege>| {
                 let words: Vec<&str> = all.into_iter().map(Privilege::as_sql).collect();
                 words.join(", ")
@@ -278,6 +288,9 @@ mod tests {
             r#"[{"name":"a'b","like":"writer"}]"#,
             r#"[{"name":"x","like":"root"}]"#,
             r#"[{"name":"x","like":"reader","privileges":["ALL"]}]"#,
+            r#"[{"name":"x","like":"reader","privileges":[]}]"#,
+            r#"[{"name":"x","like":"reader","databases":[""]}]"#,
+            r#"[{"name":"x","like":"reader","databases":["Performance_Schema"]}]"#,
             r#"[{"name":"x","like":"reader"},{"name":"x","like":"reader"}]"#,
         ] {
             assert!(Roles::parse(text).is_err(), "{text}");

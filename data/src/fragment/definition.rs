@@ -138,7 +138,7 @@ mod tests {
     fn what_show_create_table_says_is_taken() {
         let text = "CREATE TABLE `shop`.`users` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  \
             `email` varchar(100) COLLATE utf8mb4_bin DEFAULT NULL,\n  PRIMARY KEY (`id`),\n  \
-            UNIQUE KEY `email` (`email`),\n  KEY `both` (`email`,`id` DESC),\n  CONSTRAINT `own` FOREIGN KEY (`id`) \
+            UNIQUE KEY `email` (`email`(20)) USING BTREE,\n  KEY `both` (`email`,`id` DESC),\n  CONSTRAINT `own` FOREIGN KEY (`id`) \
             REFERENCES `people` (`id`) ON DELETE CASCADE\n) ENGINE=InnoDB AUTO_INCREMENT=7 DEFAULT CHARSET=utf8mb4 \
             COLLATE=utf8mb4_0900_ai_ci ROW_FORMAT=DYNAMIC COMMENT='it''s'";
         let made = definition(text).unwrap();
@@ -170,6 +170,9 @@ mod tests {
             "CREATE TABLE t (a INT) TABLESPACE mysql",
             "CREATE TABLE t (a INT) ROW_FORMAT=x",
             "CREATE TABLE t (a INT) DEFAULT",
+            "CREATE TABLE t (a INT, KEY k (a) COMMENT 'x')",
+            "CREATE TABLE t (a INT, KEY k (ABS(a)))",
+            "CREATE TABLE t (a INT, KEY k (a(x)))",
             "CREATE TABLE t (a INT) PARTITION BY HASH (a)",
             "CREATE TABLE a.b.c (a INT)",
             "CREATE TABLE t ()",

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use sqlparser::ast::{
-    ColumnDef, ColumnOption, DataType, EnumMember, Expr, Ident, IndexColumn, OrderBySort, ReferentialAction,
-    Spanned as _, TableConstraint, Value as Literal,
+    ColumnDef, ColumnOption, DataType, EnumMember, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, IndexColumn, IndexOption, IndexType, ObjectNamePart, OrderBySort, ReferentialAction, Spanned as _,
+    TableConstraint, Value as Literal,
 };
 use sqlparser::{parser::Parser, tokenizer::Token};
 
@@ -271,12 +272,11 @@ fn constraint(
         let mut all = Vec::with_capacity(list.len());
         for column in list {
             let order = &column.column;
-            let Expr::Identifier(ident) = &order.expr else {
-                return Err(reader.refused("a key is made of columns", order.expr.span()));
-            };
-            let name = expression::name(reader, ident)?;
+            let (ident, length) = key_part(&order.expr)
+                .ok_or_else(|| reader.refused("a key is made of columns", order.expr.span()))?;
+            let name = format!("{}{length}", expression::name(reader, ident)?);
             match order.options.sort {
-                None | Some(OrderBySort::Asc) => all.push(name.to_string()),
+                None | Some(OrderBySort::Asc) => all.push(name),
                 Some(OrderBySort::Desc) => all.push(format!("{name} DESC")),
                 Some(OrderBySort::Using(_)) => return Err(reader.refused("ASC or DESC", ident.span)),
             }
@@ -291,6 +291,19 @@ fn constraint(
             .transpose()?;
         Ok(name.map(|name| format!("{name} ")).unwrap_or_default())
     };
+    let (kind, options) = match constraint {
+        TableConstraint::PrimaryKey(key) => (&key.index_type, key.index_options.as_slice()),
+        TableConstraint::Unique(key) => (&key.index_type, key.index_options.as_slice()),
+        TableConstraint::Index(key) => (&key.index_type, key.index_options.as_slice()),
+        _ => (&None, [].as_slice()),
+    };
+    let is_usual = |kind: &IndexType| *kind == IndexType::BTree;
+    let options_usual = options
+        .iter()
+        .all(|option| matches!(option, IndexOption::Using(kind) if is_usual(kind)));
+    if !kind.as_ref().is_none_or(is_usual) || !options_usual {
+        return Err(reader.refused("a key has no options but USING BTREE", constraint.span()));
+    }
     Ok(match constraint {
         TableConstraint::PrimaryKey(key) => {
             *has_key = true;
@@ -345,6 +358,31 @@ fn constraint(
         }
         other => return Err(reader.refused(&format!("`{other}` is not allowed here"), other.span())),
     })
+}
+
+/// A column of a key, or so many of its first letters: `body`, `body(20)`.
+fn key_part(expression: &Expr) -> Option<(&Ident, String)> {
+    match expression {
+        Expr::Identifier(name) => Some((name, String::new())),
+        Expr::Function(function) => {
+            let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else {
+                return None;
+            };
+            let FunctionArguments::List(list) = &function.args else {
+                return None;
+            };
+            let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] = list.args.as_slice()
+            else {
+                return None;
+            };
+            let Literal::Number(digits, _) = &value.value else {
+                return None;
+            };
+            let length: u32 = digits.parse().ok()?;
+            Some((name, format!("({length})")))
+        }
+        _ => None,
+    }
 }
 
 fn action(action: ReferentialAction) -> &'static str {

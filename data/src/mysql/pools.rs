@@ -30,6 +30,8 @@ use crate::{
 const ACQUIRE: Duration = Duration::from_secs(2);
 /// An unused connection is closed after this time.
 const IDLE: Duration = Duration::from_mins(1);
+/// A connection is used for no longer than this: it keeps the privileges that its account had when it logged in.
+const LONGEST: Duration = Duration::from_mins(5);
 /// How often unused connections are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Statements that a connection keeps prepared.
@@ -79,6 +81,7 @@ struct Pool {
 #[derive(Debug)]
 struct Open {
     connection: MySqlConnection,
+    since: Instant,
     thread: u64,
     purpose: Purpose,
 }
@@ -182,6 +185,9 @@ impl Pools {
             account,
             _place,
         } = held;
+        if clock::since(open.since) >= LONGEST {
+            return;
+        }
         self.pools[account.index()].idle().push((clock::now(), open));
     }
 
@@ -253,6 +259,7 @@ impl Pools {
         let thread = thread.await.map_err(|error| error::problem(&error))?;
         Ok(Open {
             connection,
+            since: clock::now(),
             thread: thread.parse().unwrap_or(0),
             purpose: Purpose::Read,
         })

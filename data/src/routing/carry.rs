@@ -1,8 +1,9 @@
 //! Carries a request to where it belongs, and tries again where that is proven to be safe.
 //!
 //! A change is tried again when it is certain that nothing was done, or when its key makes a repetition find what
-//! was done. An unknown outcome without a key is answered as what it is. A request is forwarded once: the node that
-//! receives it answers for itself, also that it is not the master.
+//! was done. An unknown outcome without a key is answered as what it is, and so is one with a key where nobody could say
+//! afterwards what was done. A request is forwarded once: the node that receives it answers for itself, also that it is
+//! not the master.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -215,8 +216,9 @@ async fn turn(engine: &Engine) -> Result<SemaphorePermit<'_>, Problem> {
 enum Attempt {
     /// It is the answer; said with whether it was given here.
     Answer(Response, bool),
-    /// It may be tried again; what is answered when there is no time left.
-    Again(Response),
+    /// It may be tried again; what is answered when there is no time left, and whether it is certain that nothing was
+    /// done.
+    Again(Response, bool),
 }
 
 impl Journey {
@@ -226,17 +228,31 @@ impl Journey {
         }
         let deadline = self.begun + self.preferences.wait;
         let mut views = self.engine.view.clone();
+        // An earlier attempt may have changed something, and only one that gets as far as the key can tell.
+        let mut in_doubt = false;
         loop {
             let view = views.borrow_and_update().clone();
             let attempt = self.attempt(&view, &next).await;
             let last = match attempt {
-                Some(Attempt::Answer(response, here)) => return (response, here),
-                Some(Attempt::Again(response)) => Some(response),
+                Some(Attempt::Answer(response, here)) => {
+                    if in_doubt && says_nothing_of_the_key(&response) {
+                        return (self.with_advice(in_doubt_still(), &view), true);
+                    }
+                    return (response, here);
+                }
+                Some(Attempt::Again(response, certain)) => {
+                    in_doubt |= self.writes && !certain;
+                    Some(response)
+                }
                 None => None,
             };
             let left = clock::left(deadline);
             if left.is_zero() || self.forwarded {
-                let response = last.unwrap_or_else(|| self.no_master().into_response());
+                let response = match last {
+                    _ if in_doubt => in_doubt_still(),
+                    Some(last) => last,
+                    None => self.no_master().into_response(),
+                };
                 return (self.with_advice(response, &view), true);
             }
             if last.is_some() {
@@ -268,10 +284,7 @@ impl Journey {
                     let response = self.here(next.clone(), !self.writes).await;
                     self.judge(aged(response, age), true)
                 }
-                Ok(false) => match &view.master {
-                    Some(way) if !self.forwarded => Box::pin(self.there(way)).await,
-                    _ => self.judge(freshness::lost(view).into_response(), true),
-                },
+                Ok(false) => self.without_the_state(view).await,
                 Err(problem) => self.judge(problem.into_response(), true),
             });
         }
@@ -283,6 +296,22 @@ impl Journey {
             // Most requests stay here, and need not keep the room of those that travel.
             Some(way) => Some(Box::pin(self.there(way)).await),
             None => None,
+        }
+    }
+
+    /// What this node, which lacks the state that is demanded, can answer. That it is lost can be said by the master only,
+    /// and only once it is certain that it was the master when the request came: one that was replaced lacks what the
+    /// next one acknowledged.
+    async fn without_the_state(&self, view: &View) -> Attempt {
+        if view.leads() {
+            return match self.engine.beat().await {
+                Ok(()) => self.judge(freshness::lost(view).into_response(), true),
+                Err(_) => self.judge(self.no_master().into_response(), true),
+            };
+        }
+        match &view.master {
+            Some(way) if !self.forwarded => Box::pin(self.there(way)).await,
+            _ => self.judge(self.no_master().into_response(), true),
         }
     }
 
@@ -363,7 +392,7 @@ impl Journey {
         }
         let certain = again == "yes";
         if !self.writes || certain || self.call.key().is_some() {
-            return Attempt::Again(response);
+            return Attempt::Again(response, certain);
         }
         Attempt::Answer(response, here)
     }
@@ -413,6 +442,21 @@ impl Journey {
         }
         response
     }
+}
+
+/// True where the request may not have got as far as the look for its key.
+fn says_nothing_of_the_key(response: &Response) -> bool {
+    response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// What became of a change is not known, and could not be found out in time.
+fn in_doubt_still() -> Response {
+    let problem = Problem::new(
+        Kind::OutcomeUnknown,
+        "the connection to the master broke while it carried out the change, and nobody could say since what became of \
+         it; repeat the request with the same key",
+    );
+    problem.with_outcome(Outcome::Unknown).again().into_response()
 }
 
 /// Says how old the data was at most when it was read, where the request set a bound.

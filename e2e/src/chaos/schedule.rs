@@ -133,7 +133,7 @@ async fn episode(
 /// Every node Ready, an operator leading, and writes acknowledged.
 pub async fn healed(field: &Field<'_>, recorder: &Recorder, bound: Duration) -> Result<()> {
     // While no operator leads, the status still tells what was before.
-    install::wait_ready(&field.database.client).await?;
+    install::wait_ready_after_kills(&field.database.client).await?;
     // A pod that is to be deleted may still be among those that the status counts.
     field.database.wait_pods_ready(bound).await?;
     field.database.wait_healthy(bound).await?;

@@ -66,9 +66,14 @@ impl Lane {
         self.run("create a role's account", WRITE, sql).await
     }
 
-    /// Gives the role's account another password.
+    /// Gives the role's account another password. The former one is good, too, until the next change: other nodes may
+    /// read the new one from their Secret a minute later.
     pub async fn set_role_password(&mut self, role: &Grants, password: &str) -> Result<(), Error> {
-        let sql = format!("ALTER USER {} IDENTIFIED BY {}", account(role), quote(password));
+        let sql = format!(
+            "ALTER USER {} IDENTIFIED BY {} RETAIN CURRENT PASSWORD",
+            account(role),
+            quote(password)
+        );
         self.run("set a role's password", WRITE, sql).await
     }
 

@@ -124,9 +124,7 @@ pub async fn limits_and_origins(node: &mut Node) {
 async fn values(node: &Node) {
     let path = "/v1/databases/t/tables/r/rows?n=eq.12345&limit=1";
     get(node, READER, path, &[]).await.must(200);
-    let found = get(node, ADMIN, "/v1/audit?object=t.r", &[])
-        .await
-        .must(200);
+    let found = get(node, ADMIN, "/v1/audit?object=t.r", &[]).await.must(200);
     let statement = found["records"][0]["statement"].as_str().unwrap();
     assert!(statement.contains("`n` = 12345"), "{found}");
 }

@@ -182,6 +182,7 @@ pub async fn old_keys_are_forgotten(master: &Node) {
 
 /// Nobody leads any more: a change waits as long as it may, and the refusal says how things stand and when to come again.
 pub async fn nobody_leads(cluster: &mut Cluster, master: usize) {
+    in_doubt(cluster, master).await;
     let body = json!({"dbname":"t","table":"w","data":{"client":99,"number":0}});
     signal(cluster.nodes[master].mysqld_pid(), "-KILL");
     cluster.operators[master].until("down", is_down).await;
@@ -211,4 +212,57 @@ pub async fn nobody_leads(cluster: &mut Cluster, master: usize) {
             assert_eq!(answer.header("retry-after"), Some("1"), "{what}");
         }
     }
+    not_lost(cluster, master).await;
+}
+
+/// The agent of the master dies while its server carries out a change: whoever handed it on does not know what became of
+/// it, and says so, though later tries reached nobody.
+async fn in_doubt(cluster: &mut Cluster, master: usize) {
+    let mut root = cluster.nodes[master].root().await;
+    raw_sql("LOCK TABLES t.w WRITE").execute(&mut root).await.unwrap();
+    let slave = (master + 2) % 3;
+    let body = json!({"dbname":"t","table":"w","data":{"client":98,"number":0}});
+    let agent = cluster.nodes[master].agent.id();
+    let asked = cluster.nodes[slave].send_with(
+        WRITER,
+        "/insert",
+        &[("Idempotency-Key", "in-doubt"), ("Prefer", "wait=2")],
+        &body,
+    );
+    let killed = async {
+        sleep(Duration::from_millis(500)).await;
+        signal(agent, "-KILL");
+    };
+    let (answer, ()) = tokio::join!(asked, killed);
+    let answer = answer.unwrap();
+    let refusal = answer.must(503);
+    assert_eq!(refusal["outcome"], "unknown", "{answer:?}");
+    assert_eq!(refusal["retryable"], true, "{answer:?}");
+    drop(root);
+    cluster.nodes[master].agent.wait().unwrap();
+    cluster.nodes[master].restart_agent();
+    cluster.operators[master] = Operator::connect(&cluster.nodes[master], &cluster.tls, "operator")
+        .await
+        .unwrap();
+}
+
+/// A node that is taken for the master and is not says that nobody leads, not that a state is lost.
+async fn not_lost(cluster: &Cluster, master: usize) {
+    let [one, other] = [2, 1].map(|more| (master + more) % 3);
+    cluster.operators[one].show(picture(1000, &cluster.nodes[other]));
+    sleep(Duration::from_millis(300)).await;
+    let bearer = format!("Bearer {READER}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("After", "1.3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5"),
+    ];
+    let asked = cluster.nodes[one]
+        .request("GET", "/select?dbname=t&table=w&limit=1", &headers, "")
+        .await;
+    let answer = asked.unwrap();
+    assert_eq!(
+        answer.must(503)["type"],
+        "urn:ddb:problem:no-master",
+        "{answer:?}"
+    );
 }

@@ -168,7 +168,10 @@ fn node_environment(database: &Database, node: &str) -> Vec<EnvVar> {
         value("DDB_API_TOKEN_REQUESTS", &token_requests.to_string()),
         value("DDB_API_AUDIT_READS", &reads.to_string()),
         // What has names and words only is always written.
-        value("DDB_API_ROLES", &serde_json::to_string(roles).unwrap_or_default()),
+        value(
+            "DDB_API_ROLES",
+            &serde_json::to_string(roles).unwrap_or_else(|_| "[]".to_owned()),
+        ),
         value("DDB_API_AUDIT_VALUES", &values.to_string()),
         value("DDB_API_AUDIT_SLOW", &slow_milliseconds.to_string()),
         value("DDB_API_CORS_ORIGINS", &cors_origins.join(",")),
@@ -229,7 +232,8 @@ fn amounts(amounts: &[(&str, &str)]) -> std::collections::BTreeMap<String, Quant
 fn value(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
-        value: Some(value.to_owned()),
+        // The kubelet would take a dollar for the beginning of another variable.
+        value: Some(value.replace('$', "$$")),
         value_from: None,
     }
 }
