@@ -184,10 +184,13 @@ pub fn assert_keeps(one: &KeptTransactions, transactions: &GtidSet, rows: &[u64]
 pub async fn wait_for_account(node: &Node) {
     let begun = now();
     loop {
-        // The grant that marks the application's account as complete is the last one; a role's is unlocked last.
+        // The grant that marks the application's account as complete is the last one; a role's is unlocked last. All of
+        // them, the resource's own role, too: a statement about accounts that is under way when the slaves are lost
+        // keeps them from coming back.
         let shown = raw_sql(
-            "SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y' AND 3 = \
-             (SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'ddb\\_api\\_%' AND account_locked = 'N')",
+            "SELECT 1 FROM mysql.user WHERE User='app' AND Show_db_priv='Y' AND 4 = \
+             (SELECT COUNT(*) FROM mysql.user WHERE account_locked = 'N' AND \
+             (User LIKE 'ddb\\_api\\_%' OR User LIKE 'ddb\\_role\\_%'))",
         );
         if shown
             .fetch_optional(&mut node.root().await)
