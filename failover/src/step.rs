@@ -22,7 +22,7 @@ const SETTLING: Millis = 1500;
 /// itself everybody would wait for that.
 const CATCHING_UP: Millis = 5000;
 /// So many transactions are executed in no time.
-const FEW: u64 = 50;
+const FEW: u64 = 10;
 
 /// How long the API server may take to show the deletion of a pod whose agent was told to stop. The kubelet acts on
 /// the deletion that it was shown itself, so this covers a slow watch, not a slow cluster.
