@@ -99,7 +99,7 @@ impl Engine {
         match stored {
             Ok(reply) => {
                 let committed = transaction.commit().await?;
-                Ok(self.with_token(reply, &committed.set))
+                Ok(self.with_token(reply, committed.set.as_deref()))
             }
             Err(problem) => {
                 transaction.rollback().await;
@@ -169,7 +169,7 @@ impl Engine {
                 .map_err(|problem| problem.with_outcome(crate::problem::Outcome::Applied))?;
         }
         let committed = transaction.commit().await?;
-        Ok(self.with_token(reply, &committed.set))
+        Ok(self.with_token(reply, committed.set.as_deref()))
     }
 
     /// A stored reply, with the token of a state that contains what it speaks of. Others see a change a moment before the
@@ -181,7 +181,7 @@ impl Engine {
             return reply;
         }
         match self.own_position().await {
-            Ok(position) => self.with_token(reply, &position.set.to_string()),
+            Ok(position) => self.with_token(reply, Some(&position.set.to_string())),
             Err(_) => reply,
         }
     }
@@ -225,8 +225,10 @@ impl Engine {
         Transaction::read(&self.pools, call.caller().account, sql, limit).await
     }
 
-    /// With the token of a state that contains the change.
-    pub fn with_token(&self, reply: Reply, set: &str) -> Reply {
+    /// With the token of a state that contains the change; without one where the server was gone before it named a
+    /// state.
+    pub fn with_token(&self, reply: Reply, set: Option<&str>) -> Reply {
+        let Some(set) = set else { return reply };
         let term = self.view.borrow().term;
         reply.header(WRITE_TOKEN, &format!("{term}.{set}"))
     }

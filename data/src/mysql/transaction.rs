@@ -48,8 +48,9 @@ impl Done {
 /// A committed state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// Everything that the server had executed just after the commit; it contains the change.
-    pub set: String,
+    /// Everything that the server had executed just after the commit; it contains the change. None where the server
+    /// could not be asked any more: an empty set would be every node's.
+    pub set: Option<String>,
 }
 
 /// A transaction. Dropping it closes its connection, and the server rolls back.
@@ -215,7 +216,7 @@ impl Transaction {
         }
     }
 
-    /// Commits and returns a set that contains the change.
+    /// Commits, and names a set that contains the change where it can.
     pub async fn commit(mut self) -> Result<Committed, Problem> {
         let Some(mut connection) = self.connection.take() else {
             return Err(Problem::new(Kind::NotServing, "the connection was closed"));
@@ -224,14 +225,14 @@ impl Transaction {
         let attempt = async {
             let mut results = raw_sql("COMMIT; SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')")
                 .fetch_many(connection.connection());
-            let mut set = String::new();
+            let mut set = None;
             while let Some(result) = results.try_next().await? {
                 match result {
                     Either::Left(_) => applied = true,
-                    Either::Right(row) => set = first_text(&row)?,
+                    Either::Right(row) => set = Some(first_text(&row)?),
                 }
             }
-            Ok::<String, sqlx::Error>(set)
+            Ok::<Option<String>, sqlx::Error>(set)
         };
         let ended = timeout(clock::left(self.deadline), attempt).await;
         match ended {
@@ -240,7 +241,7 @@ impl Transaction {
                 Ok(Committed { set })
             }
             // Committed; only what else there was to say is missing.
-            _ if applied => Ok(Committed { set: String::new() }),
+            _ if applied => Ok(Committed { set: None }),
             Ok(Err(error)) => {
                 self.pools.distrust(self.account);
                 Err(error::at_commit(&error))

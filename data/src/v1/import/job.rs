@@ -319,7 +319,7 @@ impl Job {
         let until = clock::now() + SETTLE;
         loop {
             match self.close(&reply).await {
-                Ok(set) => return Ok(self.engine.with_token(reply, &set)),
+                Ok(set) => return Ok(self.engine.with_token(reply, set.as_deref())),
                 Err(problem) => {
                     if let Seen::Done = self.after(problem, until).await? {
                         return Ok(reply);
@@ -329,7 +329,8 @@ impl Job {
         }
     }
 
-    async fn close(&self, reply: &Reply) -> Result<String, Problem> {
+    /// Stores that it is complete; names a state that contains it, where it can.
+    async fn close(&self, reply: &Reply) -> Result<Option<String>, Problem> {
         let account = self.call.caller().account;
         let mut transaction = Transaction::begin(&self.engine.pools, account, true).await?;
         if let Err(problem) = record::complete(&mut transaction, &self.call, &self.record, reply).await {
