@@ -46,6 +46,8 @@ pub struct Evidence<'a> {
     pub changes: Vec<Change<'a>>,
     /// Moments with more than one label.
     pub labels: Vec<(u64, &'a [String])>,
+    /// Connections through the master's Service that reached a node which took no writes.
+    pub misled: usize,
     /// Faults.
     pub episodes: Vec<&'a Episode>,
     /// The nodes at the end.
@@ -82,6 +84,7 @@ impl<'a> Evidence<'a> {
                     steps,
                 }),
                 Line::Seen { at, masters } => evidence.labels.push((*at, masters)),
+                Line::Misled { .. } => evidence.misled += 1,
                 Line::Episode(episode) => evidence.episodes.push(episode),
                 Line::Holds(holds) => evidence.nodes.push(holds),
                 Line::End { at } => evidence.ended = Some(*at),

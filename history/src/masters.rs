@@ -77,6 +77,8 @@ fn acknowledgements(evidence: &Evidence, terms: &BTreeMap<u64, Term>, anomalies:
     let mut ended: BTreeMap<(u64, usize), (u64, &Op)> = BTreeMap::new();
     let mut reached: Option<(u64, &Op)> = None;
     let mut told = 0;
+    // Terms whose master went before anybody heard its name, with the first to acknowledge in them.
+    let mut nameless: BTreeMap<u64, &str> = BTreeMap::new();
     for (index, op) in by_begin.into_iter().enumerate() {
         while let Some(entry) = ended.first_entry() {
             if entry.key().0 >= op.begun {
@@ -88,10 +90,24 @@ fn acknowledgements(evidence: &Evidence, terms: &BTreeMap<u64, Term>, anomalies:
             }
         }
         let lowest = reached.map_or(0, |(term, _)| term);
-        let fits = |term: &Term| term.master == Some(op.node.as_str()) && term.heard <= op.ended + HEARD_LATE;
-        let found = terms.range(lowest..).find(|(_, term)| fits(term));
+        let fits = |number: u64, term: &Term| {
+            let master = term.master.or_else(|| nameless.get(&number).copied());
+            master.is_none_or(|master| master == op.node) && term.heard <= op.ended + HEARD_LATE
+        };
+        let led = |term: &Term| term.master == Some(op.node.as_str());
+        let mut fitting = terms
+            .range(lowest..)
+            .filter(|(number, term)| fits(**number, term));
+        // Only who leads in no term that is known may have led in one whose master is not.
+        let found = fitting
+            .clone()
+            .find(|(_, term)| led(term))
+            .or_else(|| fitting.next());
         match found {
-            Some((term, _)) => {
+            Some((term, known)) => {
+                if known.master.is_none() {
+                    nameless.insert(*term, &op.node);
+                }
                 ended.insert((op.ended, index), (*term, op));
             }
             None if told < TOLD => {

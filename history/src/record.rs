@@ -50,6 +50,15 @@ pub enum Line {
         /// Pods labelled master at that moment, if more than one.
         masters: Vec<String>,
     },
+    /// A new connection through the master's Service reached a node that took no writes, and was given up.
+    Misled {
+        /// When.
+        at: u64,
+        /// The client.
+        process: u32,
+        /// That node.
+        node: String,
+    },
     /// Faults from one calm to the next.
     Episode(Episode),
     /// What a node holds at the end, when all is healed and everything executed.

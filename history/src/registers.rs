@@ -3,7 +3,12 @@
 //! few dozen operations, and each register is judged by itself. Where nothing fits, the search tries everything: what is
 //! plainly stale is therefore found first without it, and a search that does not end is told as undecided, never as good.
 
-use std::{collections::BTreeMap, sync::mpsc::channel, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::mpsc::channel,
+    thread,
+    time::Duration,
+};
 
 use stateright::semantics::{
     ConsistencyTester, LinearizabilityTester,
@@ -38,7 +43,8 @@ pub fn judge(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) -> usize {
     }
     let mut undecided = 0;
     for (register, ops) in &registers {
-        let counts: Vec<&Op> = ops.iter().copied().filter(|op| counts(op)).collect();
+        let read: BTreeSet<i64> = ops.iter().filter_map(|op| value_read(op)).collect();
+        let counts: Vec<&Op> = ops.iter().copied().filter(|op| counts(op, &read)).collect();
         let from = counts.iter().map(|op| op.begun).min().unwrap_or_default();
         let told = |name, what: &str| Anomaly::new(name, format!("{} register {register}: {what}", at(from)));
         match decide(&counts) {
@@ -57,12 +63,20 @@ pub fn judge(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) -> usize {
     registers.len()
 }
 
-/// What was refused did not happen, and a read without an answer says nothing.
-fn counts(op: &Op) -> bool {
-    match op.outcome {
-        Outcome::Ok => true,
-        Outcome::Fail => false,
-        Outcome::Unknown => op.did.writes(),
+fn value_read(op: &Op) -> Option<i64> {
+    match op.did {
+        Did::Get { value, .. } if op.outcome == Outcome::Ok => value,
+        _ => None,
+    }
+}
+
+/// What was refused did not happen, and a read without an answer says nothing. A write of unknown outcome that nobody
+/// read explains nothing, so whatever explains the rest does so without it; to try it everywhere takes the search hours.
+fn counts(op: &Op, read: &BTreeSet<i64>) -> bool {
+    match (op.outcome, &op.did) {
+        (Outcome::Ok, _) => true,
+        (Outcome::Unknown, Did::Set { value, .. }) => read.contains(value),
+        _ => false,
     }
 }
 

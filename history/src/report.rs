@@ -59,11 +59,13 @@ impl Display for Verdict {
             doubled,
             stale,
             lost_states,
+            misled,
             ..
         } = self;
         writeln!(
             out,
-            "  {lost} lost, {doubled} doubled, {stale} stale by token, {lost_states} states lost"
+            "  {lost} lost, {doubled} doubled, {stale} stale by token, {lost_states} states lost; {misled} \
+             connections led to no master"
         )?;
         for late in &self.late_outages {
             writeln!(

@@ -35,6 +35,8 @@ pub struct Verdict {
     pub lost_states: usize,
     /// Reads after a token that the node had executed.
     pub token_reads: usize,
+    /// New connections through the master's Service that reached a node which took no writes.
+    pub misled: usize,
     /// Registers judged.
     pub registers: usize,
     /// Terms seen.
@@ -97,6 +99,7 @@ pub fn judge(lines: &[Line]) -> Verdict {
         stale: tokens.stale,
         lost_states: tokens.lost,
         token_reads: tokens.reads,
+        misled: evidence.misled,
         registers,
         terms: evidence
             .reigns

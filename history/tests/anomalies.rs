@@ -303,6 +303,51 @@ fn an_acknowledgement_of_an_old_master_that_only_arrives_late_is_no_second_maste
     }
 }
 
+/// Two rows after everything else, in a term whose master the status never named.
+fn in_a_term_without_a_name(lines: &mut Vec<Line>, nodes: [&str; 2]) {
+    let (_, last) = of_first_and_last_master(lines);
+    let term = lines.iter().filter_map(|line| match line {
+        Line::Term { term, .. } => Some(*term),
+        _ => None,
+    });
+    let term = term.max().unwrap_or_default() + 1;
+    lines.push(Line::Term {
+        at: last.ended,
+        term,
+        master: None,
+    });
+    for (at, node) in (1_u32..).zip(nodes) {
+        let (begun, ended) = (
+            last.ended + u64::from(at) * 2_000,
+            last.ended + u64::from(at) * 2_000 + 1_000,
+        );
+        let node = node.to_owned();
+        let like = Op {
+            begun,
+            ended,
+            node,
+            ..last.clone()
+        };
+        acknowledged(lines, like, (1 << 50) + i64::from(at));
+    }
+}
+
+#[test]
+fn a_master_that_went_before_its_name_was_heard_may_have_acknowledged() {
+    for (which, mut lines) in good::all() {
+        in_a_term_without_a_name(&mut lines, ["brief-1", "brief-1"]);
+        let verdict = judge(&lines);
+        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
+    }
+}
+
+#[test]
+fn two_that_acknowledged_in_the_term_of_a_master_without_a_name_are_found() {
+    expect(Name::TwoMasters, |lines| {
+        in_a_term_without_a_name(lines, ["brief-1", "brief-2"]);
+    });
+}
+
 #[test]
 fn an_acknowledgement_of_a_node_that_never_led_is_found() {
     expect(Name::TwoMasters, |lines| {

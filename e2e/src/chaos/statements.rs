@@ -57,6 +57,14 @@ pub async fn node(connection: &mut MySqlConnection) -> Outcome<String> {
     row.try_get_unchecked(0)
 }
 
+/// Whether the node takes writes.
+pub async fn takes_writes(connection: &mut MySqlConnection) -> Outcome<bool> {
+    let row = raw_sql("SELECT NOT @@global.read_only")
+        .fetch_one(connection)
+        .await?;
+    row.try_get::<i64, _>(0).map(|takes| takes != 0)
+}
+
 /// A row with this id.
 pub async fn insert(connection: &mut MySqlConnection, table: &str, id: i64) -> Outcome<()> {
     execute(connection, format!("INSERT INTO {table} (id) VALUES ({id})")).await
