@@ -89,7 +89,7 @@ async fn write(
         let row = json!({"dbname": schema, "table": "writes", "data": {"id": id}});
         let key = format!("Idempotency-Key: {schema}-{id}");
         let begun = clock.at();
-        let answer = client.post("/insert", &row, &["Prefer: wait=10", &key]).await?;
+        let answer = client.post("/insert", &row, &["Prefer: wait=5", &key]).await?;
         let reply: Value = answer.must(200).with_context(|| format!("row {id}"))?;
         ensure!(reply["rows"] == 1, "{reply}");
         slowest = slowest.max(clock.at().saturating_sub(begun));
