@@ -71,7 +71,13 @@ impl Beats {
         }
         // A row that waited in vain keeps its lock, so that the next one is another.
         let row = u8::try_from(clock::unix_seconds() % 256).unwrap_or_default();
-        match writer.lane.beat(row, term, PATIENCE).await {
+        let was_open = writer.lane.connection().is_some();
+        let mut written = writer.lane.beat(row, term, PATIENCE).await;
+        if was_open && matches!(written, Err(Error::Broken { .. })) {
+            // The connection led to an earlier life of the server, which says nothing of this one.
+            written = writer.lane.beat(row, term, PATIENCE).await;
+        }
+        match written {
             Ok(()) => {
                 (writer.begun, writer.rests, writer.pause) = (Some(begun), None, PAUSE);
                 Ok(())

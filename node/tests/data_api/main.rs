@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use failover::GtidSet;
 use serde_json::{Value, json};
-use sqlx::raw_sql;
+use sqlx::{AssertSqlSafe, Row as _, raw_sql};
 use support::{
     Node,
     cluster::Cluster,
@@ -422,11 +422,43 @@ async fn routing(cluster: &Cluster) {
         ("Authorization", &*format!("Bearer {READER}")),
         ("After", "1.00000000-0000-4000-8000-000000000000:1-5"),
     ];
-    let answer = cluster.nodes[2]
-        .request("GET", "/select?dbname=t&table=r", &lost, "")
+    let ask = async || {
+        let asked = cluster.nodes[2].request("GET", "/select?dbname=t&table=r", &lost, "");
+        let answer = asked.await.unwrap();
+        assert_eq!(
+            answer.must(409)["type"],
+            "urn:ddb:problem:token-lost",
+            "{answer:?}"
+        );
+    };
+    // The master proves that it leads by a heartbeat row, also where that connection was lost since the last one.
+    let ((), writers) = tokio::join!(ask(), writers_of_heartbeats(&cluster.nodes[0]));
+    let mut root = cluster.nodes[0].root().await;
+    for writer in writers {
+        let kill = AssertSqlSafe(format!("KILL {writer}"));
+        raw_sql(kill).execute(&mut root).await.unwrap();
+    }
+    ask().await;
+}
+
+/// The connections that write the next heartbeat row.
+async fn writers_of_heartbeats(master: &Node) -> Vec<u64> {
+    let mut root = master.root().await;
+    raw_sql("LOCK TABLES ddb.beat WRITE")
+        .execute(&mut root)
         .await
         .unwrap();
-    assert_eq!(answer.must(409)["type"], "urn:ddb:problem:token-lost");
+    let waiting = "SELECT ID FROM performance_schema.processlist WHERE INFO LIKE 'INSERT INTO ddb.beat %'";
+    for _ in 0..80 {
+        let writers = raw_sql(waiting).fetch_all(&mut root).await.unwrap();
+        if !writers.is_empty() {
+            raw_sql("UNLOCK TABLES").execute(&mut root).await.unwrap();
+            let ids = writers.iter().map(|row| row.try_get_unchecked(0).unwrap());
+            return ids.collect();
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody wrote a heartbeat");
 }
 
 async fn barriers(cluster: &Cluster) {
