@@ -162,7 +162,7 @@ const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
 pub const COPY_MIB_PER_SECOND: u32 = 200;
 
 /// Defaults that suit a node of a few hundred megabytes; the user may change each.
-const DEFAULTS: [(&str, &str); 19] = [
+const DEFAULTS: [(&str, &str); 18] = [
     ("binlog_expire_logs_seconds", "604800"),
     ("max_binlog_size", "256M"),
     ("binlog_cache_size", "64K"),
@@ -170,7 +170,6 @@ const DEFAULTS: [(&str, &str); 19] = [
     ("binlog_transaction_compression", "ON"),
     ("binlog_transaction_compression_level_zstd", "1"),
     ("binlog_transaction_dependency_history_size", "25000"),
-    ("replica_parallel_workers", "4"),
     ("replica_pending_jobs_size_max", "128M"),
     ("replica_compressed_protocol", "OFF"),
     ("clone_enable_compression", "OFF"),
@@ -201,7 +200,9 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
     );
     let buffer_pool = format!("{}M", buffer_pool_mib(memory_limit_bytes));
     let copies = COPY_MIB_PER_SECOND.to_string();
+    let workers = applier_workers(memory_limit_bytes).to_string();
     for (name, value) in DEFAULTS.iter().copied().chain([
+        ("replica_parallel_workers", workers.as_str()),
         ("clone_max_data_bandwidth", copies.as_str()),
         ("innodb_buffer_pool_size", buffer_pool.as_str()),
     ]) {
@@ -286,6 +287,15 @@ fn places() -> Vec<(&'static str, String)> {
 
 fn setting(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name}={value}");
+}
+
+/// How many transactions a slave executes at once. While all workers are busy, MySQL's coordinator spins
+/// (`sched_yield`) until one is free, on the very processor that they need; and the more of them commit together, the
+/// fewer times the disk is waited for. With 32 instead of 4, a backlog of independent transactions is executed in half the
+/// time on processors that are short, and in two thirds on idle ones. Each takes 9 MiB while the applier runs, so that
+/// a limit of memory has one for every 128 MiB of it, four at least.
+fn applier_workers(memory_limit_bytes: Option<u64>) -> u64 {
+    memory_limit_bytes.map_or(32, |bytes| (bytes / MIB / 128).clamp(4, 32))
 }
 
 /// Half of the limit goes to the buffer pool once the server's own needs are set aside.
@@ -447,6 +457,12 @@ mod tests {
             assert_eq!(refused(&settings).len(), 1);
             assert!(!my_cnf(&settings, None).contains("sync_binlog=0"));
         }
+    }
+
+    #[test]
+    fn workers_follow_the_memory_limit() {
+        let workers = [None, Some(512 << 20), Some(1 << 30), Some(64 << 30)].map(applier_workers);
+        assert_eq!(workers, [32, 4, 8, 32]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn mysql(database: &Database, node: &str) -> Container {
                 .clone()
                 .unwrap_or_else(|| ResourceRequirements {
                     // No limit: a server that the kernel kills for a limit nobody chose is a failover for nothing.
-                    requests: Some(amounts(&[("memory", "512Mi")])),
+                    requests: Some(amounts(&[("memory", "768Mi")])),
                     ..ResourceRequirements::default()
                 }),
         ),
