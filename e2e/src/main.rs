@@ -91,6 +91,9 @@ enum Command {
         /// Keep the history also when it is good.
         #[arg(long)]
         keep: bool,
+        /// Clients that leave no processor time over.
+        #[arg(long)]
+        busy: bool,
     },
     /// Faults that show whether one safety rule is kept.
     Directed {
@@ -196,12 +199,14 @@ async fn run(arguments: &Arguments) -> Result<()> {
             seed,
             only,
             keep,
+            busy,
         } => {
             let plan = chaos::Plan {
                 course: Course::Random(Duration::from_secs(*seconds)),
                 seed: *seed,
                 only: only.clone(),
                 keep: *keep,
+                busy: *busy,
             };
             chaos(arguments, &plan, false).await
         }
@@ -211,17 +216,21 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 seed: *seed,
                 only: Vec::new(),
                 keep: false,
+                busy: true,
             };
             chaos(arguments, &plan, *broken).await
         }
-        Command::Faults { only } => {
-            let facts = catalogue::run::run(&arguments.target, only, &screen).await?;
-            print(json, &facts)?;
-            let failed = facts.rows.iter().filter(|row| !row.passed).count();
-            ensure!(failed == 0, "{failed} rows did not pass");
-            Ok(())
-        }
+        Command::Faults { only } => faults(arguments, only, &screen).await,
     }
+}
+
+/// Rows of the fault catalogue.
+async fn faults(arguments: &Arguments, only: &[String], screen: &Screen) -> Result<()> {
+    let facts = catalogue::run::run(&arguments.target, only, screen).await?;
+    print(arguments.output == Output::Json, &facts)?;
+    let failed = facts.rows.iter().filter(|row| !row.passed).count();
+    ensure!(failed == 0, "{failed} rows did not pass");
+    Ok(())
 }
 
 async fn chaos(arguments: &Arguments, plan: &chaos::Plan, broken: bool) -> Result<()> {

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Keep the history also when it is good.
     #[arg(long)]
     keep: bool,
+    /// With clients that keep two processors busy; otherwise they leave some time over.
+    #[arg(long, conflicts_with_all = ["sabotage", "check"])]
+    busy: bool,
     /// Only judge this history again.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sabotage", "keep"])]
     check: Option<PathBuf>,
@@ -89,6 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             words.push(format!("--only={}", arguments.only.join(",")));
         }
         words.extend(arguments.keep.then(|| "--keep".to_owned()));
+        words.extend(arguments.busy.then(|| "--busy".to_owned()));
         return run_with(arguments, Programs::Built, &words);
     };
     words.extend(["directed".to_owned(), format!("--rule={}", sabotage.word())]);

@@ -77,7 +77,13 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Keep the history also when it is good.
     pub keep: bool,
+    /// Clients that leave no processor time over.
+    pub busy: bool,
 }
+
+/// How much longer clients pause where they are to leave two processors some time over; those whose pauses are outages
+/// pause twice as long.
+const CALMER: u64 = 3;
 
 /// The facts for programs.
 #[derive(Debug, Serialize)]
@@ -224,7 +230,7 @@ async fn work(
     let nodes = Nodes::default();
     let master = database.master_address().await?;
     let following = tokio::spawn(nodes.clone().follow(database.clone(), master.clone()));
-    let clients = cast(database, &master, &nodes).await?;
+    let clients = cast(database, &master, &nodes, plan.busy).await?;
     let first = u32::try_from(clients.len())? + 1;
     let api = ApiClients::start(common, database, &nodes, first).await?;
     let clients = Clients::start(common, clients);
@@ -246,15 +252,19 @@ async fn work(
 }
 
 /// All clients of MySQL: writers and readers through the Services, and one writer that stays with each node.
-async fn cast(database: &Database, master: &Address, nodes: &Nodes) -> Result<Vec<Client>> {
+async fn cast(database: &Database, master: &Address, nodes: &Nodes, busy: bool) -> Result<Vec<Client>> {
     let through_master = || Place::Service("master", master.clone());
     let slaves = database.slaves_address().await?;
     let through_slaves = || Place::Service("slaves", slaves.clone());
     let through_any = Place::Service("any", database.any_address().await?);
-    let one = |work, place, every, steady| Client {
+    let one = |work, place, every: u64, steady| Client {
         work,
         place,
-        every: Duration::from_millis(every),
+        every: Duration::from_millis(match (busy, steady) {
+            (true, _) => every,
+            (false, true) => every * 2,
+            (false, false) => every * CALMER,
+        }),
         steady,
     };
     let mut cast = vec![
