@@ -4,11 +4,11 @@
 //! measured, 60 ms for 350 MB, which would be a quarter of a failover. Its first thread is a zombie from the first
 //! moment on. There is no event for that on the kernels in use, so it is looked up.
 
-use std::{fs::File, io, os::unix::fs::FileExt, thread, time::Duration};
+use std::{fs::File, os::unix::fs::FileExt, thread, time::Duration};
 
 /// How often it is looked up.
 const EVERY: Duration = Duration::from_millis(4);
-/// Long enough for the number, the name (at most 15 bytes) and the state.
+/// Long enough for the number, the name (at most 15 bytes) and the state; the 52 fields are at least 103 bytes long.
 const BEGINNING: usize = 64;
 
 /// Calls `tell` once when the first thread of `pid` has ended, on a thread of its own.
@@ -29,14 +29,8 @@ pub fn watch(pid: i32, tell: impl FnOnce() + Send + 'static) {
 /// True while the thread has not ended; one that was collected has no state any more, which is an error.
 fn lives(stat: &File) -> bool {
     let mut beginning = [0; BEGINNING];
-    let read = loop {
-        match stat.read_at(&mut beginning, 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => break read,
-        }
-    };
-    let text = read.ok().and_then(|length| beginning.get(..length));
-    text.is_some_and(|text| !is_dead(&String::from_utf8_lossy(text)))
+    let read = stat.read_exact_at(&mut beginning, 0);
+    read.is_ok_and(|()| !is_dead(&String::from_utf8_lossy(&beginning)))
 }
 
 /// The state is the letter behind the name, which is in brackets and may hold anything.

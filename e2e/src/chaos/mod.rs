@@ -81,9 +81,10 @@ pub struct Plan {
     pub busy: bool,
 }
 
-/// How much longer clients pause where they are to leave two processors some time over; those whose pauses are outages
-/// pause twice as long.
+/// How much longer clients pause where they are to leave two processors some time over.
 const CALMER: u64 = 3;
+/// The same for those whose pauses are outages: the shorter they are, the more exactly an outage is known.
+const CALMER_STEADY: u64 = 2;
 
 /// The facts for programs.
 #[derive(Debug, Serialize)]
@@ -262,7 +263,7 @@ async fn cast(database: &Database, master: &Address, nodes: &Nodes, busy: bool) 
         place,
         every: Duration::from_millis(match (busy, steady) {
             (true, _) => every,
-            (false, true) => every * 2,
+            (false, true) => every * CALMER_STEADY,
             (false, false) => every * CALMER,
         }),
         steady,
