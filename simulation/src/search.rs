@@ -21,7 +21,7 @@ pub use self::{
 use crate::{event::Node, invariant::Violation, ledger::index, mutant::Mutant, world::World};
 
 /// From one state in so many it is tried whether the database recovers.
-const HEALED: u64 = 1024;
+const HEALED: u64 = 256;
 
 /// What a search found.
 #[derive(Debug, Clone, Default, Serialize)]
