@@ -83,7 +83,7 @@ pub struct Failover {
     /// The new master, once it is chosen.
     pub to: Option<String>,
     /// Milliseconds from the first evidence to the end of each step: `recorded`, `fenced`, `drained`, `promoted`,
-    /// `routed`.
+    /// `led` (clients, by the Service), `routed` (the label).
     pub steps: BTreeMap<String, u64>,
     /// Milliseconds from the first evidence to the end; null while it is under way.
     pub total: Option<u64>,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The steps of a change of master in their order, because two may end in the same millisecond.
-const STEPS: [&str; 5] = ["recorded", "fenced", "drained", "promoted", "routed"];
+const STEPS: [&str; 6] = ["recorded", "fenced", "drained", "promoted", "led", "routed"];
 
 /// A name in a namespace.
 #[derive(Clone)]

@@ -1,9 +1,9 @@
 //! A change of master, from the recorded term to the routed new master.
 //!
 //! ```text
-//!   record term ─► take label ┐                         ┌► lead the Service, then put the label
-//!                  fence ──────┴► elect ─► drain ─► promote               ├─► record master
-//!                                                       └► others follow
+//!   record term ─► take label ┐                     ┌► lead the Service ┐
+//!                  fence ──────┴► elect ─► drain ─►─┴► promote ──────────┴┬► put the label ─► record master
+//!                                                                         └► others follow
 //! ```
 //! A term has one candidate at most. Where that is lost, or the operator forgot whom it asked, a new term is taken,
 //! whose fences end everything that the older one may still do.

@@ -23,8 +23,9 @@ pub(crate) fn install(
     report: &mut Report,
 ) -> Plan {
     let term = observed.record.term;
-    // Who would have to hold what it shows is lost.
-    let is_forced = intent.kind == Kind::Forced;
+    if observed.service.leads_to(candidate, term) {
+        state.marks.entry("led").or_insert(now);
+    }
     let Some(leader) = Leader::of(observed, candidate, term) else {
         return promote(
             state,
@@ -65,9 +66,8 @@ pub(crate) fn install(
         .nodes
         .iter()
         .all(|(node, view)| (node == candidate || !stamped(view).0) && stamped(view).1);
-    let copies = quorum::holders(observed, candidate, requires);
-    let is_shown = is_forced || observed.service.leads_to(candidate, term);
-    if copies < observed.record.acks as usize && !is_shown {
+    let copies = too_few_hold(observed, intent, (candidate, requires));
+    if let Some(copies) = copies.filter(|_| !observed.service.leads_to(candidate, term)) {
         report.waiting_for.push(format!(
             "{} slaves to hold all that {candidate} shows ({copies} do)",
             observed.record.acks
@@ -121,7 +121,8 @@ fn promote(
             .push(format!("{candidate} to execute what it received"));
         return vec![Action::Drain { node, term }];
     }
-    if !is_forced && quorum::holders(observed, candidate, requires) < observed.record.acks as usize {
+    let few = too_few_hold(observed, intent, (candidate, requires));
+    if few.is_some() && !observed.service.leads_to(candidate, term) {
         let hiding = hide(observed, candidate, term);
         if !hiding.is_empty() {
             report.waiting_for.push(format!(
@@ -153,12 +154,34 @@ fn promote(
         return copies;
     }
     report.waiting_for.push(format!("{candidate} to become master"));
-    vec![Action::Promote {
-        node,
+    let live = observed
+        .nodes
+        .get(candidate)
+        .and_then(crate::NodeView::live_report);
+    let knows = live.is_some_and(|live| live.promoted == Some(term));
+    let mut plan = vec![Action::Promote {
+        node: node.clone(),
         term,
         acks: observed.record.acks,
         requires: requires.clone(),
-    }]
+    }];
+    if knows && few.is_none() {
+        // The network takes longer to lead clients there than the node to take writes. It shows all that was
+        // acknowledged, and whatever comes of its promotion, it knows that it must let them go.
+        plan.push(Action::Lead { node, term });
+    }
+    plan
+}
+
+/// How many others hold what the candidate shows, where that are too few for it to stay whatever fails next. After a
+/// forced promotion those who would have to hold it are lost.
+fn too_few_hold(
+    observed: &Observed,
+    intent: &Intent,
+    (candidate, requires): (&NodeId, &GtidSet),
+) -> Option<usize> {
+    let copies = quorum::holders(observed, candidate, requires);
+    (intent.kind != Kind::Forced && copies < observed.record.acks as usize).then_some(copies)
 }
 
 /// What is to be done before the node can open without being seen: neither its label nor the Service may lead to it,

@@ -129,7 +129,7 @@ pub struct Change {
     /// The new master.
     pub master: NodeId,
     /// Milliseconds from the first evidence to the end of each step, in their order: `recorded`, `fenced`,
-    /// `drained`, `promoted`, `routed`.
+    /// `drained`, `promoted`, `led` (clients, by the Service), `routed` (the label).
     pub steps: BTreeMap<String, Millis>,
     /// Milliseconds from the first evidence to the end of the last step.
     pub total: Millis,

@@ -87,7 +87,42 @@ fn a_dead_mysqld_is_replaced_in_the_order_of_the_rules() {
     assert!(at("Fence db-2") < at("Promote db-1") && at("Promote db-1") < at("Route db-1"));
     assert!(at("Promote db-1") < at("Follow db-2"));
     let steps: Vec<&str> = change.steps.keys().map(String::as_str).collect();
-    assert_eq!(steps, ["drained", "fenced", "promoted", "recorded", "routed"]);
+    assert_eq!(
+        steps,
+        ["drained", "fenced", "led", "promoted", "recorded", "routed"]
+    );
+}
+
+#[test]
+fn clients_are_led_to_a_node_that_becomes_master_once_it_knows() {
+    let mut world = World::led(3, 5);
+    world.stuck = vec!["Promote"];
+    world.kill("db-0");
+    world.run(5);
+    assert_eq!(world.observed.service.to, Some("db-0".into()));
+    let report = world.report_of("db-1");
+    (report.fenced, report.promoted) = (None, Some(Term(2)));
+    world.run(2);
+    assert_eq!(world.observed.service.to, Some("db-1".into()));
+    assert!(labelled(&world).is_empty(), "nobody leads yet");
+}
+
+#[test]
+fn nobody_is_led_to_what_may_be_gone_after_the_next_failure() {
+    let mut world = World::led(3, 5);
+    let last = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+    world.server("db-1").received = last;
+    world.stuck = vec!["Promote", "Follow"];
+    world.kill("db-0");
+    world.run(5);
+    let report = world.report_of("db-1");
+    (report.fenced, report.promoted) = (None, Some(Term(2)));
+    world.run(2);
+    assert_eq!(
+        world.observed.service.to,
+        Some("db-0".into()),
+        "only db-1 holds the last write"
+    );
 }
 
 #[test]

@@ -95,6 +95,36 @@ async fn a_former_master_that_is_overtaken_while_it_follows_follows_the_next_one
     cluster.end();
 }
 
+/// Clients are led to a node while it becomes master. One that then does not become one keeps none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_did_not_become_master_lets_its_clients_go() {
+    let Some(mut cluster) = Cluster::led("unfinished").await else {
+        return;
+    };
+    for node in [0, 1, 2] {
+        cluster.operators[node].done("fence", 2, fence(node == 0)).await;
+    }
+    let (target, requires) = fuller(&cluster);
+    drain(&mut cluster, target, 2, &requires).await;
+    let mut client = cluster.nodes[target].app().await.unwrap();
+    // The last step before the node opens is something that the supervisor confirms.
+    signal(cluster.nodes[target].supervisor.id(), "-STOP");
+    let promote = Command::Promote { acks: 1, requires };
+    let promoted = cluster.operators[target].send(2, promote);
+    cluster.operators[target]
+        .until("promoted", |report| report.promoted == Some(Term(2)))
+        .await;
+    raw_sql("SELECT 1").execute(&mut client).await.unwrap();
+    let fenced = cluster.operators[target].send(3, fence(false));
+    sleep(Duration::from_millis(50)).await;
+    signal(cluster.nodes[target].supervisor.id(), "-CONT");
+    assert!(promoted.await.unwrap().1.is_some(), "it became master");
+    assert_eq!(fenced.await.unwrap().1, None);
+    let stayed = raw_sql("SELECT 1").execute(&mut client).await;
+    assert!(stayed.is_err(), "a client stayed");
+    cluster.end();
+}
+
 async fn executed(node: &support::Node) -> GtidSet {
     let row = raw_sql("SELECT @@GLOBAL.gtid_executed")
         .fetch_one(&mut node.root().await)

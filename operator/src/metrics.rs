@@ -49,7 +49,7 @@ pub struct ActionLabels {
 /// Label of a step of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StepLabels {
-    /// `recorded`, `fenced`, `drained`, `promoted`, `routed`, `total`.
+    /// `recorded`, `fenced`, `drained`, `promoted`, `led`, `routed`, `total`.
     pub step: String,
 }
 

@@ -271,21 +271,18 @@ impl World {
         });
     }
 
-    /// What `node` has executed can be read there, if it is an open master.
+    /// What `node` has executed can be read there, if it is a master, or becomes one, and clients are led to it.
     pub(crate) fn on_readable(&mut self, node: Node) {
         let machine = &self.machines[node];
         let Some(server) = &machine.server else { return };
-        let leads = machine
-            .disk
-            .memory
-            .promoted
-            .as_ref()
-            .is_some_and(|it| it.server == server.life && it.term >= self.ledger.given_up);
+        let memory = &machine.disk.memory;
+        let promoted = memory.promoted.as_ref();
+        let leads = promoted.is_some_and(|it| it.server == server.life && it.term >= self.ledger.given_up);
         // What somebody wrote beside the replication is no promise of ours. Clients are led to a master by the Service
         // or its label; nobody reads at one that is not routed yet.
         let routed =
             self.api.pods[node].as_ref().is_some_and(|pod| pod.master) || self.api.service.0 == Some(node);
-        if leads && routed && !server.read_only && !server.offline {
+        if leads && routed && !server.offline {
             self.ledger.readable = self.ledger.readable
                 | machine
                     .executed()

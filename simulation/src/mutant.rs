@@ -91,11 +91,13 @@ pub enum Mutant {
     DiscardUnchecked,
     /// A resting master is copied and led on without having closed.
     RestUnfenced,
+    /// Clients are led to a node that becomes master while too few others hold what it shows.
+    LedUnheld,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -138,5 +140,6 @@ impl Mutant {
         Self::DiscardUnasked,
         Self::DiscardUnchecked,
         Self::RestUnfenced,
+        Self::LedUnheld,
     ];
 }

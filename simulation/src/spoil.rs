@@ -108,6 +108,13 @@ impl World {
 
     /// What a mutant adds to a plan.
     pub(crate) fn spoil_plan(&self, observed: &Observed, plan: &mut Plan) {
+        if self.mutant == Some(Mutant::LedUnheld) {
+            let promoted = plan.iter().find_map(|action| match action {
+                Action::Promote { node, term, .. } => Some((node.clone(), *term)),
+                _ => None,
+            });
+            plan.extend(promoted.map(|(node, term)| Action::Lead { node, term }));
+        }
         let leads = observed.record.master.is_some() && observed.record.intent.is_none();
         if self.mutant != Some(Mutant::DiscardUnasked) || !leads {
             return;

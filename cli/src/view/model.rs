@@ -222,7 +222,7 @@ pub struct LastResortView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
-    /// What was done: `recorded`, `fenced`, `drained`, `promoted`, `routed`.
+    /// What was done: `recorded`, `fenced`, `drained`, `promoted`, `led` (clients, by the Service), `routed`.
     pub step: String,
     /// Milliseconds from the first evidence to its end.
     pub at_ms: Millis,
@@ -355,7 +355,7 @@ impl ChangeView {
 
 /// The order of steps that ended in the same millisecond.
 fn place_of(step: &str) -> usize {
-    ["recorded", "fenced", "drained", "promoted", "routed"]
+    ["recorded", "fenced", "drained", "promoted", "led", "routed"]
         .iter()
         .position(|known| *known == step)
         .unwrap_or(usize::MAX)

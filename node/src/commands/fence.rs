@@ -63,7 +63,7 @@ pub async fn fence(job: &Job, orderly: bool, deadline: Duration) -> Result<(), R
         Some(status) if status.source_on && !was_fenced(job, &status).await => {
             Err(precondition("an earlier fence was broken off"))
         }
-        Some(_) => slave(job).await,
+        Some(status) => slave(job, &status).await,
     };
     if let Err(reason) = &clean {
         job.check()?;
@@ -118,7 +118,7 @@ pub fn ours(job: &Job) -> Result<(), Refusal> {
 }
 
 /// Semi-sync replica off before the receiver stops: one that just reconnects can no longer acknowledge.
-async fn slave(job: &Job) -> Result<(), Refusal> {
+async fn slave(job: &Job, status: &Status) -> Result<(), Refusal> {
     let mysql = &job.agent.mysql;
     mysql
         .command()
@@ -126,6 +126,10 @@ async fn slave(job: &Job) -> Result<(), Refusal> {
         .set_replica_enabled(false)
         .await
         .or_refuse()?;
+    if !status.offline && job.agent.store.get().await.led {
+        // Clients were led here while it became master. They would take a slave for the master, and stay.
+        mysql.side().await.offline_on().await.or_refuse()?;
+    }
     receiver::silence(job).await?;
     // The look that saw it silent saw the rest too.
     match job.agent.board.status() {

@@ -489,7 +489,7 @@ pub async fn events(cluster: &Cluster) {
                 term,
                 intent: intent.clone(),
                 master: "b".into(),
-                steps: steps(&["drained", "fenced", "promoted", "recorded", "routed"]),
+                steps: steps(&["drained", "fenced", "led", "promoted", "recorded", "routed"]),
                 total: 14,
                 may_be_lost: None,
                 kept: kept.clone(),
