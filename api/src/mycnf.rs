@@ -162,7 +162,7 @@ const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
 pub const COPY_MIB_PER_SECOND: u32 = 200;
 
 /// Defaults that suit a node of a few hundred megabytes; the user may change each.
-const DEFAULTS: [(&str, &str); 18] = [
+const DEFAULTS: [(&str, &str); 26] = [
     ("binlog_expire_logs_seconds", "604800"),
     ("max_binlog_size", "256M"),
     ("binlog_cache_size", "64K"),
@@ -181,6 +181,15 @@ const DEFAULTS: [(&str, &str); 18] = [
     ("performance_schema_digests_size", "0"),
     ("performance_schema_error_size", "0"),
     ("performance_schema_max_statement_classes", "0"),
+    // 50 MiB of room for what no instrument records.
+    ("performance_schema_events_statements_history_size", "0"),
+    ("performance_schema_events_statements_history_long_size", "0"),
+    ("performance_schema_events_stages_history_size", "0"),
+    ("performance_schema_events_stages_history_long_size", "0"),
+    ("performance_schema_events_transactions_history_size", "0"),
+    ("performance_schema_events_transactions_history_long_size", "0"),
+    ("performance_schema_events_waits_history_size", "0"),
+    ("performance_schema_events_waits_history_long_size", "0"),
     ("log_error_verbosity", "2"),
 ];
 
