@@ -24,9 +24,31 @@ use crate::{
     sql,
 };
 
-/// Few and slow: the outage is measured by others, and this is not to lengthen it.
-const CLIENTS: u16 = 2;
-const EVERY: Duration = Duration::from_millis(50);
+/// How many write, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// So many clients, each with one connection.
+    pub clients: u32,
+    /// From the answer to one row to the next row.
+    pub every: Duration,
+}
+
+impl Pace {
+    /// Few and slow, where the outage is measured by others: this is not to lengthen it.
+    pub const ASIDE: Self = Self {
+        clients: 2,
+        every: Duration::from_millis(50),
+    };
+
+    /// Short, because an outage is known no better than that.
+    pub fn measuring(clients: u32) -> Self {
+        Self {
+            clients,
+            every: Duration::from_millis(5),
+        }
+    }
+}
+
 /// Longer than the ten seconds that a request is allowed to wait for a master.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// Before the same request is sent again.
@@ -43,7 +65,7 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 pub struct ApiWriters {
     clock: Clock,
     stop: Arc<AtomicBool>,
-    clients: JoinSet<(u16, Result<Written>)>,
+    clients: JoinSet<(u32, Result<Written>)>,
 }
 
 /// A try that brought no good answer.
@@ -85,19 +107,26 @@ enum Try {
 
 impl ApiWriters {
     /// Makes the table through the master and begins to write to it through `entrance`.
-    pub async fn start(database: &Database, entrance: &Entrance, clock: Clock, table: &str) -> Result<Self> {
+    pub async fn start(
+        database: &Database,
+        entrance: &Entrance,
+        clock: Clock,
+        table: &str,
+        pace: Pace,
+    ) -> Result<Self> {
         sql::create_writes(&mut database.master_connection().await?, table).await?;
         let (schema, name) = table.split_once('.').context("a table without its schema")?;
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
-        for number in 0..CLIENTS {
+        for number in 0..pace.clients {
             let writer = Writer {
                 client: Client::new(entrance.clone()),
                 path: format!("/v1/databases/{schema}/tables/{name}/rows"),
                 key: format!("{table}-{run}"),
                 clock,
                 stop: Arc::clone(&stop),
+                every: pace.every,
                 next_id: i64::from(number) * IDS_PER_CLIENT + 1,
                 written: Written::default(),
             };
@@ -178,6 +207,7 @@ struct Writer {
     key: String,
     clock: Clock,
     stop: Arc<AtomicBool>,
+    every: Duration,
     next_id: i64,
     written: Written,
 }
@@ -195,7 +225,7 @@ impl Writer {
                 ended: self.clock.at(),
                 outcome: Outcome::Acknowledged,
             });
-            sleep(EVERY).await;
+            sleep(self.every).await;
         }
         self.written.resent = self.client.resent();
         Ok(self.written)

@@ -9,16 +9,19 @@ use kube::ResourceExt;
 use nix::sys::signal::Signal;
 
 use crate::{
+    api_writer::{ApiWriters, Pace},
     catalogue::place::{self, Together},
-    clock::millis,
+    clock::{Clock, millis},
     database::Database,
     facts::{BenchFacts, FaultFacts},
     faults::{self, Deletion},
     gaps::percentile,
+    https::Entrance,
     install,
-    ledger::Pieces,
+    ledger::{Ledger, Outcome, Pieces},
     machines::{self, Ill},
     ordeal::REST,
+    proof::{self, Proof},
     screen::{Screen, Tone},
     settings::Target,
     sql,
@@ -72,6 +75,8 @@ pub enum Through {
     Master,
     /// The Service over every node, whose agents pass connections through to the master.
     Any,
+    /// The data API, at the Service over every node. A row waits there for the next master.
+    Api,
 }
 
 /// What is measured.
@@ -93,6 +98,7 @@ struct Run {
     failure: Option<String>,
     lost: usize,
     acknowledged: usize,
+    failed: usize,
     steps: Vec<(String, u64)>,
 }
 
@@ -157,17 +163,17 @@ async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, nu
     let term = status.record.term.0;
     let table = format!("{SCHEMA}.{}_{number}", fault.name().replace('-', "_"));
     tokio::time::sleep(REST).await;
-    let address = match plan.through {
-        Through::Master => database.master_address().await?,
-        Through::Any => database.any_address().await?,
-    };
-    let storm = Storm::begin_at(database, &Habits::of(plan.writers, &table), &address).await?;
-    let at = storm.clock.at();
+    let load = Load::begin(database, plan, &table).await?;
+    let at = load.now();
     let remedy = inflict(database, target, fault).await?;
     let led = database.wait_led(term, HEALED).await;
     mend(target, remedy).await?;
     led?;
-    let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
+    let Told {
+        ledger,
+        proof,
+        failed,
+    } = load.end().await?;
     let (_, steps) = database.account_of_change_after(term).await?;
     // Proofs compare all tables of the schema, and must not become slower from run to run.
     let mut connection = database.master_connection().await?;
@@ -178,8 +184,90 @@ async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, nu
         failure: proof.check().err().map(|error| format!("{error:#}")),
         lost: proof.lost(),
         acknowledged: proof.acknowledged,
+        failed,
         steps,
     })
+}
+
+/// Clients at work.
+enum Load<'a> {
+    MySql(Box<Storm<'a>>),
+    Api {
+        writers: ApiWriters,
+        database: &'a Database,
+        clock: Clock,
+        term: u64,
+        table: String,
+    },
+}
+
+/// What the clients were told, and what the nodes hold.
+struct Told {
+    ledger: Ledger,
+    proof: Proof,
+    /// Tries without an acknowledgement.
+    failed: usize,
+}
+
+impl<'a> Load<'a> {
+    async fn begin(database: &'a Database, plan: &Plan, table: &str) -> Result<Self> {
+        let address = match plan.through {
+            Through::Master => database.master_address().await?,
+            Through::Any => database.any_address().await?,
+            Through::Api => {
+                let entrance = Entrance::service(database).await?;
+                let clock = Clock::start();
+                let pace = Pace::measuring(plan.writers);
+                let writers = ApiWriters::start(database, &entrance, clock, table, pace).await?;
+                tokio::time::sleep(REST).await;
+                return Ok(Self::Api {
+                    writers,
+                    database,
+                    clock,
+                    term: database.status().await?.record.term.0,
+                    table: table.to_owned(),
+                });
+            }
+        };
+        let habits = Habits::of(plan.writers, table);
+        let storm = Storm::begin_at(database, &habits, &address).await?;
+        Ok(Self::MySql(Box::new(storm)))
+    }
+
+    fn now(&self) -> Duration {
+        match self {
+            Self::MySql(storm) => storm.clock.at(),
+            Self::Api { clock, .. } => clock.at(),
+        }
+    }
+
+    async fn end(self) -> Result<Told> {
+        match self {
+            Self::MySql(storm) => {
+                let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
+                Ok(Told {
+                    failed: ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown),
+                    ledger,
+                    proof,
+                })
+            }
+            Self::Api {
+                writers,
+                database,
+                term,
+                table,
+                ..
+            } => {
+                database.wait_healed(term, HEALED).await?;
+                let told = writers.finish().await?;
+                Ok(Told {
+                    failed: told.failures.len(),
+                    proof: proof::prove(database, &told.ledger, &table, &[SCHEMA]).await?,
+                    ledger: told.ledger,
+                })
+            }
+        }
+    }
 }
 
 /// What undoes a fault once another node leads.
@@ -239,6 +327,7 @@ fn summary(runs: &[Run]) -> FaultFacts {
         p90_ms: percentile(&outages, 90),
         max_ms: percentile(&outages, 100),
         lost: runs.iter().map(|run| run.lost).sum(),
+        failed: runs.iter().map(|run| run.failed).sum(),
         cut_ms: median(runs, |run| run.pieces.cut),
         login_ms: median(runs, |run| run.pieces.login),
         failed_proofs: runs.iter().filter(|run| run.failure.is_some()).count(),
@@ -289,10 +378,11 @@ fn table(screen: &Screen, through: Through, facts: &BenchFacts) {
     screen.heading(match through {
         Through::Master => "Outage seen by a client of the master's Service, in milliseconds",
         Through::Any => "Outage seen by a client of the Service over every node, in milliseconds",
+        Through::Api => "Outage seen by a client of the data API, in milliseconds",
     });
     let head = format!(
-        "  {:<18} {:>5} {:>8} {:>8} {:>8} {:>6}",
-        "fault", "runs", "median", "p90", "max", "lost"
+        "  {:<20} {:>5} {:>8} {:>8} {:>8} {:>6} {:>7}",
+        "fault", "runs", "median", "p90", "max", "lost", "failed"
     );
     screen.line(&screen.paint(Tone::Dim, &head));
     for (name, fault) in &facts.faults {
@@ -302,10 +392,11 @@ fn table(screen: &Screen, through: Through, facts: &BenchFacts) {
             p90_ms,
             max_ms,
             lost,
+            failed,
             ..
         } = fault;
         screen.line(&format!(
-            "  {name:<18} {runs:>5} {median_ms:>8} {p90_ms:>8} {max_ms:>8} {lost:>6}"
+            "  {name:<20} {runs:>5} {median_ms:>8} {p90_ms:>8} {max_ms:>8} {lost:>6} {failed:>7}"
         ));
     }
     screen.line("");

@@ -67,6 +67,8 @@ pub struct FaultFacts {
     pub lost: usize,
     /// Runs after which the nodes did not hold what they should.
     pub failed_proofs: usize,
+    /// Tries that brought no acknowledgement, in all runs together.
+    pub failed: usize,
     /// Median, from the fault to the client's first failed statement.
     pub cut_ms: u64,
     /// Median, from the fault to the login after which a write was acknowledged.

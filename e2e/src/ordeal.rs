@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    api_writer::{ApiTold, ApiWriters},
+    api_writer::{ApiTold, ApiWriters, Pace},
     clock::{Clock, millis},
     database::{Database, Node},
     https::Entrance,
@@ -86,7 +86,7 @@ impl<'a> Ordeal<'a> {
         let terms = TermWatch::start(database, storm.clock);
         let pinned = Pinned::start(database, storm.clock, &format!("{schema}.pinned")).await?;
         let table = format!("{schema}.api");
-        let api = ApiWriters::start(database, &entrance, storm.clock, &table).await?;
+        let api = ApiWriters::start(database, &entrance, storm.clock, &table, Pace::ASIDE).await?;
         Ok(Self {
             database,
             storm,

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measurements, most of them on a real cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use crate::{
     api, cluster,
     e2e::{self, Output, Place},
-    host, images,
+    host,
+    images::{self, Programs},
     process::command,
 };
 
@@ -106,7 +107,7 @@ pub struct Failover {
     /// How many clients write at the same time; the unluckiest one tells the outage.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     writers: u32,
-    /// Where they connect: `master`, the master's Service, or `any`, the Service over every node.
+    /// Where they connect: `master`, the master's Service; `any`, the Service over every node; `api`, the data API there.
     #[arg(long, default_value = "master")]
     through: String,
     /// How the facts are given.
@@ -127,17 +128,28 @@ pub fn run(command: &Command) -> Result<()> {
         }) => measure(
             place,
             *output,
+            None,
             "bench-steady",
             vec![format!("--turns={turns}"), format!("--idle={idle}")],
         ),
-        Command::Rejoin(Rejoin { runs, output, place }) => {
-            measure(place, *output, "bench-rejoin", vec![format!("--runs={runs}")])
-        }
+        Command::Rejoin(Rejoin { runs, output, place }) => measure(
+            place,
+            *output,
+            None,
+            "bench-rejoin",
+            vec![format!("--runs={runs}")],
+        ),
         Command::Busy(Busy {
             minutes,
             output,
             place,
-        }) => measure(place, *output, "bench-busy", vec![format!("--minutes={minutes}")]),
+        }) => measure(
+            place,
+            *output,
+            None,
+            "bench-busy",
+            vec![format!("--minutes={minutes}")],
+        ),
         Command::Api(arguments) => api::run(arguments),
         Command::Scale(arguments) => scale(arguments),
     }
@@ -207,11 +219,19 @@ fn failover(arguments: &Failover) -> Result<()> {
         format!("--writers={writers}"),
         format!("--through={through}"),
     ];
-    measure(place, *output, "bench-failover", words)
+    // It makes the token of a client of the data API.
+    let plugin = (through == "api").then(e2e::plugin).transpose()?;
+    measure(place, *output, plugin.as_deref(), "bench-failover", words)
 }
 
-fn measure(place: &Place, output: Output, what: &str, more: Vec<String>) -> Result<()> {
+fn measure(
+    place: &Place,
+    output: Output,
+    plugin: Option<&Path>,
+    what: &str,
+    more: Vec<String>,
+) -> Result<()> {
     let mut words = vec!["--output".to_owned(), output.word().to_owned(), what.to_owned()];
     words.extend(more);
-    e2e::run(place, &words)
+    e2e::run_with(place, Programs::Built, plugin, &words)
 }

@@ -33,6 +33,9 @@ const HEALED: Duration = Duration::from_secs(90);
 /// How long commits are left waiting, or relay logs growing.
 const GATHER: Duration = Duration::from_millis(600);
 
+/// The node agent's program.
+const AGENT: &str = "ddb-node";
+
 /// A rule that a build can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rule {
@@ -145,11 +148,26 @@ async fn restart_slaves_without_master(field: &Field<'_>, cast: &Cast) -> Result
 
 /// The master is cut off with commits waiting; while its successor still executes what it received, the other slave,
 /// which is fenced, restarts and can reach the old master again.
+///
+/// The master's agent is frozen meanwhile: as the guard of a master that is alone it would drop the clients that wait,
+/// before the slave is back, and nobody would be told of what should not have been acknowledged.
 async fn restart_a_fenced_slave(field: &Field<'_>, cast: &Cast) -> Result<()> {
+    faults::signal_process(&cast.master, AGENT, Signal::SIGSTOP)?;
+    let done = restart_beside_an_unguarded_master(field, cast).await;
+    faults::signal_process(&cast.master, AGENT, Signal::SIGCONT)?;
+    done
+}
+
+async fn restart_beside_an_unguarded_master(field: &Field<'_>, cast: &Cast) -> Result<()> {
     let held = hold_appliers(field, cast).await?;
     let term = field.database.status().await?.record.term.0;
     let master = ip_of(&cast.master)?;
-    let mut others: Vec<String> = cast.slaves.iter().map(ip_of).collect::<Result<_>>()?;
+    let restarted = &cast.slaves[1];
+    let ip = ip_of(restarted)?;
+    // It receives less than the other, which is chosen then.
+    machines::cut_between(field.target, &master, &ip, false).await?;
+    sleep(GATHER).await;
+    let mut others = vec![ip_of(&cast.slaves[0])?];
     for operator in install::operator_pods(&field.database.client).await? {
         others.push(ip_of(&operator)?);
     }
@@ -158,9 +176,7 @@ async fn restart_a_fenced_slave(field: &Field<'_>, cast: &Cast) -> Result<()> {
     }
     field.database.wait_term(term, Duration::from_secs(20)).await?;
     sleep(Duration::from_millis(300)).await;
-    let restarted = &cast.slaves[1];
     faults::signal_mysqld(restarted, Signal::SIGKILL)?;
-    let ip = ip_of(restarted)?;
     machines::mend_one_way(field.target, &master, &ip).await?;
     machines::mend_one_way(field.target, &ip, &master).await?;
     sleep(Duration::from_secs(4)).await;
