@@ -95,7 +95,7 @@ pub enum ToNode {
 pub struct Picture {
     /// The recorded term.
     pub term: Term,
-    /// The master of that term; `None` while it changes.
+    /// The node that leads in that term; `None` while none does.
     pub master: Option<NodeId>,
     /// The phase in one word.
     pub phase: Phase,

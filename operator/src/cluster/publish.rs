@@ -101,7 +101,16 @@ impl Task {
         let Record {
             term, master, intent, ..
         } = &observed.record;
-        let master = master.clone().filter(|_| intent.is_none());
+        // While the master changes, the new one is named as soon as it leads: who waits for it need not wait for labels and
+        // the record, too.
+        let leads = || {
+            let mut nodes = observed.nodes.iter();
+            nodes.find_map(|(node, view)| view.leads_in(*term).then(|| node.clone()))
+        };
+        let master = match intent {
+            Some(_) => leads(),
+            None => master.clone(),
+        };
         let change = intent
             .as_ref()
             .map(|intent| self.pictured_change(*term, intent, report));
