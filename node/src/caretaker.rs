@@ -114,7 +114,9 @@ pub async fn run(agent: Arc<Agent>, executor: mpsc::Sender<Order>) {
                 .is_some_and(|status| status.channel.is_some());
         let closed = agent.store.get().await.led && {
             let picture = agent.picture.borrow();
-            former.must_stay_closed(&report, (picture.term, picture.master.as_ref()), clock::now())
+            // While the master changes, clients may still be led here.
+            let led_to = picture.master.as_ref().filter(|_| picture.change.is_none());
+            former.must_stay_closed(&report, (picture.term, led_to), clock::now())
         };
         if (rests || (!closed && wants_settling(&report))) && executor.try_send(Order::Settle).is_err() {
             warn!("the executor takes no orders");
