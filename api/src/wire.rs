@@ -95,7 +95,7 @@ pub enum ToNode {
 pub struct Picture {
     /// The recorded term.
     pub term: Term,
-    /// The node that leads in that term; `None` while none does.
+    /// The node that leads in that term and that clients are led to; `None` while there is none.
     pub master: Option<NodeId>,
     /// The phase in one word.
     pub phase: Phase,

@@ -261,7 +261,8 @@ impl<'a> Load<'a> {
                 database.wait_healed(term, HEALED).await?;
                 let told = writers.finish().await?;
                 Ok(Told {
-                    failed: told.failures.len(),
+                    // One that was sent again because its connection ended would be of unknown outcome without its key.
+                    failed: told.failures.len() + told.resent,
                     proof: proof::prove(database, &told.ledger, &table, &[SCHEMA]).await?,
                     ledger: told.ledger,
                 })

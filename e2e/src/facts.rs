@@ -67,7 +67,7 @@ pub struct FaultFacts {
     pub lost: usize,
     /// Runs after which the nodes did not hold what they should.
     pub failed_proofs: usize,
-    /// Tries that brought no acknowledgement, in all runs together.
+    /// Tries that brought no acknowledgement, in all runs together; through the data API each was made again.
     pub failed: usize,
     /// Median, from the fault to the client's first failed statement.
     pub cut_ms: u64,

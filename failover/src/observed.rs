@@ -38,7 +38,7 @@ pub struct Service {
 
 impl Service {
     /// True where this very term led it to the node.
-    pub(crate) fn leads_to(&self, node: &NodeId, term: Term) -> bool {
+    pub fn leads_to(&self, node: &NodeId, term: Term) -> bool {
         self.to.as_ref() == Some(node) && self.term == term
     }
 }

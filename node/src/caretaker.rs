@@ -34,7 +34,7 @@ const HELD_MS: u64 = 3000;
 /// first writes need more.
 const FORGET_AFTER_MS: u64 = 2000;
 
-/// A former master stays closed for so long after its Service was led to the new one. Proxies may still lead clients
+/// A former master stays closed for so long after it heard that the change is complete. Proxies may still lead clients
 /// here for a second and a little more: they would take a slave for the master, read what is old by now, and stay. A
 /// closed server ends them, and they come to the new master with the next attempt.
 const STILL_LED_HERE_MS: u64 = 2000;

@@ -126,11 +126,11 @@ async fn slave(job: &Job, status: &Status) -> Result<(), Refusal> {
         .set_replica_enabled(false)
         .await
         .or_refuse()?;
+    receiver::silence(job).await?;
     if !status.offline && job.agent.store.get().await.led {
         // Clients were led here while it became master. They would take a slave for the master, and stay.
         mysql.side().await.offline_on().await.or_refuse()?;
     }
-    receiver::silence(job).await?;
     // The look that saw it silent saw the rest too.
     match job.agent.board.status() {
         Some(status) if acknowledges_nothing(&status) => Ok(()),

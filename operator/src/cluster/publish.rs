@@ -101,11 +101,13 @@ impl Task {
         let Record {
             term, master, intent, ..
         } = &observed.record;
-        // While the master changes, the new one is named as soon as it leads: who waits for it need not wait for labels and
-        // the record, too.
+        // While the master changes, the new one is named as soon as it leads and its Service leads to it: who waits for it
+        // need not wait for labels and the record, too. Before, nobody may see what it shows.
         let leads = || {
             let mut nodes = observed.nodes.iter();
-            nodes.find_map(|(node, view)| view.leads_in(*term).then(|| node.clone()))
+            let led =
+                nodes.find(|(node, view)| view.leads_in(*term) && observed.service.leads_to(node, *term));
+            led.map(|(node, _)| node.clone())
         };
         let master = match intent {
             Some(_) => leads(),
