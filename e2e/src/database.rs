@@ -25,9 +25,6 @@ use crate::{
     wait::{self, Seen},
 };
 
-/// The steps of a change of master in their order, because two may end in the same millisecond.
-const STEPS: [&str; 6] = ["recorded", "fenced", "drained", "promoted", "led", "routed"];
-
 /// A name in a namespace.
 #[derive(Clone)]
 pub struct Database {
@@ -390,12 +387,8 @@ impl Database {
                 let Some(change) = found.map(|failover| &failover.change) else {
                     return Ok(Seen::NotYet("no entry in lastFailovers".to_owned()));
                 };
-                let mut steps: Vec<_> = change
-                    .steps
-                    .iter()
-                    .map(|(name, millis)| (name.clone(), *millis))
-                    .collect();
-                steps.sort_by_key(|(name, millis)| (*millis, STEPS.iter().position(|step| step == name)));
+                let steps = change.steps_in_order().into_iter();
+                let steps = steps.map(|(name, millis)| (name.to_owned(), millis)).collect();
                 Ok(Seen::Done((change.total, steps)))
             },
         )

@@ -310,17 +310,12 @@ fn database_event(history: &mut History, at: Duration, event: Event<DistributedD
 }
 
 fn completed(change: &failover::record::Change) -> Completed {
-    let mut steps: Vec<(String, u64)> = change
-        .steps
-        .iter()
-        .map(|(step, at)| (step.clone(), *at))
-        .collect();
-    steps.sort_by_key(|(_, at)| *at);
+    let steps = change.steps_in_order().into_iter();
     Completed {
         term: change.term.0,
         master: change.master.to_string(),
         cause: format!("{:?}", change.intent.cause),
-        steps,
+        steps: steps.map(|(step, at)| (step.to_owned(), at)).collect(),
     }
 }
 

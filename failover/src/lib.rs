@@ -50,7 +50,7 @@ pub use observed::{
     ServerState, Service, Session, Switchover, Tail,
 };
 pub use plan::{Action, Decision, LastResort, Plan, Report, Wish};
-pub use record::{Cause, Change, Forced, Intent, Kind, Record};
+pub use record::{Cause, Change, Forced, Intent, Kind, Record, STEPS};
 pub use step::{Progress, State, step};
 
 /// What the user decided about failing over.

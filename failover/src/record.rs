@@ -118,6 +118,9 @@ impl Cause {
     }
 }
 
+/// The steps of a change of master, in the order in which they are told where several end in the same millisecond.
+pub const STEPS: [&str; 6] = ["recorded", "fenced", "drained", "promoted", "led", "routed"];
+
 /// A completed change of master, for status and people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -142,6 +145,21 @@ pub struct Change {
     pub kept: GtidSet,
 }
 
+impl Change {
+    /// The steps by the moments of their ends, in milliseconds from the first evidence; names that are not known come last.
+    pub fn steps_in_order(&self) -> Vec<(&str, Millis)> {
+        let place = |step: &str| {
+            STEPS
+                .iter()
+                .position(|known| *known == step)
+                .unwrap_or(STEPS.len())
+        };
+        let mut steps: Vec<_> = self.steps.iter().map(|(step, at)| (step.as_str(), *at)).collect();
+        steps.sort_by_key(|(step, at)| (*at, place(step)));
+        steps
+    }
+}
+
 impl Intent {
     /// True where a master that came back is to lead again and no other node may: nobody fails over without being
     /// asked.
@@ -160,4 +178,30 @@ impl Record {
 /// How many slaves must hold a write before it is acknowledged, in a database of `nodes` nodes: ⌊N/2⌋.
 pub fn acks_for(nodes: u32) -> u32 {
     nodes / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_took_no_time_comes_after_the_one_before_it() {
+        let steps = [("drained", 25), ("fenced", 25), ("later", 25), ("recorded", 8)];
+        let change = Change {
+            term: Term(2),
+            intent: Intent {
+                kind: Kind::Failover,
+                cause: Cause::ServerDied,
+                from: None,
+                to: None,
+            },
+            master: "db-1".into(),
+            steps: steps.map(|(step, at)| (step.to_owned(), at)).into(),
+            total: 25,
+            may_be_lost: None,
+            kept: GtidSet::new(),
+        };
+        let expected = [("recorded", 8), ("fenced", 25), ("drained", 25), ("later", 25)];
+        assert_eq!(change.steps_in_order(), expected);
+    }
 }

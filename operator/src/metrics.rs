@@ -220,14 +220,8 @@ impl Metrics {
     /// Counts a completed change of master and its steps.
     pub fn changed(&self, change: &failover::Change) {
         self.count(&change.intent, "done");
-        let mut steps: Vec<(&str, failover::Millis)> = change
-            .steps
-            .iter()
-            .map(|(step, millis)| (step.as_str(), *millis))
-            .collect();
-        steps.sort_by_key(|(_, millis)| *millis);
         let mut before = 0;
-        for (step, millis) in steps {
+        for (step, millis) in change.steps_in_order() {
             observe(&self.steps, step, millis);
             observe(&self.phases, step, millis - before);
             before = millis;

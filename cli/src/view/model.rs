@@ -314,13 +314,12 @@ impl ChangeView {
     /// A change as the operator recorded it.
     pub fn of(recorded: &FailoverStatus) -> Self {
         let FailoverStatus { at, change } = recorded;
-        let mut ordered: Vec<(&String, Millis)> = change.steps.iter().map(|(step, at)| (step, *at)).collect();
-        ordered.sort_by_key(|(step, at)| (*at, place_of(step)));
         let mut before = 0;
-        let steps = ordered
+        let steps = change
+            .steps_in_order()
             .into_iter()
             .map(|(step, at_ms)| StepView {
-                step: step.clone(),
+                step: step.to_owned(),
                 at_ms,
                 took_ms: at_ms - std::mem::replace(&mut before, at_ms),
             })
@@ -351,14 +350,6 @@ impl ChangeView {
         }
         parts.join(" + ")
     }
-}
-
-/// The order of steps that ended in the same millisecond.
-fn place_of(step: &str) -> usize {
-    ["recorded", "fenced", "drained", "promoted", "led", "routed"]
-        .iter()
-        .position(|known| *known == step)
-        .unwrap_or(usize::MAX)
 }
 
 fn operator_view(operator: &Operator) -> OperatorView {

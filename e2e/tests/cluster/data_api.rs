@@ -268,7 +268,7 @@ fn a_switchover_is_asked_for_with_curl_and_its_account_is_read_with_curl() {
         );
         let kept = failover["kept"].as_str().unwrap_or_default();
         ensure!(!kept.is_empty(), "there is no proof of what was kept: {failover}");
-        for step in ["recorded", "fenced", "drained", "promoted", "led", "routed"] {
+        for step in failover::STEPS {
             ensure!(failover["steps"][step].is_u64(), "{step}: {failover}");
         }
         // What the engine refuses is told in the same place as what it did.
