@@ -135,6 +135,11 @@ impl ApiWriters {
         Ok(Self { clock, stop, clients })
     }
 
+    /// Now, on the clock of what they note.
+    pub fn now(&self) -> Duration {
+        self.clock.at()
+    }
+
     /// Waits until each row under way has its answer, and tells.
     ///
     /// # Errors

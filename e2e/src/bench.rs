@@ -173,7 +173,7 @@ async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, nu
         ledger,
         proof,
         failed,
-    } = load.end().await?;
+    } = load.end(database, term, &table).await?;
     let (_, steps) = database.account_of_change_after(term).await?;
     // Proofs compare all tables of the schema, and must not become slower from run to run.
     let mut connection = database.master_connection().await?;
@@ -192,13 +192,7 @@ async fn one(database: &Database, target: &Target, fault: Fault, plan: &Plan, nu
 /// Clients at work.
 enum Load<'a> {
     MySql(Box<Storm<'a>>),
-    Api {
-        writers: ApiWriters,
-        database: &'a Database,
-        clock: Clock,
-        term: u64,
-        table: String,
-    },
+    Api(ApiWriters),
 }
 
 /// What the clients were told, and what the nodes hold.
@@ -216,17 +210,10 @@ impl<'a> Load<'a> {
             Through::Any => database.any_address().await?,
             Through::Api => {
                 let entrance = Entrance::service(database).await?;
-                let clock = Clock::start();
                 let pace = Pace::measuring(plan.writers);
-                let writers = ApiWriters::start(database, &entrance, clock, table, pace).await?;
+                let writers = ApiWriters::start(database, &entrance, Clock::start(), table, pace).await?;
                 tokio::time::sleep(REST).await;
-                return Ok(Self::Api {
-                    writers,
-                    database,
-                    clock,
-                    term: database.status().await?.record.term.0,
-                    table: table.to_owned(),
-                });
+                return Ok(Self::Api(writers));
             }
         };
         let habits = Habits::of(plan.writers, table);
@@ -237,11 +224,12 @@ impl<'a> Load<'a> {
     fn now(&self) -> Duration {
         match self {
             Self::MySql(storm) => storm.clock.at(),
-            Self::Api { clock, .. } => clock.at(),
+            Self::Api(writers) => writers.now(),
         }
     }
 
-    async fn end(self) -> Result<Told> {
+    /// Ends once all is well in a term after `term`.
+    async fn end(self, database: &Database, term: u64, table: &str) -> Result<Told> {
         match self {
             Self::MySql(storm) => {
                 let Aftermath { ledger, proof, .. } = storm.after_new_master(&[SCHEMA]).await?;
@@ -251,19 +239,13 @@ impl<'a> Load<'a> {
                     proof,
                 })
             }
-            Self::Api {
-                writers,
-                database,
-                term,
-                table,
-                ..
-            } => {
+            Self::Api(writers) => {
                 database.wait_healed(term, HEALED).await?;
                 let told = writers.finish().await?;
                 Ok(Told {
                     // One that was sent again because its connection ended would be of unknown outcome without its key.
                     failed: told.failures.len() + told.resent,
-                    proof: proof::prove(database, &told.ledger, &table, &[SCHEMA]).await?,
+                    proof: proof::prove(database, &told.ledger, table, &[SCHEMA]).await?,
                     ledger: told.ledger,
                 })
             }

@@ -444,8 +444,8 @@ fn lasts_between(state: &mut State, now: Millis) -> bool {
 /// True where the node was told to lead in this term, by another operator, and lasts in not leading: no fence of a term
 /// in which it led is ever confirmed.
 pub(crate) fn led_before(state: &mut State, observed: &Observed, node: &NodeId, now: Millis) -> bool {
-    let live = observed.nodes.get(node).and_then(NodeView::live_report);
-    live.is_some_and(|live| live.promoted == Some(observed.record.term)) && lasts_between(state, now)
+    let view = observed.nodes.get(node);
+    view.is_some_and(|view| view.is_promoted_in(observed.record.term)) && lasts_between(state, now)
 }
 
 /// Why the candidate can no longer become the master of this term, if it cannot.

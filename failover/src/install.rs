@@ -154,11 +154,8 @@ fn promote(
         return copies;
     }
     report.waiting_for.push(format!("{candidate} to become master"));
-    let live = observed
-        .nodes
-        .get(candidate)
-        .and_then(crate::NodeView::live_report);
-    let knows = live.is_some_and(|live| live.promoted == Some(term));
+    let view = observed.nodes.get(candidate);
+    let knows = view.is_some_and(|view| view.is_promoted_in(term));
     let mut plan = vec![Action::Promote {
         node: node.clone(),
         term,

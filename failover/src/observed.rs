@@ -397,6 +397,11 @@ impl NodeView {
         }
     }
 
+    /// True when the node says now that it has stored its promotion in `term`, whether it leads yet or not.
+    pub(crate) fn is_promoted_in(&self, term: Term) -> bool {
+        self.live_report().is_some_and(|live| live.promoted == Some(term))
+    }
+
     /// True when the node says that it leads in `term`.
     pub fn leads_in(&self, wanted: Term) -> bool {
         matches!(self.server(), Some(ServerState { role: Role::Master { term, .. }, .. }) if *term == wanted)

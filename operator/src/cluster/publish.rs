@@ -103,14 +103,12 @@ impl Task {
         } = &observed.record;
         // While the master changes, the new one is named as soon as it leads and its Service leads to it: who waits for it
         // need not wait for labels and the record, too. Before, nobody may see what it shows.
-        let leads = || {
-            let mut nodes = observed.nodes.iter();
-            let led =
-                nodes.find(|(node, view)| view.leads_in(*term) && observed.service.leads_to(node, *term));
-            led.map(|(node, _)| node.clone())
+        let leads = |node: &NodeId| {
+            let view = observed.nodes.get(node);
+            observed.service.leads_to(node, *term) && view.is_some_and(|view| view.leads_in(*term))
         };
         let master = match intent {
-            Some(_) => leads(),
+            Some(_) => observed.service.to.clone().filter(leads),
             None => master.clone(),
         };
         let change = intent
