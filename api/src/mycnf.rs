@@ -110,8 +110,17 @@ const SAFETY: [Section; 11] = [
 ];
 
 /// Further settings that are ours because the pod is built around them.
-const PLACES: [&str; 22] = [
+const PLACES: [&str; 30] = [
     "datadir",
+    // Only what is on the volume outlives a pod.
+    "innodb_data_home_dir",
+    "innodb_directories",
+    "innodb_log_group_home_dir",
+    "innodb_undo_directory",
+    "log_bin_index",
+    "chroot",
+    "daemonize",
+    "server_id_bits",
     // Where the supervisor finds the doublewrite files of data that was copied over.
     "innodb_doublewrite_dir",
     "socket",
@@ -136,25 +145,47 @@ const PLACES: [&str; 22] = [
     "ssl_key",
 ];
 
-/// Families of settings that are ours whole.
-const PREFIXES: [&str; 5] = [
+/// Families of settings of replication, which the operator runs. `replicate_` and the filters of the binary log would keep
+/// acknowledged writes from slaves.
+const REPLICATION_FAMILIES: [&str; 8] = [
     "rpl_semi_sync_",
     "clone_ssl_",
     "group_replication",
     "replicate_",
     "binlog_do_db",
+    "binlog_ignore_db",
+    "plugin_load",
+    "early_plugin",
 ];
 
+/// Families of settings that the pod is built around.
+const POD_FAMILIES: [&str; 1] = ["admin_"];
+
 /// Former names of settings that safety rests on.
-const ALIASES: [&str; 4] = [
+const ALIASES: [&str; 6] = [
     "log_slave_updates",
     "skip_slave_start",
     "slave_net_timeout",
     "slave_preserve_commit_order",
+    "slave_exec_mode",
+    "slave_skip_errors",
 ];
 
-/// Further families of settings that are ours whole.
-const OTHER_FAMILIES: [&str; 3] = ["plugin_load", "early_plugin", "admin_"];
+/// What keeps MySQL's default, which no file needs to say: every other value lets a server go on without its log, a slave
+/// differ from its master, or a crash take what was committed; or the agent's own statements rely on it.
+const LEFT_ALONE: [&str; 11] = [
+    "binlog_error_action",
+    "binlog_order_commits",
+    "replica_exec_mode",
+    "replica_skip_errors",
+    "innodb_flush_method",
+    "innodb_force_recovery",
+    "innodb_read_only",
+    "tc_heuristic_recover",
+    "autocommit",
+    "completion_type",
+    "transaction_read_only",
+];
 
 /// The default of `clone_max_data_bandwidth`. A copy takes all that disk and network give otherwise, while its donor serves
 /// readers and acknowledges writes. This leaves most of a fast disk, or of a network of 10 Gbit/s, to them, and copies a
@@ -267,8 +298,9 @@ pub fn reserved_pattern() -> String {
         .map(|name| name.strip_prefix("loose_").unwrap_or(name))
         .chain(PLACES)
         .chain(ALIASES)
+        .chain(LEFT_ALONE)
         .collect();
-    let families: Vec<&str> = PREFIXES.into_iter().chain(OTHER_FAMILIES).collect();
+    let families: Vec<&str> = REPLICATION_FAMILIES.into_iter().chain(POD_FAMILIES).collect();
     format!(
         "^(loose_|maximum_|enable_|disable_)*(skip_)?(({names})$|({families}))",
         names = names.join("|"),
@@ -363,17 +395,18 @@ fn complaint(name: &str, value: &str) -> Option<String> {
             lower(section.why)
         ));
     }
-    let family = PREFIXES.iter().any(|prefix| bare.starts_with(prefix));
-    if family
-        || ALIASES.contains(&bare.as_str())
-        || bare.starts_with("plugin_load")
-        || bare.starts_with("early_plugin")
-    {
+    let is_of = |families: &[&str]| families.iter().any(|family| bare.starts_with(family));
+    if is_of(&REPLICATION_FAMILIES) || ALIASES.contains(&bare.as_str()) {
         return Some(format!(
             "spec.mysql.config.{name} cannot be set: the operator runs replication. Remove it"
         ));
     }
-    if PLACES.contains(&bare.as_str()) || PLACES.contains(&unskipped) || bare.starts_with("admin_") {
+    if LEFT_ALONE.contains(&bare.as_str()) || LEFT_ALONE.contains(&unskipped) {
+        return Some(format!(
+            "spec.mysql.config.{name} cannot be set: safety rests on MySQL's default. Remove it"
+        ));
+    }
+    if PLACES.contains(&bare.as_str()) || PLACES.contains(&unskipped) || is_of(&POD_FAMILIES) {
         return Some(format!(
             "spec.mysql.config.{name} cannot be set: the pod is built around it. Remove it"
         ));
@@ -417,6 +450,10 @@ mod tests {
             "server-id",
             "skip-networking",
             "admin_address",
+            "binlog-ignore-db",
+            "slave_skip_errors",
+            "disable-autocommit",
+            "innodb_log_group_home_dir",
         ] {
             let settings = user(&[(name, "0")]);
             assert_eq!(refused(&settings).len(), 1, "{name}");

@@ -168,6 +168,11 @@ fn registry(board: &Board) -> Registry {
         return registry;
     };
     whole("mysql_up", "1 while mysqld answers", 1);
+    whole(
+        "executed_transactions",
+        "Transactions that the server has executed since its data began",
+        state.executed.count(),
+    );
     let backlog = state.received.subtract(&state.executed).count();
     whole(
         "backlog_transactions",
