@@ -192,6 +192,11 @@ const LEFT_ALONE: [&str; 11] = [
 /// terabyte in an hour and a half, during which the database can lose one node less.
 pub const COPY_MIB_PER_SECOND: u32 = 200;
 
+/// The default of `max_connections`.
+const CONNECTIONS: u64 = 300;
+/// So many connections no single account can take: a slave that comes back needs one, or nothing is acknowledged any more.
+const LEFT_TO_OTHERS: u64 = 20;
+
 /// Defaults that suit a node of a few hundred megabytes; the user may change each.
 const DEFAULTS: [(&str, &str); 26] = [
     ("binlog_expire_logs_seconds", "604800"),
@@ -205,7 +210,8 @@ const DEFAULTS: [(&str, &str); 26] = [
     ("replica_compressed_protocol", "OFF"),
     ("clone_enable_compression", "OFF"),
     ("character_set_server", "utf8mb4"),
-    ("max_connections", "300"),
+    // Slaves get rows and not statements, so that no function or trigger can make them differ.
+    ("log_bin_trust_function_creators", "ON"),
     ("table_open_cache", "1000"),
     ("innodb_log_buffer_size", "8M"),
     ("innodb_redo_log_capacity", "256M"),
@@ -241,7 +247,12 @@ pub fn my_cnf(user: &BTreeMap<String, String>, memory_limit_bytes: Option<u64>) 
     let buffer_pool = format!("{}M", buffer_pool_mib(memory_limit_bytes));
     let copies = COPY_MIB_PER_SECOND.to_string();
     let workers = applier_workers(memory_limit_bytes).to_string();
+    let connections = CONNECTIONS.to_string();
+    let of_one_account = connections_of_one_account(users.get("max_connections").map(|text| text.as_str()));
+    let of_one_account = of_one_account.to_string();
     for (name, value) in DEFAULTS.iter().copied().chain([
+        ("max_connections", connections.as_str()),
+        ("max_user_connections", of_one_account.as_str()),
         ("replica_parallel_workers", workers.as_str()),
         ("clone_max_data_bandwidth", copies.as_str()),
         ("innodb_buffer_pool_size", buffer_pool.as_str()),
@@ -337,6 +348,12 @@ fn setting(text: &mut String, name: &str, value: &str) {
 /// a limit of memory has one for every 128 MiB of it, four at least.
 fn applier_workers(memory_limit_bytes: Option<u64>) -> u64 {
     memory_limit_bytes.map_or(32, |bytes| (bytes / MIB / 128).clamp(4, 32))
+}
+
+/// How many connections one account may have, where the user says how many there are; 0 for any number.
+fn connections_of_one_account(all: Option<&str>) -> u64 {
+    let all = all.map_or(Some(CONNECTIONS), |text| text.trim().parse().ok());
+    all.map_or(0, |all| all.saturating_sub(LEFT_TO_OTHERS))
 }
 
 /// Half of the limit goes to the buffer pool once the server's own needs are set aside.
@@ -503,6 +520,14 @@ mod tests {
             assert_eq!(refused(&settings).len(), 1);
             assert!(!my_cnf(&settings, None).contains("sync_binlog=0"));
         }
+    }
+
+    #[test]
+    fn one_account_cannot_take_all_connections() {
+        let limits = [None, Some("1000"), Some("7"), Some("1K")].map(connections_of_one_account);
+        assert_eq!(limits, [280, 980, 0, 0]);
+        let text = my_cnf(&user(&[("Max-Connections", "500")]), None);
+        assert!(text.contains("\nloose_max_user_connections=480\n"));
     }
 
     #[test]

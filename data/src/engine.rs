@@ -80,7 +80,7 @@ impl Engine {
         let mut transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await {
-                Ok(Claim::New | Claim::Begun) => {}
+                Ok(Claim::New | Claim::Begun | Claim::Refused) => {}
                 Ok(Claim::Done(reply)) => return Ok(self.replay(transaction, reply).await),
                 Err(problem) => {
                     transaction.rollback().await;
@@ -152,6 +152,7 @@ impl Engine {
                     transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
                 }
                 Claim::Begun => begun = true,
+                Claim::Refused => {}
                 Claim::Done(reply) => return Ok(self.replay(transaction, reply).await),
             }
         }
@@ -161,7 +162,13 @@ impl Engine {
         match defined {
             Ok(()) => {}
             Err(problem) if begun && is_done(&problem) => {}
-            Err(problem) => return Err(problem),
+            Err(problem) => {
+                if let (Some(key), true) = (call.key(), is_done(&problem)) {
+                    keys::refuse(&mut transaction, call, key).await?;
+                    transaction.commit().await?;
+                }
+                return Err(problem);
+            }
         }
         if let Some(key) = call.key() {
             keys::store(&mut transaction, call, key, &reply)

@@ -30,6 +30,8 @@ pub enum Claim {
     New,
     /// The request was begun; a definition may have been changed already.
     Begun,
+    /// The definition was refused, and may be tried anew.
+    Refused,
     /// The request was carried out.
     Done(Reply),
 }
@@ -80,8 +82,15 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
             }
             .header(REPLAYED, "true"),
         )),
+        (None, Cell::Text(_)) => Ok(Claim::Refused),
         _ => Ok(Claim::Begun),
     }
+}
+
+/// Notes that the definition was refused, so that nobody takes what stood in its way for its work.
+pub async fn refuse(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
+    let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, '', reply)");
+    complete(transaction, call, key, sql).await
 }
 
 /// Stores the reply with the key.
@@ -99,7 +108,12 @@ pub async fn store(
     let sql = Sql::new("UPDATE ddb.api_keys SET status = ")
         .number(u64::from(reply.status))
         .text(", reply = ")
-        .value(Value::Bytes(body))
+        .value(Value::Bytes(body));
+    complete(transaction, call, key, sql).await
+}
+
+async fn complete(transaction: &mut Transaction, call: &Call, key: &str, set: Sql) -> Result<(), Problem> {
+    let sql = set
         .text(" WHERE token = ")
         .value(Value::Text(call.caller().id.clone()))
         .text(" AND name = ")

@@ -74,35 +74,6 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
     })
 }
 
-/// `INSERT` of rows with these columns.
-pub fn insert_columns(
-    database: &Name,
-    table: &Name,
-    facts: &TableFacts,
-    columns: &[&Name],
-    rows: &[Object],
-) -> Result<Sql, Problem> {
-    let mut sql = Sql::new("INSERT INTO ")
-        .table(database, table)
-        .text(" (")
-        .list(", ", columns.iter().copied(), Sql::name)
-        .text(") VALUES ");
-    for (at, row) in rows.iter().enumerate() {
-        sql = sql.text(if at > 0 { ", (" } else { "(" });
-        for (at, column) in columns.iter().enumerate() {
-            if at > 0 {
-                sql = sql.text(", ");
-            }
-            sql = match row.get(*column) {
-                Some(raw) => sql.value(value(facts, column, raw)?),
-                None => sql.text("DEFAULT"),
-            };
-        }
-        sql = sql.text(")");
-    }
-    Ok(sql)
-}
-
 /// `UPDATE` of the rows that a condition names.
 pub fn update(database: &Name, table: &Name, assignments: &Sql, condition: &Sql) -> Sql {
     Sql::new("UPDATE ")

@@ -13,11 +13,10 @@ use crate::{
     engine::Engine,
     fragment,
     input::Json,
-    load::{Insert, OnConflict},
+    load::{Insert, Objects, OnConflict},
     mysql::{Done, Transaction},
     problem::{Problem, Problems},
     reply::Reply,
-    rows,
     sql::Sql,
 };
 
@@ -65,9 +64,8 @@ pub async fn carry_out(engine: &Engine, call: &Call, body: InsertBody) -> Result
         (None, Some(data)) => {
             let facts = engine.table(call, &dbname, &table).await?;
             let insert = Insert::new(&dbname, &table, &facts, OnConflict::Error)?;
-            let objects = rows::objects("data", &data)?;
-            let work =
-                async |transaction: &mut Transaction| insert.objects(transaction, &facts, &objects).await;
+            let objects = Objects::read("data", &data, &facts)?;
+            let work = async |transaction: &mut Transaction| insert.each(transaction, &objects).await;
             engine.change_by(call, work, answer).await
         }
         _ => Err(Problem::bad_request("give either `values` or `data`")),

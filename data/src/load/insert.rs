@@ -1,11 +1,11 @@
 //! `INSERT` of many rows, as many at a time as a statement can hold.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter::Peekable};
 
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Cells, record};
+use super::{Cells, Objects, Rows, record};
 use crate::{
     mysql::{Done, Transaction},
     problem::Problem,
@@ -71,6 +71,8 @@ pub struct Insert {
     database: Name,
     table: Name,
     columns: Vec<Name>,
+    /// The place of the column that MySQL counts up.
+    counted: Option<usize>,
     conflict: OnConflict,
 }
 
@@ -83,10 +85,12 @@ impl Insert {
         conflict: OnConflict,
     ) -> Result<Self, Problem> {
         let columns = facts.columns.iter().map(ColumnFacts::sql_name);
+        let is_counted = |column: &ColumnFacts| column.extra.contains("auto_increment");
         Ok(Self {
             database: database.clone(),
             table: table.clone(),
             columns: columns.collect::<Result<_, _>>()?,
+            counted: facts.columns.iter().position(is_counted),
             conflict,
         })
     }
@@ -98,38 +102,94 @@ impl Insert {
 
     /// True where two rows fit into one statement: one that is merged touches only what it names.
     pub fn goes_with(&self, one: &Cells, other: &Cells) -> bool {
-        let places = |cells: &Cells| -> Vec<usize> { cells.iter().map(|(at, _)| *at).collect() };
-        self.conflict != OnConflict::Merge || places(one) == places(other)
+        self.conflict != OnConflict::Merge || places(one).eq(places(other))
     }
 
-    /// Inserts objects; a column that one of them does not name gets its default.
+    /// Inserts objects; a column that one of them does not name gets its default, and stays as it is in a row that is
+    /// merged.
     pub async fn objects(
         &self,
         transaction: &mut Transaction,
         facts: &TableFacts,
         objects: &[Object],
     ) -> Result<Done, Problem> {
-        let mut rows = Vec::with_capacity(objects.len());
-        for object in objects {
-            rows.push(record::cells(facts, object)?);
+        let mut named = BTreeSet::new();
+        for row in rows(facts, objects) {
+            named.extend(places(&row?));
         }
-        let columns = columns(&rows);
+        self.pour(transaction, &named, objects.len(), rows(facts, objects))
+            .await
+    }
+
+    /// [`Insert::objects`] of those of a body, which are unpacked as they are inserted.
+    pub async fn each(&self, transaction: &mut Transaction, objects: &Objects<'_>) -> Result<Done, Problem> {
+        let named = objects.columns()?;
+        self.pour(transaction, named, objects.count(), objects.rows())
+            .await
+    }
+
+    /// Inserts so many rows, which name these columns, a statement after the other.
+    async fn pour(
+        &self,
+        transaction: &mut Transaction,
+        named: &BTreeSet<usize>,
+        count: usize,
+        rows: Rows<'_>,
+    ) -> Result<Done, Problem> {
+        let at_a_time = (VALUES / named.len().max(1)).clamp(1, ROWS);
+        let mut rows = rows.peekable();
         let mut all = Done { rows: 0, key: 0 };
-        let mut left = rows.as_slice();
-        while !left.is_empty() {
-            let at_a_time = (VALUES / columns.len().max(1)).clamp(1, ROWS);
-            let (chunk, rest) = left.split_at(at_a_time.min(left.len()));
-            left = rest;
-            let sql = self.statement(&columns, chunk);
-            let done = if rows.len() == 1 {
-                transaction.run(sql).await?
-            } else {
-                let noted = self.statement(&columns, &chunk[..1]);
-                transaction.bulk(sql, noted.as_text()).await?
+        let (mut before, mut is_settled) = (0, false);
+        loop {
+            let part = self.part(&mut rows, at_a_time)?;
+            if part.is_empty() {
+                return Ok(all);
+            }
+            let own = (self.conflict == OnConflict::Merge).then(|| columns(&part));
+            let columns = own.as_ref().unwrap_or(named);
+            let sql = self.statement(columns, &part);
+            let noted = (count > 1).then(|| self.statement(columns, &part[..1]));
+            let (length, makes_keys) = (part.len(), self.makes_keys(&part));
+            // The statement has its values; twice is too much where they are long.
+            drop(part);
+            let done = match noted {
+                Some(noted) => transaction.bulk(sql, noted.as_text()).await,
+                None => transaction.run(sql).await,
             };
-            add(&mut all, done);
+            let done = done.map_err(|problem| behind(problem, before))?;
+            before += length;
+            all.rows += done.rows;
+            if done.key != 0 && !is_settled {
+                all.key = done.key;
+                // MySQL names the first key that it made in a statement, else the last one that was given. So one
+                // statement of all merged rows would have done.
+                is_settled = makes_keys || self.conflict != OnConflict::Merge;
+            }
         }
-        Ok(all)
+    }
+
+    /// The next rows that fit into one statement; none behind the last one.
+    fn part(&self, rows: &mut Peekable<Rows<'_>>, most: usize) -> Result<Vec<Cells>, Problem> {
+        let mut part: Vec<Cells> = Vec::new();
+        while part.len() < most {
+            let next = rows.next_if(|next| match (part.first(), next) {
+                (Some(first), Ok(next)) => self.goes_with(first, next),
+                _ => true,
+            });
+            let Some(next) = next else { break };
+            part.push(next?);
+        }
+        Ok(part)
+    }
+
+    /// True where MySQL makes the key of one of these rows.
+    fn makes_keys(&self, rows: &[Cells]) -> bool {
+        let is_given = |cells: &Cells| {
+            cells
+                .iter()
+                .any(|(at, value)| Some(*at) == self.counted && !matches!(value, Value::Null | Value::Int(0)))
+        };
+        !rows.iter().all(is_given)
     }
 
     /// Inserts the rows of one statement.
@@ -171,16 +231,34 @@ impl Insert {
 }
 
 /// An `INSERT` whose row takes the place of one with the same key.
-pub fn merged<'n>(sql: Sql, columns: impl Iterator<Item = &'n Name>) -> Sql {
+fn merged<'n>(sql: Sql, columns: impl Iterator<Item = &'n Name>) -> Sql {
     sql.text(" AS `new row` ON DUPLICATE KEY UPDATE ")
         .list(", ", columns, |sql, column| {
             sql.name(column).text(" = `new row`.").name(column)
         })
 }
 
+/// Objects as rows.
+fn rows<'r>(facts: &'r TableFacts, objects: &'r [Object]) -> Rows<'r> {
+    Box::new(objects.iter().map(|object| record::cells(facts, object)))
+}
+
 /// The columns that rows name.
 fn columns(rows: &[Cells]) -> BTreeSet<usize> {
-    rows.iter().flatten().map(|(at, _)| *at).collect()
+    rows.iter().flat_map(places).collect()
+}
+
+/// The columns that a row names.
+pub(super) fn places(cells: &Cells) -> impl Iterator<Item = usize> {
+    cells.iter().map(|(at, _)| *at)
+}
+
+/// MySQL counts the rows of a statement from 1; it says where the statement begins, unless that is the first row.
+fn behind(mut problem: Problem, before: usize) -> Problem {
+    if before > 0 && problem.code.is_some() {
+        problem.detail = format!("among the rows from row {} on: {}", before + 1, problem.detail);
+    }
+    problem
 }
 
 /// What several statements did.
@@ -188,5 +266,67 @@ pub fn add(all: &mut Done, done: Done) {
     all.rows += done.rows;
     if all.key == 0 {
         all.key = done.key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(conflict: OnConflict) -> Insert {
+        let column = |name: &str, extra: &str| ColumnFacts {
+            name: name.to_owned(),
+            kind: "int".to_owned(),
+            nullable: true,
+            default: None,
+            extra: extra.to_owned(),
+            comment: String::new(),
+            binary: false,
+        };
+        let facts = TableFacts {
+            columns: vec![column("id", "auto_increment"), column("a", ""), column("b", "")],
+            key: vec!["id".to_owned()],
+        };
+        let name = |text: &str| Name::new(text).unwrap();
+        Insert::new(&name("d"), &name("t"), &facts, conflict).unwrap()
+    }
+
+    fn row(places: &[usize]) -> Cells {
+        places.iter().map(|at| (*at, Value::Int(1))).collect()
+    }
+
+    fn parts(conflict: OnConflict, rows: &[Cells], most: usize) -> Vec<usize> {
+        let insert = insert(conflict);
+        let rows: Rows<'_> = Box::new(rows.iter().cloned().map(Ok));
+        let mut rows = rows.peekable();
+        std::iter::from_fn(|| Some(insert.part(&mut rows, most).unwrap().len()).filter(|length| *length > 0))
+            .collect()
+    }
+
+    #[test]
+    fn a_row_that_is_merged_touches_only_what_it_names_and_keeps_its_place() {
+        let rows = [&[0, 1][..], &[0, 1], &[0, 2], &[0, 1], &[], &[0, 1, 2]].map(row);
+        assert_eq!(parts(OnConflict::Merge, &rows, 5000), [2, 1, 1, 1, 1]);
+        for together in [OnConflict::Error, OnConflict::Ignore] {
+            assert_eq!(parts(together, &rows, 5000), [6]);
+            assert_eq!(parts(together, &rows, 4), [4, 2]);
+        }
+        let sql = insert(OnConflict::Merge).statement(&columns(&rows[2..3]), &rows[2..3]);
+        assert_eq!(
+            sql.as_text(),
+            "INSERT INTO `d`.`t` (`id`, `b`) VALUES (?, ?) AS `new row` ON DUPLICATE KEY UPDATE \
+             `id` = `new row`.`id`, `b` = `new row`.`b`"
+        );
+    }
+
+    #[test]
+    fn a_key_is_made_where_one_row_gives_none() {
+        let insert = insert(OnConflict::Merge);
+        let made = |value: Value| insert.makes_keys(&[row(&[0, 1]), vec![(0, value)]]);
+        assert_eq!(
+            [Value::Int(7), Value::Int(0), Value::Null].map(made),
+            [false, true, true]
+        );
+        assert!(insert.makes_keys(&[row(&[0]), row(&[1])]));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Row as _,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
     raw_sql,
 };
@@ -109,6 +109,13 @@ impl Held {
     /// What the server calls it.
     pub fn thread(&self) -> u64 {
         self.open.thread
+    }
+
+    /// Keeps its place until the server answers or is gone. A commit that waits for slaves cannot be ended: while its
+    /// client leaves, its thread stays, and others in its place would take all connections that the server has, the one
+    /// that the missing slave needs among them.
+    pub async fn wait(mut self) {
+        let _ = self.open.connection.ping().await;
     }
 }
 

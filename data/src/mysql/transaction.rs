@@ -246,12 +246,15 @@ impl Transaction {
                 self.pools.distrust(self.account);
                 Err(error::at_commit(&error))
             }
-            Err(_) => Err(Problem::new(
+            Err(_) => {
+                tokio::spawn(connection.wait());
+                Err(Problem::new(
                 Kind::OutcomeUnknown,
                 "the commit waits for slaves longer than a statement may take; it may still be carried out",
             )
             .with_outcome(Outcome::Unknown)
-            .again()),
+            .again())
+            }
         }
     }
 

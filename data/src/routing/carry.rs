@@ -20,7 +20,7 @@ use axum::{
 };
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::{
-    sync::SemaphorePermit,
+    sync::{SemaphorePermit, watch},
     time::{sleep, timeout},
 };
 use tracing::{Instrument as _, info_span};
@@ -64,11 +64,42 @@ struct Journey {
     pass: Option<Pass>,
 }
 
-/// Lets the request in, carries it out where it belongs, and records it.
+/// Whether the client still waits, where its request goes on without it.
+struct Client(Option<watch::Receiver<()>>);
+
+impl Client {
+    /// Ends when the client has gone away.
+    async fn leaves(&mut self) {
+        match &mut self.0 {
+            Some(waits) => while waits.changed().await.is_ok() {},
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Lets the request in, carries it out where it belongs, and records it. What may change something is seen through and
+/// recorded even when the client goes away; a read is then given up. A task of its own for each read would cost more than
+/// many a read itself.
 pub async fn carry(
     State((engine, place)): State<(Arc<Engine>, Place)>,
     request: Request,
     next: Next,
+) -> Response {
+    if !place.outlasts_its_client() {
+        return carried(engine, place, request, next, Client(None)).await;
+    }
+    let (_waits, client) = watch::channel(());
+    let task = carried(engine, place, request, next, Client(Some(client))).in_current_span();
+    let ended = tokio::spawn(task).await;
+    ended.unwrap_or_else(|error| failed(&error.to_string()))
+}
+
+async fn carried(
+    engine: Arc<Engine>,
+    place: Place,
+    request: Request,
+    next: Next,
+    mut client: Client,
 ) -> Response {
     let begun = clock::now();
     let _under_way = engine.metrics.begin();
@@ -85,19 +116,33 @@ pub async fn carry(
     let mut caller = None;
     let arrived = arrive(&engine, parts, body, place, &id, begun, &mut caller).await;
     let mut response = match arrived {
-        Ok(mut journey) => {
+        Ok(journey) => {
             let call = journey.call.clone();
             role = Some(Arc::clone(&call.caller().named));
             let writes = journey.writes;
             let turn = match place {
                 // They last long, or must be heard when nothing else is: they take no place from others.
                 Place::Watch | Place::Steer | Place::Follow => Ok(None),
-                _ => turn(&engine).await.map(Some),
+                _ => tokio::select! {
+                    turn = turn(&engine) => turn.map(Some),
+                    () = client.leaves() => Err(busy()),
+                },
             };
             let span = info_span!("request", id = call.id(), trace = call.trace());
             let (mut response, here) = match turn {
                 // What waits for its turn needs no room for the way.
-                Ok(_place) => Box::pin(journey.travel(place, next)).instrument(span).await,
+                Ok(_place) if writes || matches!(place, Place::Here) => {
+                    let travel = Box::pin(journey.travel(place, next, client));
+                    travel.instrument(span).await
+                }
+                Ok(_place) => {
+                    let travel = Box::pin(journey.travel(place, next, Client(None)));
+                    tokio::select! {
+                        came = travel.instrument(span) => came,
+                        // Only its body said that it changes nothing.
+                        () = client.leaves() => (busy().into_response(), true),
+                    }
+                }
                 Err(problem) => (problem.into_response(), true),
             };
             let refused = matches!(response.status().as_u16(), 401 | 403);
@@ -201,15 +246,40 @@ async fn turn(engine: &Engine) -> Result<SemaphorePermit<'_>, Problem> {
     if let Ok(place) = engine.running.try_acquire() {
         return Ok(place);
     }
-    let busy = || {
-        Problem::new(
-            Kind::Busy,
-            "the node carries out as many requests as it can; try again",
-        )
-    };
     let _queued = engine.queued.try_acquire().map_err(|_| busy())?;
     let turn = timeout(TURN, engine.running.acquire()).await;
     turn.ok().and_then(Result::ok).ok_or_else(busy)
+}
+
+fn busy() -> Problem {
+    Problem::new(
+        Kind::Busy,
+        "the node carries out as many requests as it can; try again",
+    )
+}
+
+/// Waits before the next attempt: a moment where there was one, else until there is something new. False where the client
+/// went away: nobody waits for the next attempt.
+async fn pause(tried: bool, left: Duration, views: &mut watch::Receiver<View>, client: &mut Client) -> bool {
+    let over = async {
+        if tried {
+            sleep(PAUSE.min(left)).await;
+        } else {
+            // An error would mean that the agent ends; the next look says what is left to say.
+            let _ = timeout(left, views.changed()).await;
+        }
+    };
+    tokio::select! {
+        () = over => true,
+        () = client.leaves() => false,
+    }
+}
+
+fn failed(error: &str) -> Response {
+    tracing::error!(error, "a request failed");
+    Problem::new(Kind::Internal, "the node failed while it carried out the request")
+        .with_outcome(Outcome::Unknown)
+        .into_response()
 }
 
 /// What an attempt came to.
@@ -222,9 +292,9 @@ enum Attempt {
 }
 
 impl Journey {
-    async fn travel(&mut self, place: Place, next: Next) -> (Response, bool) {
+    async fn travel(&self, place: Place, next: Next, mut client: Client) -> (Response, bool) {
         if matches!(place, Place::Here | Place::Watch | Place::Steer) {
-            return (self.here(next, false).await, true);
+            return (self.here(next).await, true);
         }
         let deadline = self.begun + self.preferences.wait;
         let mut views = self.engine.view.clone();
@@ -247,19 +317,14 @@ impl Journey {
                 None => None,
             };
             let left = clock::left(deadline);
-            if left.is_zero() || self.forwarded {
+            let goes_on = !left.is_zero() && !self.forwarded;
+            if !(goes_on && pause(last.is_some(), left, &mut views, &mut client).await) {
                 let response = match last {
                     _ if in_doubt => in_doubt_still(),
                     Some(last) => last,
                     None => self.no_master().into_response(),
                 };
                 return (self.with_advice(response, &view), true);
-            }
-            if last.is_some() {
-                sleep(PAUSE.min(left)).await;
-            } else {
-                // An error would mean that the agent ends; the next look says what is left to say.
-                let _ = timeout(left, views.changed()).await;
             }
         }
     }
@@ -281,7 +346,7 @@ impl Journey {
                 Ok(true) => {
                     // As of now: how long the reading takes is not the data's age.
                     let age = self.freshness.age(&self.engine);
-                    let response = self.here(next.clone(), !self.writes).await;
+                    let response = self.here(next.clone()).await;
                     self.judge(aged(response, age), true)
                 }
                 Ok(false) => self.without_the_state(view).await,
@@ -315,28 +380,15 @@ impl Journey {
         }
     }
 
-    /// Carries it out on this node. What may change something is seen through even when the client goes away; a read
-    /// is then given up. A task of its own for each read would cost more than many a read itself.
-    async fn here(&self, next: Next, gives_up: bool) -> Response {
+    /// Carries it out on this node.
+    async fn here(&self, next: Next) -> Response {
         let Some(body) = self.body.take() else {
             return admit::used_up().into_response();
         };
         let mut request = Request::from_parts(self.parts.clone(), body);
         request.extensions_mut().insert(self.call.clone());
-        let run = next.run(request);
-        let ended = if gives_up {
-            let ended = AssertUnwindSafe(run).catch_unwind().await;
-            ended.map_err(|_| "it panicked".to_owned())
-        } else {
-            let run = run.in_current_span();
-            tokio::spawn(run).await.map_err(|error| error.to_string())
-        };
-        ended.unwrap_or_else(|error| {
-            tracing::error!(error, "a request failed");
-            Problem::new(Kind::Internal, "the node failed while it carried out the request")
-                .with_outcome(Outcome::Unknown)
-                .into_response()
-        })
+        let ended = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+        ended.unwrap_or_else(|_| failed("it panicked"))
     }
 
     /// Has the master's node carry it out.

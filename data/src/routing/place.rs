@@ -22,6 +22,15 @@ pub enum Place {
 }
 
 impl Place {
+    /// True where a request is seen through and recorded without its client: it may change something or hand a wish on,
+    /// whatever its body says.
+    pub(super) fn outlasts_its_client(self) -> bool {
+        match self {
+            Self::Here | Self::Steer | Self::Master | Self::Import | Self::ByBody(_) => true,
+            Self::Watch | Self::Follow | Self::Any => false,
+        }
+    }
+
     /// True where the request may change something, by its body.
     pub(super) fn writes(self, body: &[u8]) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{MySqlConnection, Row as _, raw_sql};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,12 +12,15 @@ use tokio::{
 
 use crate::support::{
     Node,
+    cluster::{Cluster, signal},
     https::{READER, WRITER, connect},
     now,
 };
 
 /// Connections that never say a word, and those that complete their handshake first.
 const SILENT: (usize, usize) = (2000, 200);
+/// Connections that changes of one role have at most.
+const PLACES: usize = 32;
 /// A client that says nothing is let go after ten seconds.
 const LET_GO: Duration = Duration::from_secs(20);
 
@@ -113,7 +116,9 @@ pub async fn gone(node: &Node, master: &Node) {
         .await
         .unwrap();
     let body = json!({"dbname": "t", "table": "r", "data": {"n": 4711}});
-    let asked = timeout(Duration::from_millis(700), node.send(WRITER, "/insert", &body)).await;
+    let named = [("X-Request-Id", "gone-before-the-answer")];
+    let asking = node.send_with(WRITER, "/insert", &named, &body);
+    let asked = timeout(Duration::from_millis(700), asking).await;
     assert!(asked.is_err(), "{asked:?}");
     raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     let released = now();
@@ -131,8 +136,73 @@ pub async fn gone(node: &Node, master: &Node) {
         );
         sleep(Duration::from_millis(10)).await;
     }
+    // Nobody waits for the answer, and what was done is recorded all the same.
+    let record = loop {
+        let audit = std::fs::read_to_string(master.directory.join("audit/audit.jsonl")).unwrap();
+        let mut records = audit
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        if let Some(record) = records.find(|record| record["request"] == named[0].1) {
+            break record;
+        }
+        assert!(released.elapsed() < Duration::from_secs(8), "it is not recorded");
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(record["outcome"], "applied", "{record}");
+    assert_eq!(
+        (&record["object"], &record["rows"]),
+        (&json!("t.r"), &json!(1)),
+        "{record}"
+    );
     raw_sql("DELETE FROM t.r WHERE n = 4711")
         .execute(&mut holder)
+        .await
+        .unwrap();
+}
+
+/// Commits that wait for slaves longer than a statement may take keep their places: those that come after them are turned
+/// away, and do not take one connection of the server after the other.
+pub async fn commits_that_wait(cluster: &Cluster) {
+    let [master, slaves @ ..] = &cluster.nodes[..] else {
+        panic!("there are no nodes");
+    };
+    let body = json!({"dbname": "t", "table": "k", "data": {"name": "waits"}});
+    let wave = || {
+        let asking = (0..PLACES).map(|_| master.send(WRITER, "/insert", &body));
+        futures::future::join_all(asking)
+    };
+    for slave in slaves {
+        signal(slave.mysqld_pid(), "-STOP");
+    }
+    let first = wave().await;
+    let second = wave().await;
+    let mut root = master.root().await;
+    let held =
+        "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_writer%'";
+    let held: i64 = raw_sql(held).fetch_one(&mut root).await.unwrap().get(0);
+    for slave in slaves {
+        signal(slave.mysqld_pid(), "-CONT");
+    }
+    for answer in &first {
+        assert_eq!(answer.must(503)["outcome"], "unknown", "{answer:?}");
+    }
+    let turned_away = second.iter().filter(|answer| answer.status == 503);
+    let turned_away = turned_away.filter(|answer| answer.json()["outcome"] == "not-applied");
+    println!(
+        "commits wait for slaves: {held} connections, {} of {PLACES} later changes turned away",
+        turned_away.clone().count()
+    );
+    assert_eq!(turned_away.count(), PLACES, "{second:?}");
+    assert!(held <= i64::try_from(PLACES).unwrap(), "{held} connections");
+    let released = now();
+    while master.send(WRITER, "/insert", &body).await.status != 200 {
+        assert!(
+            released.elapsed() < Duration::from_secs(15),
+            "the places are not free again"
+        );
+    }
+    raw_sql("DELETE FROM t.k WHERE name = 'waits'")
+        .execute(&mut root)
         .await
         .unwrap();
 }

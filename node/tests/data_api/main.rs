@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod by_key;
 mod certificate;
 mod changes;
 mod clients;
 mod document;
 mod input;
+mod loading;
 mod manners;
 mod own_roles;
 mod steering;
@@ -57,12 +59,18 @@ async fn the_data_api_does_what_its_contract_says() {
     input::limits(&cluster).await;
     clients::gone(&cluster.nodes[1], &cluster.nodes[0]).await;
     clients::idle_and_slow(&cluster.nodes[2]).await;
+    clients::commits_that_wait(&cluster).await;
     v1::databases_and_tables(&cluster).await;
     v1::definitions(&cluster).await;
     v1::rows(&cluster).await;
     v1::pages(&cluster).await;
     v1::exports(&cluster).await;
     v1::representations(&cluster).await;
+    by_key::puts(&cluster).await;
+    by_key::defaults(&cluster).await;
+    by_key::at_once(&cluster).await;
+    by_key::binary(&cluster).await;
+    by_key::as_shown(&cluster).await;
     v1::transactions(&cluster).await;
     steering::processes(&cluster).await;
     steering::diagnosis(&cluster).await;
@@ -549,6 +557,13 @@ async fn keys(cluster: &Cluster) {
     let again = slave.request("GET", path, &keyed, "").await.unwrap();
     again.must(200);
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    // One that is refused is refused again: what stood in its way was not made by it.
+    let refused = [keyed[0], ("Idempotency-Key", "key-4")];
+    for _ in 0..2 {
+        let path = "/createtable?dbname=t&table=k&schema=other INT";
+        let answer = slave.request("GET", path, &refused, "").await.unwrap();
+        assert_eq!(answer.must(409)["outcome"], "not-applied", "{answer:?}");
+    }
     // Twenty at once are one.
     let all = futures::future::join_all((0..20).map(|at| {
         let node = &cluster.nodes[at % 3];

@@ -281,7 +281,7 @@ impl Job {
         import.term = self.engine.view.borrow().term;
         import.changed = clock::timestamp();
         record.prefix.clone_from(&part.prefix);
-        record::store(transaction, &self.call, record).await
+        record::store(transaction, &self.call, record, self.record.import.read).await
     }
 
     /// Inserts as many rows at a time as MySQL takes; says which ones it refuses.
@@ -340,14 +340,11 @@ impl Job {
         Ok(transaction.commit().await?.set)
     }
 
-    /// Stores why it ended, where that is possible, and says how far it came.
-    async fn stop(mut self, mut problem: Problem) -> Problem {
-        let import = &mut self.record.import;
-        import.state = State::Stopped;
-        import.reason = Some(problem.detail.clone());
+    /// Stores why it ended, where that is possible, and says how far it came, as far as this request knows.
+    async fn stop(self, mut problem: Problem) -> Problem {
         if let Ok(mut transaction) =
             Transaction::begin(&self.engine.pools, self.call.caller().account, true).await
-            && record::store(&mut transaction, &self.call, &self.record)
+            && record::stop(&mut transaction, &self.call, &self.record, &problem.detail)
                 .await
                 .is_ok()
         {

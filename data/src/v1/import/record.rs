@@ -133,6 +133,7 @@ pub async fn claim(
         run: new.run,
         prefix: old.prefix,
     };
+    // The row was locked when it was read, so that the position is the last one.
     let sql = Sql::new("UPDATE ddb.api_keys SET at = NOW(), reply = ").value(json(&record)?);
     transaction.quietly(of(call, &id, sql)).await?;
     Ok(Known::Open(Box::new(record)))
@@ -167,13 +168,36 @@ fn taken_over() -> Problem {
     )
 }
 
-/// Stores how far it is, in the transaction of what was done.
-pub async fn store(transaction: &mut Transaction, call: &Call, record: &Record) -> Result<(), Problem> {
+/// Stores how far it is, in the transaction of what was done; `read` rows were settled before.
+pub async fn store(
+    transaction: &mut Transaction,
+    call: &Call,
+    record: &Record,
+    read: u64,
+) -> Result<(), Problem> {
     let sql = Sql::new("UPDATE ddb.api_keys SET at = NOW(), reply = ").value(json(record)?);
-    update(transaction, call, record, sql).await
+    let sql = own(call, record, sql);
+    update(transaction, settled(sql, read)).await
 }
 
-/// Stores that it is complete.
+/// Stores why it ended, and nothing else. A transaction whose end was not waited for may take it further until this
+/// very moment: with an older position over its own, its rows would be inserted once more.
+pub async fn stop(
+    transaction: &mut Transaction,
+    call: &Call,
+    record: &Record,
+    reason: &str,
+) -> Result<(), Problem> {
+    let sql = Sql::new(
+        "UPDATE ddb.api_keys SET at = NOW(), reply = JSON_SET(CAST(reply AS CHAR CHARACTER SET utf8mb4), \
+         '$.import.state', 'stopped', '$.import.reason', ",
+    )
+    .value(Value::Text(reason.to_owned()))
+    .text(")");
+    update(transaction, own(call, record, sql)).await
+}
+
+/// Stores that it is complete, as far as the record says.
 pub async fn complete(
     transaction: &mut Transaction,
     call: &Call,
@@ -182,18 +206,26 @@ pub async fn complete(
 ) -> Result<(), Problem> {
     let sql = Sql::new("UPDATE ddb.api_keys SET at = NOW(), status = 200, reply = ")
         .value(Value::Bytes(reply.body.clone()));
-    update(transaction, call, record, sql).await
+    let sql = own(call, record, sql);
+    update(transaction, settled(sql, record.import.read)).await
 }
 
-async fn update(
-    transaction: &mut Transaction,
-    call: &Call,
-    record: &Record,
-    sql: Sql,
-) -> Result<(), Problem> {
-    let sql = of(call, &record.import.id, sql)
+/// Where this request still goes on with it.
+fn own(call: &Call, record: &Record, sql: Sql) -> Sql {
+    of(call, &record.import.id, sql)
         .text(" AND status IS NULL AND JSON_VALUE(CAST(reply AS CHAR CHARACTER SET utf8mb4), '$.run') = ")
-        .value(Value::Text(record.run.clone()));
+        .value(Value::Text(record.run.clone()))
+}
+
+/// Where so many rows are settled, so that nothing takes it back to where it was.
+fn settled(sql: Sql, read: u64) -> Sql {
+    sql.text(
+        " AND JSON_VALUE(CAST(reply AS CHAR CHARACTER SET utf8mb4), '$.import.read' RETURNING UNSIGNED) = ",
+    )
+    .value(Value::Unsigned(read))
+}
+
+async fn update(transaction: &mut Transaction, sql: Sql) -> Result<(), Problem> {
     if transaction.quietly(sql).await?.rows == 1 {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    key::{self, Target},
+    key::{self, Change, Target},
     representation::{Options, Return, keeps_key},
 };
 use crate::{
@@ -59,10 +59,10 @@ pub async fn change(
     let row = Target::of(&engine, &call, &database, &table, &key).await?;
     let object = rows::object("body", &body)?;
     let assignments = rows::assignments(&row.facts, &object)?;
-    let sql = rows::update(&database, &table, &assignments, &row.condition);
+    let change = Change::Statement(rows::update(&database, &table, &assignments, &row.condition));
     if options.r#return == Return::Representation {
         keeps_key(&row.facts, &object)?;
-        return row.change_and_show(&headers, sql).await;
+        return row.change_and_show(&headers, change).await;
     }
-    row.change(&headers, sql, Affected::of_one).await
+    row.change(&headers, change, Affected::of_one).await
 }

@@ -3,6 +3,10 @@
 //! `eq ne lt lte gt gte` take a value, `like` a pattern with `%` and `_`, `in` a list in parentheses, `between` two
 //! values with a comma, `null` true or false, `match` words for a full-text index. In lists a value with a comma or a
 //! parenthesis stands between double quotes, in which `\"` and `\\` are the signs themselves.
+//!
+//! Values are written as rows show them, so those of binary columns are base64. Patterns are text.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     problem::Problem,
@@ -75,6 +79,7 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
         return Err(wrong("there is no such column, and no such parameter".to_owned()));
     }
     let (op, value) = text.split_once('.').unwrap_or((text, ""));
+    let bound = |text: &str| bound(facts, name, text);
     let sql = Sql::new("(").name(&column);
     let comparison = match op {
         "eq" => " = ",
@@ -83,7 +88,10 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
         "lte" => " <= ",
         "gt" => " > ",
         "gte" => " >= ",
-        "like" => " LIKE ",
+        "like" => {
+            let pattern = Value::Text(value.to_owned());
+            return Ok(sql.text(" LIKE ").value(pattern).text(")"));
+        }
         "null" => {
             return Ok(match value {
                 "" | "true" => sql.text(" IS NULL)"),
@@ -94,10 +102,8 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
         "in" => {
             let values = list(value).filter(|values| !values.is_empty());
             let values = values.ok_or_else(|| wrong("in takes (value,value)".to_owned()))?;
-            let sql = sql
-                .text(" IN (")
-                .list(", ", values, |sql, one| sql.value(bound(facts, name, one)));
-            return Ok(sql.text("))"));
+            let values: Vec<Value> = values.iter().map(|one| bound(one)).collect::<Result<_, _>>()?;
+            return Ok(sql.text(" IN (").list(", ", values, Sql::value).text("))"));
         }
         "between" => {
             let ends = list(&format!("({value})")).unwrap_or_default();
@@ -106,9 +112,9 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
             };
             return Ok(sql
                 .text(" BETWEEN ")
-                .value(bound(facts, name, low.clone()))
+                .value(bound(low)?)
                 .text(" AND ")
-                .value(bound(facts, name, high.clone()))
+                .value(bound(high)?)
                 .text(")"));
         }
         "match" => {
@@ -124,34 +130,38 @@ fn single(facts: &TableFacts, name: &str, text: &str) -> Result<Sql, Problem> {
             )));
         }
     };
-    Ok(sql
-        .text(comparison)
-        .value(bound(facts, name, value.to_owned()))
-        .text(")"))
+    Ok(sql.text(comparison).value(bound(value)?).text(")"))
 }
 
-/// Numbers are bound as numbers for columns that hold numbers: a text would be compared as a float.
-pub fn bound(facts: &TableFacts, column: &str, text: String) -> Value {
-    let numeric = facts.column(column).is_some_and(|column| {
-        [
-            "int",
-            "tinyint",
-            "smallint",
-            "mediumint",
-            "bigint",
-            "decimal",
-            "float",
-            "double",
-            "year",
-            "bit",
-        ]
-        .iter()
-        .any(|kind| column.kind.split(['(', ' ']).next() == Some(kind))
-    });
-    if numeric && let Some(number) = Value::number(&text) {
-        return number;
+/// What a text in a filter or a path is compared with, where it is written as the column's values are shown. Numbers are
+/// bound as numbers for columns that hold numbers: a text would be compared as a float.
+pub fn bound(facts: &TableFacts, name: &str, text: &str) -> Result<Value, Problem> {
+    let as_text = Value::Text(text.to_owned());
+    let Some(column) = facts.column(name) else {
+        return Ok(as_text);
+    };
+    if column.binary {
+        return STANDARD.decode(text).map(Value::Bytes).map_err(|_| {
+            Problem::bad_request(format!(
+                "{name}: `{text}` is not base64, as binary values are shown; in a URL `+` is written %2B and `/` %2F"
+            ))
+        });
     }
-    Value::Text(text)
+    let kind = column.kind.split(['(', ' ']).next().unwrap_or_default();
+    let number = match kind {
+        "int" | "tinyint" | "smallint" | "mediumint" | "bigint" | "decimal" | "double" | "year" | "bit" => {
+            Value::number(text)
+        }
+        "float" => Value::number(text).map(|number| single_precision(text).unwrap_or(number)),
+        _ => None,
+    };
+    Ok(number.unwrap_or(as_text))
+}
+
+/// What a FLOAT holds of a number. MySQL compares in double precision, in which 0.1 is another number.
+fn single_precision(text: &str) -> Option<Value> {
+    let single: f32 = text.parse().ok()?;
+    single.is_finite().then(|| Value::Float(f64::from(single)))
 }
 
 /// `(a,"b,c",d)`; nested parentheses stay together.
@@ -197,10 +207,15 @@ pub mod tests {
             default: None,
             extra: String::new(),
             comment: String::new(),
-            binary: false,
+            binary: kind.contains("binary"),
         };
         TableFacts {
-            columns: vec![column("id", "bigint unsigned"), column("name", "varchar(20)")],
+            columns: vec![
+                column("id", "bigint unsigned"),
+                column("name", "varchar(20)"),
+                column("code", "varbinary(8)"),
+                column("part", "float"),
+            ],
             key: vec!["id".to_owned()],
         }
     }
@@ -233,6 +248,36 @@ pub mod tests {
         );
         assert_eq!(values[2], Value::Text("a,b".to_owned()));
         assert_eq!(values[4], Value::Text("x".to_owned()));
+    }
+
+    #[test]
+    fn values_are_written_as_they_are_shown() {
+        let (_, values) = read(&[
+            ("code", "eq.AP8="),
+            ("or", "(code.in.(AP8=,/+8=),name.eq.x)"),
+            ("code", "between.,AP8="),
+            ("code", "like.a%"),
+            ("part", "eq.0.1"),
+        ])
+        .unwrap();
+        let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
+        assert_eq!(
+            values,
+            [
+                bytes(&[0, 0xff]),
+                bytes(&[0, 0xff]),
+                bytes(&[0xff, 0xef]),
+                Value::Text("x".to_owned()),
+                bytes(&[]),
+                bytes(&[0, 0xff]),
+                Value::Text("a%".to_owned()),
+                Value::Float(f64::from(0.1_f32)),
+            ]
+        );
+        for text in ["eq.AP8", "eq.AP 8", "in.(AP8=,x)", "between.x,AP8="] {
+            let refused = read(&[("code", text)]).unwrap_err();
+            assert!(refused.detail.contains("base64"), "{text}: {refused:?}");
+        }
     }
 
     #[test]

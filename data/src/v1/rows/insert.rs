@@ -12,11 +12,10 @@ use crate::{
     clock,
     engine::Engine,
     input::{Path, Query},
-    load::{self, Chunk, Incoming, Insert, OnConflict, Reader, Row},
+    load::{self, Chunk, Incoming, Insert, Objects, OnConflict, Reader, Row},
     mysql::{Done, Transaction},
     problem::{Kind, Problem, Problems},
     reply::Reply,
-    rows,
     shapes::Rows,
     sql::Name,
     table::TableFacts,
@@ -86,13 +85,12 @@ pub async fn insert(
     let insert = Insert::new(&database, &table, &facts, options.on_conflict)?;
     match incoming {
         Incoming::Json(raw) => {
-            let objects = rows::objects("body", &raw)?;
+            let objects = Objects::read("body", &raw, &facts)?;
             if options.r#return == Return::Representation {
                 let place = (&database, &table);
                 return representation::insert(&engine, &call, place, &facts, &objects, &insert).await;
             }
-            let work =
-                async |transaction: &mut Transaction| insert.objects(transaction, &facts, &objects).await;
+            let work = async |transaction: &mut Transaction| insert.each(transaction, &objects).await;
             engine.change_by(&call, work, |done| options.answer(done)).await
         }
         Incoming::Stream(..) if options.r#return == Return::Representation => Err(Problem::bad_request(

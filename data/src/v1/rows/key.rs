@@ -5,18 +5,19 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
-use super::filter::bound;
+use super::{filter::bound, put::Whole};
 use crate::{
     call::Call,
     engine::Engine,
     mysql::{Done, Rows, Transaction},
     problem::{Kind, Problem},
     reply::Reply,
-    sql::{Name, Sql},
+    sql::{Name, Sql, Value},
     table::TableFacts,
 };
 
-/// The condition that names one row. The parts of a composite key stand in order, with commas between them.
+/// The condition that names one row. The parts of a composite key stand in order, with commas between them, each as the
+/// column's values are shown.
 pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
     let names = facts.key_names();
     if names.is_empty() {
@@ -37,13 +38,24 @@ pub fn condition(facts: &TableFacts, key: &str) -> Result<Sql, Problem> {
             facts.key.join(",")
         )));
     }
+    let values: Vec<Value> = names
+        .iter()
+        .zip(parts)
+        .map(|(name, part)| bound(facts, name.as_str(), part))
+        .collect::<Result<_, _>>()?;
     Ok(
-        Sql::default().list(" AND ", names.iter().zip(parts), |sql, (name, part)| {
-            sql.name(name)
-                .text(" = ")
-                .value(bound(facts, name.as_str(), part.to_owned()))
+        Sql::default().list(" AND ", names.iter().zip(values), |sql, (name, value)| {
+            sql.name(name).text(" = ").value(value)
         }),
     )
+}
+
+/// What is done with one row.
+pub enum Change {
+    /// One statement.
+    Statement(Sql),
+    /// The row gets all these values, be it there or not.
+    Put(Whole),
 }
 
 /// One row that is to be changed.
@@ -79,18 +91,29 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Carries out one statement on the row, where it is still the one that `If-Match` names.
+    /// Changes the row where it is still the one that `If-Match` names.
     pub async fn change(
         &self,
         headers: &HeaderMap,
-        sql: Sql,
+        change: Change,
         reply: impl FnOnce(Done) -> Result<Reply, Problem> + Send,
     ) -> Result<Reply, Problem> {
-        let work = async |transaction: &mut Transaction| {
-            check(transaction, headers, self.database, self.table, &self.condition).await?;
-            transaction.run(sql).await
-        };
+        let work = async |transaction: &mut Transaction| self.carry_out(transaction, headers, change).await;
         self.engine.change_by(self.call, work, reply).await
+    }
+
+    /// [`Target::change`] in a transaction.
+    pub(super) async fn carry_out(
+        &self,
+        transaction: &mut Transaction,
+        headers: &HeaderMap,
+        change: Change,
+    ) -> Result<Done, Problem> {
+        check(transaction, headers, self.database, self.table, &self.condition).await?;
+        match change {
+            Change::Statement(sql) => transaction.run(sql).await,
+            Change::Put(row) => self.put(transaction, &row).await,
+        }
     }
 }
 
@@ -108,7 +131,7 @@ pub fn etag(rows: &Rows) -> String {
 }
 
 /// Refuses where the row is not the one that `If-Match` names. The row stays locked until the transaction ends.
-pub(super) async fn check(
+async fn check(
     transaction: &mut Transaction,
     headers: &HeaderMap,
     database: &Name,

@@ -1,26 +1,30 @@
 //! `PUT /v1/databases/{db}/tables/{table}/rows/{key}`
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{extract::State, http::HeaderMap};
 use serde_json::value::RawValue;
 
 use super::{
+    filter::bound,
     insert::Inserted,
-    key::Target,
-    representation::{Options, Return},
+    key::{Change, Target},
+    representation::{Options, Return, given},
 };
 use crate::{
     call::Call,
     engine::Engine,
     input::{Json, Path, Query},
-    load::merged,
-    mysql::Done,
+    mysql::{Done, Transaction},
     problem::{Problem, Problems},
     reply::Reply,
-    rows,
-    sql::{Name, Value},
+    rows::{self, Object},
+    sql::{Name, Sql, Value},
+    table::TableFacts,
 };
+
+/// MySQL's number for a value that must be unique and is not.
+const DUPLICATE: u16 = 1062;
 
 /// Puts a row at its key: inserts it, or gives all its columns the new values
 ///
@@ -40,47 +44,10 @@ pub async fn put(
     Json(body): Json<Box<RawValue>>,
 ) -> Result<Reply, Problem> {
     let target = Target::of(&engine, &call, &database, &table, &key).await?;
-    let facts = &target.facts;
-    let mut row = rows::object("body", &body)?;
-    let names = facts.key_names();
-    let (_, values) = target.condition.clone().into_parts();
-    for (name, value) in names.iter().zip(values) {
-        let text = match value {
-            Value::Text(text) => serde_json::to_string(&text).unwrap_or_default(),
-            Value::Int(number) => number.to_string(),
-            Value::Unsigned(number) => number.to_string(),
-            Value::Decimal(digits) => digits,
-            _ => {
-                return Err(Problem::bad_request(
-                    "this key cannot stand in a path; insert the row instead",
-                ));
-            }
-        };
-        let raw = RawValue::from_string(text).map_err(|error| Problem::bad_request(error.to_string()))?;
-        match row.get(name) {
-            Some(given) if given.get() != raw.get() => {
-                return Err(Problem::bad_request(format!(
-                    "{}: the body and the path name different keys",
-                    name.as_str()
-                )));
-            }
-            _ => row.insert(name.clone(), raw),
-        };
-    }
-    // What the body does not name gets its default: a PUT says the whole row.
-    let all: Vec<Name> = facts
-        .columns
-        .iter()
-        .filter(|column| !column.is_generated())
-        .filter_map(|column| column.sql_name().ok())
-        .collect();
-    let columns: Vec<&Name> = all.iter().collect();
-    let sql = merged(
-        rows::insert_columns(&database, &table, facts, &columns, &[row])?,
-        all.iter(),
-    );
+    let values = values(&target, &rows::object("body", &body)?)?;
+    let change = Change::Put(Whole::of(&target.facts, values)?);
     if options.r#return == Return::Representation {
-        return target.change_and_show(&headers, sql).await;
+        return target.change_and_show(&headers, change).await;
     }
     let reply = |done: Done| {
         Reply::ok(&Inserted {
@@ -88,5 +55,125 @@ pub async fn put(
             id: None,
         })
     };
-    target.change(&headers, sql, reply).await
+    target.change(&headers, change, reply).await
+}
+
+/// A column that users write, with what the row gets in it.
+struct Column {
+    name: Name,
+    value: Sql,
+    /// MySQL counts it up, and no number is given.
+    counts: bool,
+}
+
+/// All columns of a row that users write.
+pub struct Whole(Vec<Column>);
+
+impl Whole {
+    /// Of a row with these values, by the columns' places. What is not among them gets its default: a PUT says the
+    /// whole row.
+    fn of(facts: &TableFacts, mut values: BTreeMap<usize, Value>) -> Result<Self, Problem> {
+        let mut columns = Vec::with_capacity(facts.columns.len());
+        for (at, column) in facts.columns.iter().enumerate() {
+            if column.is_generated() {
+                continue;
+            }
+            let value = match values.remove(&at) {
+                Some(value) => Sql::default().value(value),
+                None => Sql::new("DEFAULT"),
+            };
+            columns.push(Column {
+                name: column.sql_name()?,
+                counts: column.extra.contains("auto_increment") && value.is_made_by_server(),
+                value,
+            });
+        }
+        Ok(Self(columns))
+    }
+}
+
+impl Target<'_> {
+    /// Gives the row all its values, be it there or not. No `INSERT … ON DUPLICATE KEY UPDATE`: that takes any row that
+    /// has one of the values that must be unique.
+    pub(super) async fn put(&self, transaction: &mut Transaction, row: &Whole) -> Result<Done, Problem> {
+        // Without a lock: where there is no row, MySQL locks the gap, and two who insert into it wait for each other.
+        let look = Sql::new("SELECT 1 FROM ")
+            .table(self.database, self.table)
+            .text(" WHERE ")
+            .part(&self.condition);
+        if !transaction.rows(look, 1).await?.is_empty()
+            && let Some(done) = self.replace(transaction, row).await?
+        {
+            return Ok(done);
+        }
+        match transaction.run(self.insert(row)).await {
+            // The row came in between, or another one has a value that must be unique.
+            Err(problem) if problem.code == Some(DUPLICATE) => {
+                self.replace(transaction, row).await?.ok_or(problem)
+            }
+            inserted => inserted,
+        }
+    }
+
+    /// `None` where there is no row.
+    async fn replace(&self, transaction: &mut Transaction, row: &Whole) -> Result<Option<Done>, Problem> {
+        // MySQL counts for new rows only; one that is there keeps its number.
+        let assigned = row.0.iter().filter(|column| !column.counts);
+        let assignments = Sql::default().list(", ", assigned, |sql, column| {
+            sql.name(&column.name).text(" = ").part(&column.value)
+        });
+        let sql = rows::update(self.database, self.table, &assignments, &self.condition);
+        let done = transaction.run(sql).await?;
+        // It counts twice, like a row that an insert merges.
+        Ok((done.rows > 0).then_some(Done { rows: 2, ..done }))
+    }
+
+    fn insert(&self, row: &Whole) -> Sql {
+        Sql::new("INSERT INTO ")
+            .table(self.database, self.table)
+            .text(" (")
+            .list(", ", &row.0, |sql, column| sql.name(&column.name))
+            .text(") VALUES (")
+            .list(", ", &row.0, |sql, column| sql.part(&column.value))
+            .text(")")
+    }
+}
+
+/// What body and path say of the columns, by their places in the table.
+fn values(target: &Target<'_>, body: &Object) -> Result<BTreeMap<usize, Value>, Problem> {
+    let facts = &target.facts;
+    let mut values = BTreeMap::new();
+    for (name, raw) in body {
+        let value = rows::value(facts, name, raw)?;
+        let place = facts.place(name.as_str());
+        if place.is_some_and(|at| values.insert(at, value).is_some()) {
+            return Err(Problem::bad_request(format!(
+                "body: names the column {} twice",
+                name.as_str()
+            )));
+        }
+    }
+    let (_, key) = target.condition.clone().into_parts();
+    for (name, value) in facts.key_names().iter().zip(key) {
+        if let Some(raw) = given(body, name)
+            && !is_same(facts, name, raw, &value)?
+        {
+            return Err(Problem::bad_request(format!(
+                "{}: the body and the path name different keys",
+                name.as_str()
+            )));
+        }
+        values.extend(facts.place(name.as_str()).map(|at| (at, value)));
+    }
+    Ok(values)
+}
+
+/// Whether a value of the body is the one that the path says, where a key may be a number there and a text here.
+fn is_same(facts: &TableFacts, name: &Name, raw: &RawValue, value: &Value) -> Result<bool, Problem> {
+    let text = match Value::from_json(raw) {
+        Ok(Value::Text(text)) => text,
+        Ok(Value::Null) | Err(_) => return Ok(false),
+        Ok(_) => raw.get().to_owned(),
+    };
+    Ok(bound(facts, name.as_str(), &text)? == *value)
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap};
 
-use super::{change::Affected, key::Target};
+use super::{
+    change::Affected,
+    key::{Change, Target},
+};
 use crate::{
     call::Call,
     engine::Engine,
@@ -28,6 +31,6 @@ pub async fn remove(
     headers: HeaderMap,
 ) -> Result<Reply, Problem> {
     let row = Target::of(&engine, &call, &database, &table, &key).await?;
-    let sql = rows::delete(&database, &table, &row.condition);
-    row.change(&headers, sql, Affected::of_one).await
+    let change = Change::Statement(rows::delete(&database, &table, &row.condition));
+    row.change(&headers, change, Affected::of_one).await
 }

@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    key::{self, Target},
+    key::{self, Change, Target},
     remove_many::Bounds,
 };
 use crate::{
     call::Call,
     engine::Engine,
-    load::Insert,
+    load::{Insert, Objects},
     mysql::{Cell, Rows, Transaction},
     problem::{Kind, Problem},
     reply::Reply,
@@ -60,24 +60,26 @@ pub async fn insert(
     call: &Call,
     (database, table): (&Name, &Name),
     facts: &TableFacts,
-    objects: &[Object],
+    objects: &Objects<'_>,
     insert: &Insert,
 ) -> Result<Reply, Problem> {
-    if objects.len() > engine.limits.most_rows {
+    if objects.count() > engine.limits.most_rows {
         return Err(Problem::bad_request(format!(
             "return=representation: at most {} rows at a time",
             engine.limits.most_rows
         )));
     }
     let work = async |transaction: &mut Transaction| {
-        let (mut count, mut shown) = (0, Vec::with_capacity(objects.len()));
-        for object in objects {
-            let one = slice::from_ref(object);
-            let done = insert.objects(transaction, facts, one).await?;
+        let (mut count, mut shown) = (0, Vec::with_capacity(objects.count()));
+        for object in objects.unpacked() {
+            let object = object?;
+            let done = insert
+                .objects(transaction, facts, slice::from_ref(&object))
+                .await?;
             count += done.rows;
             // A row that was there already has another key than MySQL would have made.
             let made = done.made_key().filter(|_| !insert.passes_conflicts());
-            let condition = inserted(facts, object, made)?;
+            let condition = inserted(facts, &object, made)?;
             shown.push(read(transaction, database, table, &condition, 1).await?);
         }
         call.note().rows = Some(count);
@@ -118,7 +120,8 @@ fn inserted(facts: &TableFacts, object: &Object, made: Option<u64>) -> Result<Sq
     Ok(sql.text(")"))
 }
 
-fn given<'o>(object: &'o Object, name: &Name) -> Option<&'o RawValue> {
+/// What an object says of a column.
+pub fn given<'o>(object: &'o Object, name: &Name) -> Option<&'o RawValue> {
     object
         .iter()
         .find(|(column, _)| column.as_str().eq_ignore_ascii_case(name.as_str()))
@@ -142,11 +145,10 @@ pub fn keeps_key(facts: &TableFacts, object: &Object) -> Result<(), Problem> {
 }
 
 impl Target<'_> {
-    /// Carries out one statement on the row and shows the row as it is then.
-    pub async fn change_and_show(&self, headers: &HeaderMap, sql: Sql) -> Result<Reply, Problem> {
+    /// Changes the row and shows it as it is then.
+    pub async fn change_and_show(&self, headers: &HeaderMap, change: Change) -> Result<Reply, Problem> {
         let work = async |transaction: &mut Transaction| {
-            key::check(transaction, headers, self.database, self.table, &self.condition).await?;
-            let done = transaction.run(sql).await?;
+            let done = self.carry_out(transaction, headers, change).await?;
             self.call.note().rows = Some(done.rows);
             let row = read(transaction, self.database, self.table, &self.condition, 1).await?;
             if row.is_empty() {

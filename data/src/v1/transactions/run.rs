@@ -12,7 +12,7 @@ use crate::{
     call::Call,
     engine::Engine,
     input::Json,
-    load::{Insert, OnConflict},
+    load::{Insert, Objects, OnConflict},
     mysql::{Done, Transaction},
     problem::{Kind, Problem, Problems},
     reply::Reply,
@@ -170,16 +170,20 @@ async fn carry_out(
         condition,
         ..
     } = step;
-    let data = |needed: &str| match data {
-        Some(data) => rows::objects("data", data).and_then(|all| resolve_all(all, known)),
-        None => Err(Problem::bad_request(needed.to_owned())),
+    let resolve = |object: &mut rows::Object| resolve(object, known);
+    let data = || match data {
+        Some(data) => Objects::changed("data", data, facts, &resolve),
+        None => Err(Problem::bad_request("data: must be given")),
     };
     let condition = || match condition {
         Some(condition) => {
-            let mut all = resolve_all(vec![rows::object("condition", condition)?], known)?;
-            let object = all.pop().filter(|object| !object.is_empty());
-            let object =
-                object.ok_or_else(|| Problem::bad_request("condition: there must be one column at least"))?;
+            let mut object = rows::object("condition", condition)?;
+            resolve(&mut object)?;
+            if object.is_empty() {
+                return Err(Problem::bad_request(
+                    "condition: there must be one column at least",
+                ));
+            }
             rows::equal(facts, &object)
         }
         None => Err(Problem::bad_request("condition: must be given")),
@@ -187,15 +191,14 @@ async fn carry_out(
     let sql = match r#do {
         Do::Insert => {
             let insert = Insert::new(database, table, facts, OnConflict::Error)?;
-            let objects = data("data: must be given")?;
-            return insert.objects(transaction, facts, &objects).await;
+            return insert.each(transaction, &data()?).await;
         }
         Do::Update => {
-            let all = data("data: must be given")?;
-            let [one] = all.as_slice() else {
-                return Err(Problem::bad_request("data: must be one object"));
-            };
-            let assignments = rows::assignments(facts, one)?;
+            let objects = data()?;
+            let one = objects.unpacked().next().filter(|_| objects.count() == 1);
+            let mut one = one.ok_or_else(|| Problem::bad_request("data: must be one object"))??;
+            resolve(&mut one)?;
+            let assignments = rows::assignments(facts, &one)?;
             rows::update(database, table, &assignments, &condition()?)
         }
         Do::Delete => rows::delete(database, table, &condition()?),
@@ -203,17 +206,15 @@ async fn carry_out(
     transaction.run(sql).await
 }
 
-fn resolve_all(
-    mut all: Vec<rows::Object>,
-    known: &BTreeMap<String, Done>,
-) -> Result<Vec<rows::Object>, Problem> {
-    for value in all.iter_mut().flat_map(|object| object.values_mut()) {
+/// Puts in the place of references what they stand for.
+fn resolve(object: &mut rows::Object, known: &BTreeMap<String, Done>) -> Result<(), Problem> {
+    for value in object.values_mut() {
         if let Some(number) = reference(value, known)? {
             *value = RawValue::from_string(number.to_string())
                 .map_err(|error| Problem::bad_request(error.to_string()))?;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// `{"$from":"name.id"}`: what it stands for.
