@@ -1,13 +1,19 @@
-//! Reaching into a node's pod from its machine: its network, and its MySQL server as the administrator.
+//! Reaching into a node's pod from its machine: its network, its files, and its MySQL server as the administrator.
 //!
 //! Needs the pod's processes on this machine, as in the local cluster. Both are found through the processes of the
 //! pod's control group, so no other server of the machine can be meant.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    thread,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use api::names;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use nix::{
     sched::{CloneFlags, setns},
     unistd::Pid,
@@ -35,6 +41,26 @@ pub fn enter(network: &File) -> Result<()> {
     setns(network, CloneFlags::CLONE_NEWNET).context("entering a pod's network")
 }
 
+/// Runs a client within the network of a pod, on a thread of its own, and gives what comes of it.
+pub async fn client<T: Send + 'static>(
+    pod: &Pod,
+    work: impl AsyncFnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let name = pod.name_any();
+    let uid = pod.uid().context("a pod without UID")?;
+    let network = network(&uid).with_context(|| format!("{name} has no network here"))?;
+    let thread = thread::Builder::new().name(format!("in {name}"));
+    let running = thread.spawn(move || {
+        enter(&network)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(work())
+    })?;
+    let joined = tokio::task::spawn_blocking(move || running.join()).await?;
+    joined.map_err(|_| anyhow!("the client in {name} ended badly"))?
+}
+
 /// A connection as MySQL's administrator, over the socket in the pod.
 pub async fn administrator(pod: &Pod) -> Result<MySqlConnection> {
     let pid = faults::process_of(pod, SUPERVISOR)?;
@@ -51,6 +77,13 @@ pub fn spoil_data(pod: &Pod) -> Result<()> {
         .with_context(|| format!("opening {}", path.display()))?;
     file.write_all_at(&vec![0xa5; SPOILT], PAGE)?;
     Ok(())
+}
+
+/// What a file of the pod's MySQL container holds.
+pub fn file(pod: &Pod, path: &str) -> Result<Vec<u8>> {
+    let pid = faults::process_of(pod, SUPERVISOR)?;
+    let path = in_root(pid, path);
+    fs::read(&path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// A path of the pod's MySQL container, as it is reached from here.

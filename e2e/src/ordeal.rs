@@ -83,7 +83,7 @@ impl<'a> Ordeal<'a> {
         let cloned = database.told("Cloned").await?;
         tokio::time::sleep(REST).await;
         let storm = Storm::begin_at(database, &habits, address).await?;
-        let terms = TermWatch::start(database, storm.clock);
+        let terms = TermWatch::start(database, storm.clock).await?;
         let pinned = Pinned::start(database, storm.clock, &format!("{schema}.pinned")).await?;
         let table = format!("{schema}.api");
         let api = ApiWriters::start(database, &entrance, storm.clock, &table, Pace::ASIDE).await?;
@@ -143,7 +143,7 @@ impl<'a> Ordeal<'a> {
         let told = pinned.finish().await?;
         let api = api.finish().await?;
         let aftermath = storm.after_same_master(&[&schema]).await?;
-        terms.finish()?;
+        terms.finish().await?;
         aftermath.proof.check()?;
         // Terms that were taken and led by nobody make this a little mild; a second acknowledging node shows all the
         // same, because it takes turns with the first many times a second.

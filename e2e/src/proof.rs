@@ -1,5 +1,6 @@
-//! The proof after the storm: every acknowledged write is on every node, exactly once, nothing refused is there, and
-//! all nodes hold the same data. Asked of each server at its own pod's address.
+//! The proof after the storm: every acknowledged write is on every node, exactly once, nothing refused is there, no node
+//! holds a transaction that the master lacks, and all nodes hold the same data. Asked of each server at its own pod's
+//! address.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,8 @@ use crate::{
 };
 
 const CATCH_UP: Duration = Duration::from_mins(1);
+/// A slave may hold for a moment what the master commits only once it has the slave's acknowledgement.
+const COMMITTED: Duration = Duration::from_secs(30);
 
 /// What one node holds.
 #[derive(Debug, Clone, Serialize)]
@@ -118,8 +121,8 @@ fn some(ids: &[i64]) -> String {
     shown.join(", ") + if ids.len() > 10 { ", …" } else { "" }
 }
 
-/// Waits until every node has executed what the master has, and looks. `table` is the writers'; all tables of
-/// `schemas` are compared.
+/// Waits until every node has executed what the master has, and the master what the node has, and looks. `table` is the
+/// writers'; all tables of `schemas` are compared.
 pub async fn prove(database: &Database, ledger: &Ledger, table: &str, schemas: &[&str]) -> Result<Proof> {
     let nodes = wait::until("address of every node", CATCH_UP, async || {
         let pods = database.pods().await?;
@@ -135,7 +138,8 @@ pub async fn prove(database: &Database, ledger: &Ledger, table: &str, schemas: &
         })
     })
     .await?;
-    let set = executed_by_master(database).await?;
+    let mut master = database.master_connection().await?;
+    let set = sql::executed(&mut master).await?;
     let mut proofs = Vec::new();
     for node in &nodes {
         let address = database
@@ -155,6 +159,8 @@ pub async fn prove(database: &Database, ledger: &Ledger, table: &str, schemas: &
             node.name,
             CATCH_UP.as_secs()
         );
+        let holds = sql::executed(&mut connection).await?;
+        holds_no_more(&mut master, &node.name, &holds).await?;
         let role = node.role.clone().unwrap_or_default();
         proofs.push(look(&mut connection, node.name.clone(), role, ledger, table, schemas).await?);
     }
@@ -166,9 +172,16 @@ pub async fn prove(database: &Database, ledger: &Ledger, table: &str, schemas: &
     })
 }
 
-async fn executed_by_master(database: &Database) -> Result<String> {
-    let mut connection = database.master_connection().await?;
-    sql::executed(&mut connection).await
+/// An error if the master lacks some of what a node holds. Its own set is read later, so writes may go on.
+async fn holds_no_more(master: &mut sqlx::MySqlConnection, node: &str, holds: &str) -> Result<()> {
+    if !sql::wait_executed(master, holds, COMMITTED.as_secs()).await? {
+        let more = sql::not_executed(master, holds).await?;
+        ensure!(
+            more.is_empty(),
+            "{node} holds transactions that the master lacks: {more}"
+        );
+    }
+    Ok(())
 }
 
 async fn look(

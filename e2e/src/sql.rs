@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::{Context, Result, bail};
 use sqlx::{
     AssertSqlSafe, Connection, Row,
-    mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode},
     raw_sql,
 };
 use tokio::time::{sleep, timeout};
@@ -44,6 +44,15 @@ pub async fn connect(address: &Address, deadline: Duration) -> Result<MySqlConne
     connected
         .context("no login within the deadline")?
         .with_context(|| format!("connecting to {}", address.host))
+}
+
+/// The number of the error with which MySQL refused, where it was MySQL that did.
+pub fn refusal(error: &anyhow::Error) -> Option<u16> {
+    let sqlx::Error::Database(error) = error.downcast_ref()? else {
+        return None;
+    };
+    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(error.number())
 }
 
 /// A connection over a socket, without a password.
@@ -126,16 +135,31 @@ pub async fn drop_table(connection: &mut MySqlConnection, table: &str) -> Result
     execute(connection, format!("DROP TABLE IF EXISTS {table}"), SHORT).await
 }
 
+/// Makes an account that may log in and nothing else. The administrator's.
+pub async fn create_account(connection: &mut MySqlConnection, user: &str, password: &str) -> Result<()> {
+    let sql = format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password}'");
+    execute(connection, sql, SHORT).await
+}
+
+/// Removes an account. The administrator's.
+pub async fn drop_account(connection: &mut MySqlConnection, user: &str) -> Result<()> {
+    execute(connection, format!("DROP USER IF EXISTS {user}"), SHORT).await
+}
+
 /// Lets nobody else write to a table until the session ends. The administrator's.
 pub async fn lock_table(connection: &mut MySqlConnection, table: &str) -> Result<()> {
     execute(connection, format!("LOCK TABLES {table} READ"), SHORT).await
 }
 
-/// Writes a transaction on a slave that its master does not have. The administrator's.
-pub async fn write_errant(connection: &mut MySqlConnection, schema: &str) -> Result<()> {
+/// Writes a transaction on a slave that its master does not have, and gives what the slave has executed then. The
+/// administrator's.
+pub async fn write_errant(connection: &mut MySqlConnection, schema: &str) -> Result<String> {
     execute(connection, "SET GLOBAL super_read_only = OFF".to_owned(), SHORT).await?;
     execute(connection, format!("CREATE DATABASE {schema}"), SHORT).await?;
-    execute(connection, "SET GLOBAL super_read_only = ON".to_owned(), SHORT).await
+    // At once, because the operator has the data replaced.
+    let executed = executed(connection).await?;
+    execute(connection, "SET GLOBAL super_read_only = ON".to_owned(), SHORT).await?;
+    Ok(executed)
 }
 
 /// Empties a table on a slave without a trace in its binary log. The administrator's.
@@ -178,6 +202,15 @@ pub async fn purge_logs(connection: &mut MySqlConnection, deaf: &str) -> Result<
         sleep(Duration::from_millis(250)).await;
     }
     bail!("older binary logs than {current} are still there")
+}
+
+/// Whether the server has a schema of this name.
+pub async fn has_schema(connection: &mut MySqlConnection, schema: &str) -> Result<bool> {
+    let sql = format!("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{schema}'");
+    let row = timeout(SHORT, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+        .await
+        .context("looking for a schema")??;
+    Ok(row.try_get::<i64, _>(0)? > 0)
 }
 
 /// Removes a schema with all its tables.
@@ -269,10 +302,28 @@ pub async fn executed(connection: &mut MySqlConnection) -> Result<String> {
 pub async fn wait_executed(connection: &mut MySqlConnection, set: &str, seconds: u64) -> Result<bool> {
     let set = set.replace('\n', "");
     let sql = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {seconds})");
-    let row = timeout(LONG, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
+    // Longer than the server itself waits: what it says then tells more than no answer.
+    let patience = Duration::from_secs(seconds) + SHORT;
+    let row = timeout(patience, raw_sql(AssertSqlSafe(sql)).fetch_one(connection))
         .await
         .context("waiting for GTIDs")??;
     Ok(row.try_get::<i64, _>(0)? == 0)
+}
+
+/// What of `set` the server has not executed.
+pub async fn not_executed(connection: &mut MySqlConnection, set: &str) -> Result<String> {
+    let set = set.replace('\n', "");
+    let sql = format!("SELECT GTID_SUBTRACT('{set}', @@GLOBAL.gtid_executed)");
+    let row = timeout(SHORT, raw_sql(AssertSqlSafe(sql)).fetch_one(connection));
+    text(&row.await.context("comparing GTIDs")??, 0)
+}
+
+/// How many sessions wait for slaves to acknowledge what they commit.
+pub async fn waiting_sessions(connection: &mut MySqlConnection) -> Result<u64> {
+    let sql = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+               WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_wait_sessions'";
+    let row = timeout(SHORT, raw_sql(sql).fetch_one(connection));
+    Ok(text(&row.await.context("looking for commits that wait")??, 0)?.parse()?)
 }
 
 /// A table of text columns, empty, the first column first in its key.

@@ -1,6 +1,7 @@
 //! Asks every node's agent for the highest term it has stored, again and again, and keeps each answer that is new.
 //!
-//! A stored term must never fall as long as the node keeps its volume: that memory is what refuses a late operator.
+//! A stored term must never fall as long as the node keeps its volume: that memory is what refuses a late operator. A
+//! fall is seen only where a node tells its term before and after, so each of the beginning must do both.
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +19,24 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{clock::Clock, database::Database};
+use crate::{
+    clock::Clock,
+    database::Database,
+    wait::{self, Seen},
+};
 
 const EVERY: Duration = Duration::from_millis(200);
 const DEADLINE: Duration = Duration::from_millis(300);
 /// Addresses and claims are read so seldom, in turns of [`EVERY`].
 const LOOK_EVERY: u32 = 5;
+/// While all is well each node tells its term within this.
+const TOLD: Duration = Duration::from_secs(30);
 
 /// Terms of the nodes as they were told.
 #[derive(Debug, Default)]
 pub struct Terms {
-    answers: usize,
+    /// How often each node told its term.
+    answers: BTreeMap<String, usize>,
     known: BTreeMap<(String, String), u64>,
     changes: Vec<String>,
     violations: Vec<String>,
@@ -36,7 +44,7 @@ pub struct Terms {
 
 impl Terms {
     fn answer(&mut self, at: Duration, node: &str, volume: &str, term: u64) {
-        self.answers += 1;
+        *self.answers.entry(node.to_owned()).or_default() += 1;
         let key = (node.to_owned(), volume.to_owned());
         let before = self.known.insert(key, term);
         if before != Some(term) {
@@ -50,27 +58,60 @@ impl Terms {
             ));
         }
     }
+
+    /// Those of `nodes` that told no term beyond the answers of `before`.
+    fn silent(&self, nodes: &[String], before: &BTreeMap<String, usize>) -> Vec<String> {
+        let silent = nodes
+            .iter()
+            .filter(|node| self.answers.get(*node).unwrap_or(&0) <= before.get(*node).unwrap_or(&0));
+        silent.cloned().collect()
+    }
 }
 
 /// A watch in progress; dropping it ends it.
 pub struct TermWatch {
+    nodes: Vec<String>,
     terms: Arc<Mutex<Terms>>,
     task: JoinHandle<()>,
 }
 
 impl TermWatch {
-    /// Begins.
-    pub fn start(database: &Database, clock: Clock) -> Self {
+    /// Begins, with the nodes of now; each has told its term when this returns.
+    pub async fn start(database: &Database, clock: Clock) -> Result<Self> {
+        let nodes = database.pods().await?.into_iter().map(|node| node.name);
+        let nodes: Vec<String> = nodes.collect();
+        ensure!(!nodes.is_empty(), "there is no node whose term could be watched");
         let terms = Arc::new(Mutex::new(Terms::default()));
         let task = tokio::spawn(watch(database.clone(), clock, terms.clone()));
-        Self { terms, task }
+        let watch = Self { nodes, terms, task };
+        watch.told().await.context("before the fault")?;
+        Ok(watch)
     }
 
-    /// Ends it; gives every change of a node's term, or an error that names the falls.
-    pub fn finish(self) -> Result<Vec<String>> {
+    /// Waits until every node of the beginning has told its term once more.
+    async fn told(&self) -> Result<()> {
+        let known = || self.terms.lock().ok().context("the watch of terms ended badly");
+        let before = known()?.answers.clone();
+        wait::until("term of every node", TOLD, async || {
+            let silent = known()?.silent(&self.nodes, &before);
+            Ok(if silent.is_empty() {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("nothing from {}", silent.join(", ")))
+            })
+        })
+        .await
+    }
+
+    /// Ends it, once each node of the beginning has told its term since all was well again; gives every change of a
+    /// node's term.
+    ///
+    /// # Errors
+    /// One that names the falls, or the nodes that told nothing.
+    pub async fn finish(self) -> Result<Vec<String>> {
+        self.told().await.context("after all was well again")?;
         let terms = self.terms.lock().ok().context("the watch of terms ended badly")?;
         ensure!(terms.violations.is_empty(), "{}", terms.violations.join("\n"));
-        ensure!(terms.answers > 0, "no node told its term, so nothing is proven");
         Ok(terms.changes.clone())
     }
 }
@@ -156,5 +197,19 @@ mod tests {
         terms.answer(Duration::ZERO, "shop-0", "v2", 5);
         terms.answer(Duration::ZERO, "shop-0", "v2", 4);
         assert_eq!(terms.violations.len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_tells_nothing_is_silent_however_much_the_others_tell() {
+        let nodes = ["shop-0", "shop-1"].map(str::to_owned);
+        let mut terms = Terms::default();
+        terms.answer(Duration::ZERO, "shop-0", "v1", 5);
+        terms.answer(Duration::ZERO, "shop-0", "v1", 5);
+        assert_eq!(terms.silent(&nodes, &BTreeMap::new()), ["shop-1"]);
+        terms.answer(Duration::ZERO, "shop-1", "v1", 5);
+        assert!(terms.silent(&nodes, &BTreeMap::new()).is_empty());
+        let before = terms.answers.clone();
+        terms.answer(Duration::ZERO, "shop-1", "v1", 5);
+        assert_eq!(terms.silent(&nodes, &before), ["shop-0"]);
     }
 }

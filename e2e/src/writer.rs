@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -68,7 +68,14 @@ pub struct Writers {
     clock: Clock,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
-    tasks: Vec<JoinHandle<Vec<Entry>>>,
+    each: Vec<(Entries, JoinHandle<()>)>,
+}
+
+/// One writer's own writes, in its order.
+type Entries = Arc<Mutex<Vec<Entry>>>;
+
+fn copy_of(entries: &Entries) -> Vec<Entry> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 impl Writers {
@@ -83,6 +90,7 @@ impl Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
         let start_one = |number: u32| {
+            let entries = Entries::default();
             let writer = Writer {
                 address: address.clone(),
                 habits: habits.clone(),
@@ -90,16 +98,16 @@ impl Writers {
                 stop: Arc::clone(&stop),
                 acknowledged: Arc::clone(&acknowledged),
                 next_id: habits.first_id + i64::from(number) * IDS_PER_WRITER,
-                entries: Vec::new(),
+                entries: Arc::clone(&entries),
             };
-            tokio::spawn(writer.run())
+            (entries, tokio::spawn(writer.run()))
         };
-        let tasks = (0..habits.writers).map(start_one).collect();
+        let each = (0..habits.writers).map(start_one).collect();
         let writers = Self {
             clock,
             stop,
             acknowledged,
-            tasks,
+            each,
         };
         writers
             .wait_for_more(u64::from(habits.writers) * 5, Duration::from_secs(30))
@@ -126,17 +134,21 @@ impl Writers {
         .await
     }
 
-    /// Lets the writes under way end, and gives the ledger.
-    pub async fn finish(self) -> Result<Ledger> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut writers = Vec::new();
-        for task in self.tasks {
-            writers.push(task.await.context("a writer ended badly")?);
-        }
-        Ok(Ledger {
-            writers,
+    /// The ledger of the writes that have an outcome by now.
+    pub fn so_far(&self) -> Ledger {
+        Ledger {
+            writers: self.each.iter().map(|(entries, _)| copy_of(entries)).collect(),
             ended: self.clock.at(),
-        })
+        }
+    }
+
+    /// Lets the writes under way end, and gives the ledger.
+    pub async fn finish(mut self) -> Result<Ledger> {
+        self.stop.store(true, Ordering::Relaxed);
+        for (_, task) in &mut self.each {
+            task.await.context("a writer ended badly")?;
+        }
+        Ok(self.so_far())
     }
 }
 
@@ -147,11 +159,11 @@ struct Writer {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
     next_id: i64,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 impl Writer {
-    async fn run(mut self) -> Vec<Entry> {
+    async fn run(mut self) {
         let mut connection = None;
         while !self.stop.load(Ordering::Relaxed) {
             let Some(mut open) = self.take_or_connect(&mut connection).await else {
@@ -160,7 +172,10 @@ impl Writer {
             let entry = self.write(&mut open).await;
             let busy = entry.ended.saturating_sub(entry.begun);
             let outcome = entry.outcome;
-            self.entries.push(entry);
+            self.entries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(entry);
             if outcome == Outcome::Acknowledged {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 connection = Some(open);
@@ -171,7 +186,6 @@ impl Writer {
                 sleep(self.habits.every.saturating_sub(busy)).await;
             }
         }
-        self.entries
     }
 
     async fn take_or_connect(&self, connection: &mut Option<MySqlConnection>) -> Option<MySqlConnection> {

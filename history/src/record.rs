@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Raised when a reader of the old format would misunderstand the new one.
 pub const FORMAT: u32 = 1;
 
+/// What clients go through that do not stay with one node.
+const SERVICES: [&str; 3] = ["master", "slaves", "any"];
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -90,10 +93,18 @@ pub struct Process {
     pub process: u32,
     /// What it does, in a word.
     pub work: String,
-    /// Where it connects.
+    /// Where it connects: `master`, `slaves` and `any` are the Services, the data API's among them; anything else is the
+    /// node that it stays with.
     pub through: String,
     /// It writes all the time through the master's Service: its pauses are outages.
     pub steady: bool,
+}
+
+impl Process {
+    /// Whether it stays with one node, whatever that one's role.
+    pub fn stays(&self) -> bool {
+        !SERVICES.contains(&self.through.as_str())
+    }
 }
 
 /// One operation of a client.
@@ -118,7 +129,7 @@ pub struct Op {
 }
 
 /// The three outcomes. Unknown is one of its own: it may or may not have happened, or may happen later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The server said that it is done.

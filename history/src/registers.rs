@@ -1,9 +1,15 @@
 //! Registers: some order of all operations, each at one moment between its beginning and its end, explains what every
-//! client saw. The search is stateright's; it is exponential in what is concurrent, so clients leave a register after a
-//! few dozen operations, and each register is judged by itself. Where nothing fits, the search tries everything: what is
-//! plainly stale is therefore found first without it, and a search that does not end is told as undecided, never as good.
+//! client saw, and what each node holds at the end, as if a last client had read it there. The search is stateright's; it
+//! is exponential in what is concurrent, so clients leave a register after a few dozen operations, and each register is
+//! judged by itself. Where nothing fits, the search tries everything: what is plainly stale is therefore found first
+//! without it, and a search that does not end is told as undecided, never as good.
 
-use std::{collections::BTreeMap, sync::mpsc::channel, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::mpsc::channel,
+    thread,
+    time::Duration,
+};
 
 use stateright::semantics::{
     ConsistencyTester, LinearizabilityTester,
@@ -30,8 +36,9 @@ type Tester = LinearizabilityTester<usize, Register<Option<i64>>>;
 
 /// Judges every register; gives how many there were.
 pub fn judge(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) -> usize {
+    let last = at_the_end(evidence);
     let mut registers: BTreeMap<i64, Vec<&Op>> = BTreeMap::new();
-    for op in &evidence.ops {
+    for op in evidence.ops.iter().copied().chain(&last) {
         if let Did::Set { register, .. } | Did::Get { register, .. } = op.did {
             registers.entry(register).or_default().push(op);
         }
@@ -56,6 +63,40 @@ pub fn judge(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) -> usize {
         }
     }
     registers.len()
+}
+
+/// What the nodes hold when all is over, as reads after the last operation: of every register that was used, and of
+/// those that a node has all the same. Nodes that hold the same count as one read, because each more costs the search.
+fn at_the_end(evidence: &Evidence) -> Vec<Op> {
+    let used = evidence.ops.iter().filter_map(|op| match op.did {
+        Did::Set { register, .. } | Did::Get { register, .. } => Some(register),
+        _ => None,
+    });
+    let held = evidence
+        .nodes
+        .iter()
+        .flat_map(|node| node.registers.keys().copied());
+    let registers: BTreeSet<i64> = used.chain(held).collect();
+    let over = evidence.ops.iter().map(|op| op.ended).max().unwrap_or_default();
+    let mut last = Vec::new();
+    for register in registers {
+        let mut values: BTreeMap<Option<i64>, Vec<&str>> = BTreeMap::new();
+        for node in &evidence.nodes {
+            let value = node.registers.get(&register).copied();
+            values.entry(value).or_default().push(&node.node);
+        }
+        last.extend(values.into_iter().map(|(value, nodes)| Op {
+            // No client's: theirs are counted from 1.
+            process: 0,
+            begun: over + 1,
+            ended: over + 2,
+            node: nodes.join(", "),
+            term: 0,
+            outcome: Outcome::Ok,
+            did: Did::Get { register, value },
+        }));
+    }
+    last
 }
 
 /// Of each value, none before the first, the first end and the last beginning of its reads.

@@ -9,9 +9,12 @@ use crate::{
     evidence::Evidence,
     lists, masters, outages,
     outages::{FaultKind, Late},
-    record::{Line, Outcome},
+    record::{Line, Op, Outcome, Process},
     registers, tokens, writes,
 };
+
+/// What a client does that looks on one node, through the data API, for rows that were written on another one.
+const READS_FROM_OTHERS: &str = "apitokenreads";
 
 /// What is told of a history.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -122,6 +125,7 @@ fn complete(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) {
         (evidence.ended.is_none(), "the end of the run"),
         (evidence.nodes.is_empty(), "what the nodes hold at the end"),
         (evidence.reigns.is_empty(), "every term"),
+        (evidence.processes.is_empty(), "every client"),
         (
             !evidence
                 .ops
@@ -129,11 +133,27 @@ fn complete(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) {
                 .any(|op| op.outcome == Outcome::Ok && op.did.writes()),
             "any acknowledged write",
         ),
+        (
+            evidence.episodes.iter().all(|episode| episode.faults.is_empty()),
+            "any fault",
+        ),
     ];
     for (_, what) in missing.iter().filter(|(missing, _)| *missing) {
         anomalies.push(Anomaly::new(
             Name::Incomplete,
             format!("the history lacks {what}"),
+        ));
+    }
+    for (process, what) in unheard(evidence) {
+        let Process {
+            process: number,
+            work,
+            through,
+            steady: _,
+        } = process;
+        anomalies.push(Anomaly::new(
+            Name::Incomplete,
+            format!("the history lacks {what} of client {number} ({work} through {through})"),
         ));
     }
     for episode in &evidence.episodes {
@@ -145,4 +165,40 @@ fn complete(evidence: &Evidence, anomalies: &mut Vec<Anomaly>) {
             ));
         }
     }
+}
+
+/// Clients that saw nothing which could be judged, and what there should be of them.
+fn unheard<'a>(evidence: &Evidence<'a>) -> Vec<(&'a Process, &'static str)> {
+    let mut heard: BTreeMap<u32, BTreeSet<Outcome>> = BTreeMap::new();
+    for Op { process, outcome, .. } in &evidence.ops {
+        heard.entry(*process).or_default().insert(*outcome);
+    }
+    let leads = evidence
+        .reigns
+        .iter()
+        .rev()
+        .find_map(|reign| reign.master.as_deref());
+    let lacking = |process: &Process| {
+        let has = |outcome| {
+            let outcomes = heard.get(&process.process);
+            outcomes.is_some_and(|outcomes| outcomes.contains(&outcome))
+        };
+        if has(Outcome::Ok) {
+            return None;
+        }
+        if !process.stays() {
+            return Some("any operation that succeeded");
+        }
+        if process.work == READS_FROM_OTHERS {
+            // The node that leads at the end may have led all the time, and then it had nothing to show.
+            let idle = leads == Some(process.through.as_str());
+            return (!idle).then_some("any operation that succeeded");
+        }
+        // A node may be a slave from the beginning to the end, and refuse everything.
+        (!has(Outcome::Fail)).then_some("any answer to an operation")
+    };
+    let processes = evidence.processes.iter().copied();
+    processes
+        .filter_map(|process| Some((process, lacking(process)?)))
+        .collect()
 }

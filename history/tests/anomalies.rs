@@ -2,8 +2,10 @@
 
 mod good;
 
+use std::collections::BTreeMap;
+
 use good::{holds, ops};
-use history::{Did, Line, Name, Op, Outcome, Verdict, judge};
+use history::{Did, Line, Name, Op, Outcome, Process, Verdict, judge};
 
 /// Does something to each good history and expects this anomaly.
 fn expect(name: Name, spoil: impl Fn(&mut Vec<Line>)) -> Vec<Verdict> {
@@ -412,6 +414,89 @@ fn a_read_of_a_register_that_goes_back_in_time_is_not_linearizable() {
     });
 }
 
+/// Every node holds this value of a register at the end.
+fn register_ends_with(lines: &mut [Line], register: i64, value: i64) {
+    for node in holds(lines) {
+        node.registers.insert(register, value);
+    }
+}
+
+/// Values of a register in the order in which their writes were acknowledged, of the register with most of them.
+fn acknowledged_values(lines: &[Line]) -> (i64, Vec<i64>) {
+    let mut values: BTreeMap<i64, Vec<(u64, i64)>> = BTreeMap::new();
+    for line in lines {
+        if let Line::Op(Op {
+            outcome: Outcome::Ok,
+            ended,
+            did: Did::Set { register, value },
+            ..
+        }) = line
+        {
+            values.entry(*register).or_default().push((*ended, *value));
+        }
+    }
+    let (register, mut values) = values
+        .into_iter()
+        .max_by_key(|(_, values)| values.len())
+        .expect("it has registers");
+    values.sort_unstable();
+    assert!(values.len() > 1, "register {register} was written once");
+    (register, values.into_iter().map(|(_, value)| value).collect())
+}
+
+#[test]
+fn a_register_that_ends_with_an_older_value_or_none_on_one_node_is_not_linearizable() {
+    expect(Name::NotLinearizable, |lines| {
+        let (register, values) = acknowledged_values(lines);
+        holds(lines)[1].registers.insert(register, values[0]);
+    });
+    expect(Name::NotLinearizable, |lines| {
+        let (register, _) = acknowledged_values(lines);
+        holds(lines)[2].registers.remove(&register);
+    });
+}
+
+#[test]
+fn a_register_that_every_node_ends_with_as_nobody_wrote_it_is_not_linearizable() {
+    expect(Name::NotLinearizable, |lines| {
+        let (register, _) = acknowledged_values(lines);
+        register_ends_with(lines, register, 1 << 50);
+    });
+    expect(Name::NotLinearizable, |lines| {
+        register_ends_with(lines, 1 << 40, 1);
+    });
+    expect(Name::NotLinearizable, |lines| {
+        let like = some_op(lines, |did| matches!(did, Did::Set { .. }));
+        let (register, value) = (1 << 40, 1);
+        let (outcome, did) = (Outcome::Fail, Did::Set { register, value });
+        lines.push(Line::Op(Op { outcome, did, ..like }));
+        register_ends_with(lines, register, value);
+    });
+}
+
+#[test]
+fn a_register_may_end_with_a_write_of_unknown_outcome_or_without_it() {
+    for end in [1, 2] {
+        for (which, mut lines) in good::all() {
+            let (like, _) = of_first_and_last_master(&lines);
+            let register = 1 << 40;
+            for (begun, outcome, value) in [(1, Outcome::Ok, 1), (3, Outcome::Unknown, 2)] {
+                let begun = like.begun + begun;
+                lines.push(Line::Op(Op {
+                    begun,
+                    ended: begun + 1,
+                    outcome,
+                    did: Did::Set { register, value },
+                    ..like.clone()
+                }));
+            }
+            register_ends_with(&mut lines, register, end);
+            let verdict = judge(&lines);
+            assert!(verdict.is_ok(), "{which}, {end}: {:?}", verdict.details);
+        }
+    }
+}
+
 #[test]
 fn a_lost_update_of_a_register_is_not_linearizable() {
     expect(Name::NotLinearizable, |lines| {
@@ -436,6 +521,8 @@ fn a_lost_update_of_a_register_is_not_linearizable() {
                 ..like.clone()
             }));
         }
+        // The end is right, so that only the read can be found.
+        register_ends_with(lines, register, 2);
     });
 }
 
@@ -476,6 +563,7 @@ fn a_register_whose_write_has_an_unknown_outcome_may_show_it_or_not() {
                     ..like.clone()
                 }));
             }
+            register_ends_with(&mut lines, register, 2);
             assert!(judge(&lines).is_ok(), "{which}, {seen:?}");
         }
     }
@@ -507,6 +595,96 @@ fn what_did_not_heal_and_what_is_missing_from_the_history_is_no_success() {
         ops(lines, |op| op.outcome = Outcome::Unknown);
     });
     assert!(judge(&[]).has(Name::Incomplete));
+}
+
+#[test]
+fn a_run_in_which_nothing_was_broken_is_no_success() {
+    expect(Name::Incomplete, |lines| {
+        lines.retain(|line| !matches!(line, Line::Episode(_)));
+    });
+    expect(Name::Incomplete, |lines| {
+        for line in lines {
+            if let Line::Episode(episode) = line {
+                episode.faults.clear();
+            }
+        }
+    });
+}
+
+/// One more client, whose only operation, if there is one, has this outcome.
+fn client(lines: &mut Vec<Line>, work: &str, through: &str, outcome: Option<Outcome>) {
+    let process = 99;
+    lines.push(Line::Process(Process {
+        process,
+        work: work.to_owned(),
+        through: through.to_owned(),
+        steady: false,
+    }));
+    let Some(outcome) = outcome else { return };
+    let like = some_op(lines, |did| matches!(did, Did::Insert { .. }));
+    let id = 1 << 50;
+    if outcome == Outcome::Ok {
+        let (_, last) = of_first_and_last_master(lines);
+        return acknowledged(lines, Op { process, ..last }, id);
+    }
+    let did = Did::Insert { id };
+    lines.push(Line::Op(Op {
+        process,
+        outcome,
+        did,
+        ..like
+    }));
+}
+
+fn last_master(lines: &[Line]) -> String {
+    let master = lines.iter().rev().find_map(|line| match line {
+        Line::Term { master, .. } => master.clone(),
+        _ => None,
+    });
+    master.expect("somebody led")
+}
+
+#[test]
+fn a_client_of_a_service_that_never_succeeded_is_no_success() {
+    for (through, outcome) in [
+        ("master", None),
+        ("slaves", Some(Outcome::Unknown)),
+        ("any", Some(Outcome::Fail)),
+    ] {
+        expect(Name::Incomplete, |lines| {
+            client(lines, "inserts", through, outcome);
+        });
+    }
+    for (which, mut lines) in good::all() {
+        client(&mut lines, "inserts", "any", Some(Outcome::Ok));
+        let verdict = judge(&lines);
+        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
+    }
+}
+
+#[test]
+fn a_client_that_stays_with_a_node_needs_an_answer_of_any_kind() {
+    for outcome in [None, Some(Outcome::Unknown)] {
+        expect(Name::Incomplete, |lines| client(lines, "inserts", "a-2", outcome));
+    }
+    for (which, mut lines) in good::all() {
+        client(&mut lines, "inserts", "a-2", Some(Outcome::Fail));
+        let verdict = judge(&lines);
+        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
+    }
+}
+
+#[test]
+fn only_on_the_node_that_leads_at_the_end_there_may_be_nothing_to_read_of_others() {
+    expect(Name::Incomplete, |lines| {
+        client(lines, "apitokenreads", "nobody-9", None);
+    });
+    for (which, mut lines) in good::all() {
+        let master = last_master(&lines);
+        client(&mut lines, "apitokenreads", &master, None);
+        let verdict = judge(&lines);
+        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
+    }
 }
 
 #[test]
@@ -575,6 +753,7 @@ fn a_search_without_end_is_undecided_and_never_good() {
         let value = Some(value);
         push(begun, begun + 10, Did::Get { register, value });
     }
+    register_ends_with(&mut lines, register, 2);
     let verdict = judge(&lines);
     assert!(verdict.has(Name::Undecided), "{:?}", verdict.details);
     assert_eq!(verdict.verdict, "violated");

@@ -1,6 +1,7 @@
 //! A volume that hangs: mysqld answers every question and no commit ends. The node of a frozen file system says that its
 //! server hangs, and serves again when the file system does. Only the agent's part of the volume is frozen here, so that
-//! mysqld surely answers. Needs root for a mount of its own; skipped otherwise.
+//! mysqld surely answers. Needs root for a mount of its own; without it the test fails where `DDB_TEST_MYSQLD` is set, and is
+//! skipped otherwise.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +11,11 @@ use std::{path::Path, process::Command as Process, time::Duration};
 
 use api::wire::Command;
 use failover::{GtidSet, Role, Server};
-use support::{Node, Operator, certificates, cluster::fence, free_port, now, programs, up};
+use support::{
+    Node, Operator, certificates,
+    cluster::{fence, skip},
+    free_port, now, programs, up,
+};
 use tokio::time::sleep;
 
 fn run(program: &str, words: &[&str]) -> bool {
@@ -45,13 +50,15 @@ impl Drop for Volume {
 async fn a_volume_that_hangs_is_reported_and_one_that_goes_on_too() {
     let (mysqld, supervisor) = match programs() {
         Ok(found) => found,
-        Err(reason) => return println!("SKIPPED: {reason}"),
+        Err(missing) => return skip(&missing),
     };
     let root = std::env::temp_dir().join(format!("ddb-storage-{}", std::process::id()));
     let tls = root.join("tls");
     certificates(&tls);
     let Some(volume) = Volume::mount(&root.join("image"), &root.join("a/agent")) else {
-        return println!("SKIPPED: no file system can be mounted here");
+        return skip(
+            "no file system can be made and mounted here, which needs root, loop devices and mkfs.ext4",
+        );
     };
     let node = Node::start(
         &root,

@@ -16,6 +16,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use sqlx::mysql::MySqlConnection;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -24,7 +25,15 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{Case, Finding, UNHURT, master::same_master, place};
-use crate::{curl, database::Database, ordeal::Ordeal, sql, storm::HEALED, world::World};
+use crate::{
+    curl,
+    database::Database,
+    inside,
+    ordeal::Ordeal,
+    sql::{self, Address},
+    storm::HEALED,
+    world::World,
+};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -243,16 +252,43 @@ async fn knock(world: &World) -> Result<Finding> {
     Ok(end.finding())
 }
 
+/// MySQL's word that it has no connection left for anybody.
+const TOO_MANY: u16 = 1040;
+/// Its words that it has none left for this account.
+const TOO_MANY_OF_ONE: [u16; 2] = [1203, 1226];
+/// Of 300, some are the product's own.
+const LEAST: usize = 200;
+/// On a busy machine a login may take longer than it is given.
+const MISSED: u32 = 10;
+
 async fn take_all_connections(world: &World) -> Result<Finding> {
     let database = world.database().await?;
     let ordeal = Ordeal::begin(&database, "full").await?;
     let heir = database.slave_pod().await?.name_any();
     let address = database.master_address().await?;
+    // No account can take all connections, so the rest is taken by another one.
+    let other = Address {
+        user: "row_full".to_owned(),
+        password: "the-other-account-of-a-test".to_owned(),
+        ..address.clone()
+    };
+    let master = database.master_pod().await?;
+    let mut administrator = inside::administrator(&master).await?;
+    sql::create_account(&mut administrator, &other.user, &other.password).await?;
+    drop(administrator);
     let mut taken = Vec::new();
-    while let Ok(connection) = sql::connect(&address, Duration::from_secs(2)).await {
-        taken.push(connection);
-        ensure!(taken.len() < 1000, "there is no limit of connections to exhaust");
+    let mut said = 0;
+    for account in [&address, &other] {
+        said = take(&mut taken, account).await?;
+        if said == TOO_MANY {
+            break;
+        }
     }
+    ensure!(
+        said == TOO_MANY && taken.len() > LEAST,
+        "the connections are not exhausted: MySQL gave {} and refused one more with error {said}",
+        taken.len()
+    );
     let at = ordeal.now();
     place::switch_to(&database, &heir).await?;
     let count = taken.len();
@@ -260,5 +296,30 @@ async fn take_all_connections(world: &World) -> Result<Finding> {
     let end = ordeal.end(at, HEALED).await?;
     let led = end.master().context("no master")?;
     ensure!(led.name == heir, "{} leads instead of {heir}", led.name);
+    let mut administrator = inside::administrator(&database.master_pod().await?).await?;
+    sql::drop_account(&mut administrator, &other.user).await?;
     Ok(end.finding().note(format!("{count} connections taken")))
+}
+
+/// Takes connections until MySQL refuses one more for want of them; gives the number of its error.
+async fn take(taken: &mut Vec<MySqlConnection>, account: &Address) -> Result<u16> {
+    let mut missed = 0;
+    loop {
+        ensure!(taken.len() < 1000, "there is no limit of connections to exhaust");
+        let error = match sql::connect(account, Duration::from_secs(2)).await {
+            Ok(connection) => {
+                taken.push(connection);
+                continue;
+            }
+            Err(error) => error,
+        };
+        match sql::refusal(&error) {
+            Some(number) if number == TOO_MANY || TOO_MANY_OF_ONE.contains(&number) => return Ok(number),
+            Some(_) => return Err(error),
+            None => missed += 1,
+        }
+        if missed > MISSED {
+            return Err(error.context(format!("after {} connections", taken.len())));
+        }
+    }
 }

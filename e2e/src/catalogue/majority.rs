@@ -2,31 +2,40 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use api::resource::Phase;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use sqlx::mysql::MySqlConnection;
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
     Case, Finding,
     place::{self, Together},
 };
 use crate::{
+    clock::Clock,
     database::{Database, describe},
     faults::{self, Deletion},
     inside, install,
+    ledger::{Entry, Ledger, Outcome},
     machines::{self, Ill},
     ordeal::Ordeal,
-    sql,
+    proof, sql,
     storm::HEALED,
+    terms::TermWatch,
     tools::kubectl,
     wait::{Seen, until},
     watcher::Watcher,
     world::World,
+    writer,
 };
 
 pub const CASES: &[Case] = &[
@@ -41,8 +50,9 @@ pub const CASES: &[Case] = &[
     Case {
         row: 14,
         part: "b",
-        fault: "the same, and the forced promotion",
-        expects: "it demands the exact term; the printed command makes the slave the master",
+        fault: "the same with writes that hang at the master, and the forced promotion",
+        expects: "it demands the exact term; the printed command makes the slave the master; nobody is told that the writes \
+            which hang are done, and no node holds them in the end",
         limit: None,
         run: |world| force(world).boxed_local(),
     },
@@ -185,10 +195,15 @@ async fn force(world: &World) -> Result<Finding> {
     let database = world.database().await?;
     let (lost, left) = majority(world, &database).await?;
     let watcher = Watcher::start(&world.client, &database.namespace, &database.name, world.clock);
+    let terms = TermWatch::start(&database, world.clock).await?;
+    let master = database.master_pod().await?;
     let mut connection = database.master_connection().await?;
-    sql::create_writes(&mut connection, "row_force.writes").await?;
+    sql::create_writes(&mut connection, FORCED).await?;
+    let mut acknowledged = Vec::new();
     for id in 0..50 {
-        sql::insert_write(&mut connection, "row_force.writes", id).await?;
+        let begun = world.clock.at();
+        sql::insert_write(&mut connection, FORCED, id).await?;
+        acknowledged.push(entry(id, begun, world.clock, Outcome::Acknowledged));
     }
     // A forced promotion may lose what only the lost nodes hold; that nothing else is lost can be told only when the
     // node that is left has everything.
@@ -199,17 +214,38 @@ async fn force(world: &World) -> Result<Finding> {
         "{} does not catch up",
         left.name_any()
     );
+    let hanging = Hanging::prepare(&database, &master, world.clock).await?;
     cut(world, &lost).await?;
+    let hanging = hanging.write().await;
     let forced = force_with_term(world, &database, &left, &lost).await;
     machines::mend_all(&world.target).await?;
     forced?;
     install::wait_ready(&world.client).await?;
-    database.wait_healthy(HEALED).await?;
+    // What hung is more than the new master has, so the old one is cloned.
+    database.wait_healthy(HEALED * 2).await?;
+    let hanging = hanging?.await??;
+    for entry in &hanging {
+        ensure!(
+            entry.outcome != Outcome::Acknowledged,
+            "the master that was cut off acknowledged a write: {entry:?}"
+        );
+        ensure!(
+            entry.ended.saturating_sub(entry.begun) >= HANGS,
+            "a write did not hang at the master that was cut off: {entry:?}"
+        );
+    }
+    let ledger = Ledger {
+        writers: vec![acknowledged, hanging],
+        ended: world.clock.at(),
+    };
+    let proof = proof::prove(&database, &ledger, FORCED, &["row_force"]).await?;
+    proof.check()?;
     let mut connection = database.master_connection().await?;
-    let rows = sql::count(&mut connection, "row_force.writes").await?;
+    let rows = sql::count(&mut connection, FORCED).await?;
     ensure!(rows == 50, "{rows} rows of 50 are left");
     sql::drop_schema(&mut connection, "row_force").await?;
     watcher.finish()?;
+    terms.finish().await?;
     let master = database.master_pod().await?.name_any();
     ensure!(
         master == left.name_any(),
@@ -217,6 +253,95 @@ async fn force(world: &World) -> Result<Finding> {
         left.name_any()
     );
     Ok(Finding::default())
+}
+
+/// Where the forced promotion's writes go.
+const FORCED: &str = "row_force.writes";
+/// The first of the writes that hang.
+const HANGING: i64 = 1000;
+/// So many at a time.
+const CLIENTS: i64 = 3;
+/// A write that has no answer for so long hangs; the guard ends it after two seconds.
+const HANGS: Duration = Duration::from_millis(200);
+/// Long after that an answer would still be heard.
+const ENDED: Duration = Duration::from_mins(1);
+
+fn entry(id: i64, begun: Duration, clock: Clock, outcome: Outcome) -> Entry {
+    Entry {
+        id,
+        begun,
+        ended: clock.at(),
+        outcome,
+    }
+}
+
+/// Clients in the master's own pod, logged in before it is cut off.
+struct Hanging {
+    // Over the socket, which no cut reaches.
+    administrator: MySqlConnection,
+    begin: oneshot::Sender<()>,
+    told: JoinHandle<Result<Vec<Entry>>>,
+}
+
+impl Hanging {
+    async fn prepare(database: &Database, master: &Pod, clock: Clock) -> Result<Self> {
+        let account = database.at("127.0.0.1").await?;
+        let administrator = inside::administrator(master).await?;
+        let (begin, may_begin) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let pod = master.clone();
+        let told = tokio::spawn(async move {
+            let work = async move || {
+                let mut connections = Vec::new();
+                for _ in 0..CLIENTS {
+                    connections.push(sql::connect(&account, Duration::from_secs(5)).await?);
+                }
+                // Nobody listens where the case was given up.
+                let _ = ready.send(());
+                may_begin.await.context("the case was given up")?;
+                let writes = (HANGING..).zip(&mut connections).map(async |(id, connection)| {
+                    let asked = clock.at();
+                    let answer = timeout(ENDED, sql::insert_write(connection, FORCED, id)).await;
+                    entry(id, asked, clock, writer::outcome(&answer))
+                });
+                Ok(futures::future::join_all(writes).await)
+            };
+            inside::client(&pod, work).await
+        });
+        if is_ready.await.is_err() {
+            told.await??;
+            bail!("the clients in the master's pod ended too early");
+        }
+        Ok(Self {
+            administrator,
+            begin,
+            told,
+        })
+    }
+
+    /// Begins the writes, and gives what they come to once the master waits for acknowledgements.
+    async fn write(self) -> Result<JoinHandle<Result<Vec<Entry>>>> {
+        let Self {
+            mut administrator,
+            begin,
+            told,
+        } = self;
+        ensure!(begin.send(()).is_ok(), "the clients in the master's pod are gone");
+        until(
+            "commit that waits in the master",
+            Duration::from_secs(5),
+            async || {
+                let waiting = sql::waiting_sessions(&mut administrator).await?;
+                Ok(if waiting > 0 {
+                    Seen::Done(())
+                } else {
+                    Seen::NotYet("none waits".to_owned())
+                })
+            },
+        )
+        .await?;
+        Ok(told)
+    }
 }
 
 /// Tries a wrong term, which must change nothing, then the printed command, which must make `left` the master.
@@ -358,9 +483,7 @@ async fn lose_both_slaves(world: &World) -> Result<Finding> {
         .into_iter()
         .flat_map(|ledger| ledger.writers.iter().flatten());
     let good = entries.filter(|entry| {
-        entry.outcome == crate::ledger::Outcome::Acknowledged
-            && entry.begun > at + early
-            && entry.ended < healed
+        entry.outcome == Outcome::Acknowledged && entry.begun > at + early && entry.ended < healed
     });
     let good = good.count();
     ensure!(good == 0, "{good} writes were acknowledged without a slave");

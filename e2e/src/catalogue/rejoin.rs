@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use api::kept::GivenUp;
+use failover::GtidSet;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use nix::sys::signal::Signal;
+use kube::{Api, ResourceExt};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 use sqlx::mysql::MySqlConnection;
 use tokio::time::{sleep, timeout};
@@ -14,13 +19,14 @@ use tokio::time::{sleep, timeout};
 use super::{
     Case, Finding, KILLED, UNHURT,
     master::{is_slave, same_master},
-    operator,
     paths::left_service,
-    volumes::{copied_anew, new_life},
+    steps,
+    volumes::{Life, copied_anew, new_life},
 };
 use crate::{
-    database::{Database, Node},
-    faults, inside, install, machines,
+    database::Database,
+    faults::{self, Deletion},
+    inside, install, machines,
     ordeal::Ordeal,
     sql,
     storm::HEALED,
@@ -50,7 +56,7 @@ pub const CASES: &[Case] = &[
         row: 17,
         part: "a",
         fault: "a row written on a slave by its administrator, errantPolicy Repair",
-        expects: "named in status; the node is cloned, and says what it held",
+        expects: "named in status; the node is cloned, holds it no more, and keeps it in a file that status names",
         limit: Some(UNHURT),
         run: |world| errant(world).boxed_local(),
     },
@@ -219,13 +225,101 @@ async fn errant(world: &World) -> Result<Finding> {
     let ordeal = Ordeal::begin(&database, "errant").await?;
     let (master, term) = (database.master_pod().await?, ordeal.term);
     let slave = database.slave_pod().await?;
-    let before = events(&database, "Cloned", &slave.name_any()).await?.len();
+    let name = slave.name_any();
+    let schema = "row_errant_extra";
     let at = ordeal.now();
-    sql::write_errant(&mut inside::administrator(&slave).await?, "row_errant_extra").await?;
-    let told = event(&database, "Cloned", &slave.name_any(), before).await?;
+    let extra = write_extra(&slave, schema).await?;
+    // Why it is cloned is in status only until the copy begins; that it is, as long as the copy lasts.
+    let (told, ()) = futures::try_join!(
+        cloned_without(&database, &name, &extra),
+        named(&database, &name, "cloned")
+    )?;
     let end = ordeal.end(at, HEALED).await?;
     same_master(&database, &master, term).await?;
+    let pod = database.pod(&name).await?;
+    ensure!(
+        !sql::has_schema(&mut inside::administrator(&pod).await?, schema).await?,
+        "{name} was cloned and still has the schema {schema}"
+    );
+    is_kept(&database, &pod, &extra).await?;
     Ok(end.finding().note(told))
+}
+
+/// Writes a transaction on a slave that its master does not have; gives the transaction.
+async fn write_extra(slave: &Pod, schema: &str) -> Result<GtidSet> {
+    let mut administrator = inside::administrator(slave).await?;
+    let own = sql::setting(&mut administrator, "server_uuid").await?;
+    let before: GtidSet = sql::executed(&mut administrator).await?.parse()?;
+    let after: GtidSet = sql::write_errant(&mut administrator, schema).await?.parse()?;
+    // The master's own come in meanwhile.
+    let added = after.subtract(&before);
+    let extra = added.subtract(&added.without_server(&own));
+    ensure!(
+        extra.count() == 1,
+        "{} wrote {extra} of its own, not one transaction",
+        slave.name_any()
+    );
+    Ok(extra)
+}
+
+/// Waits for the event that the node was cloned because of this transaction.
+async fn cloned_without(database: &Database, node: &str, extra: &GtidSet) -> Result<String> {
+    let extra = extra.to_string();
+    until("event Cloned that names the transaction", HEALED, async || {
+        let told = events(database, "Cloned", node).await?;
+        let found = told.into_iter().find(|message| message.contains(&extra));
+        Ok(found.map_or_else(|| Seen::NotYet(format!("none with {extra}")), Seen::Done))
+    })
+    .await
+}
+
+/// Where nodes keep what they gave up.
+const TAILS: &str = "/var/lib/ddb/tails/";
+
+/// Waits until status names the transaction among what the node keeps; the file that it names must be there and hold it.
+async fn is_kept(database: &Database, pod: &Pod, extra: &GtidSet) -> Result<()> {
+    let node = pod.name_any();
+    let kept = until("status that names what was kept", HEALED, async || {
+        let mut nodes = database.status().await?.nodes.into_iter();
+        let of_node = nodes.find(|it| it.name.as_str() == node);
+        let kept = of_node.and_then(|it| it.kept).unwrap_or_default();
+        Ok(match kept.about(extra) {
+            Some(one) => Seen::Done(one.clone()),
+            None => Seen::NotYet(format!("{kept:?}")),
+        })
+    })
+    .await?;
+    ensure!(
+        kept.transactions.contains(extra) && kept.reason == GivenUp::Extra,
+        "{node} does not keep {extra} as what the master lacked: {kept:?}"
+    );
+    let file = kept.file.context("nothing was kept as a file")?;
+    ensure!(
+        file.starts_with(TAILS),
+        "{file} is not below {TAILS}, where no clone reaches it"
+    );
+    let log = inside::file(pod, &file)?;
+    ensure!(
+        u64::try_from(log.len())? == kept.bytes,
+        "{file} of {node} has {} bytes, status says {}",
+        log.len(),
+        kept.bytes
+    );
+    let name = in_log(extra)?;
+    ensure!(
+        log.windows(name.len()).any(|part| part == name),
+        "{file} of {node} does not hold {extra}"
+    );
+    Ok(())
+}
+
+/// A transaction's name as binary logs have it: the sixteen bytes of the server, then the number.
+fn in_log(one: &GtidSet) -> Result<Vec<u8>> {
+    let text = one.to_string();
+    let (server, number) = text.split_once(':').context("no transaction")?;
+    let number: u64 = number.parse().context("more than one transaction")?;
+    let server = u128::from_str_radix(&server.replace('-', ""), 16)?;
+    Ok([server.to_be_bytes().as_slice(), &number.to_le_bytes()].concat())
 }
 
 async fn named(database: &Database, node: &str, words: &str) -> Result<()> {
@@ -359,24 +453,53 @@ async fn lost_acknowledgement(world: &World) -> Result<Finding> {
 }
 
 async fn broken_off(world: &World) -> Result<Finding> {
+    for _ in 0..steps::TRIES {
+        if let Some(finding) = break_off(world).await? {
+            return Ok(finding);
+        }
+    }
+    bail!(
+        "each of {} times the failover was complete before both operators were killed",
+        steps::TRIES
+    )
+}
+
+/// None where the failover was complete before the operators were killed.
+async fn break_off(world: &World) -> Result<Option<Finding>> {
     let database = world.database().await?;
     let ordeal = Ordeal::begin(&database, "brokenoff").await?;
     let master = database.master_pod().await?;
     let operators = install::operator_pods(&world.client).await?;
+    let processes = operators
+        .iter()
+        .map(|pod| faults::process_of(pod, install::PROCESS));
+    let processes = processes.collect::<Result<Vec<Pid>>>()?;
+    let mut fenced = steps::all_fenced(&database, &master, ordeal.term).await?;
+    steps::settle(&mut fenced).await?;
     let at = ordeal.now();
     faults::signal_mysqld(&master, Signal::SIGSTOP)?;
-    database.wait_term(ordeal.term, HEALED).await?;
-    for pod in &operators {
-        operator::kill_operator(world, pod).await?;
-    }
+    let waited = timeout(HEALED, &mut fenced).await;
+    // Nothing is waited for in between: the failover goes on meanwhile.
+    let killed: nix::Result<Vec<()>> = processes
+        .into_iter()
+        .map(|process| kill(process, Signal::SIGKILL))
+        .collect();
     // A server that was killed meanwhile because it did not obey has nothing to continue.
     let _ = faults::signal_mysqld(&master, Signal::SIGCONT);
+    waited.context("the slaves were never fenced")?;
+    killed.context("killing an operator")?;
+    let pods = Api::namespaced(world.client.clone(), install::NAMESPACE);
+    for pod in &operators {
+        // A restart in place would be delayed by the kubelet from time to time.
+        faults::delete_pod(&pods, pod, Deletion::Forced).await?;
+    }
+    let was_open = steps::is_open(&database, ordeal.term).await?;
     install::wait_ready(&world.client).await?;
     let end = ordeal.end(at, HEALED).await?;
-    Ok(Finding {
+    Ok(was_open.then(|| Finding {
         outage: None,
         ..end.finding()
-    })
+    }))
 }
 
 async fn both_errant(world: &World) -> Result<Finding> {
@@ -403,12 +526,16 @@ async fn both_empty(world: &World) -> Result<Finding> {
     let ordeal = Ordeal::begin(&database, "bothempty").await?;
     let master = database.master_pod().await?;
     let slaves = database.slave_pods().await?;
+    let mut before = Vec::new();
+    for slave in &slaves {
+        before.push(Life::of(&database, slave).await?);
+    }
     let at = ordeal.now();
     for slave in &slaves {
         faults::delete_pod_and_volumes(&world.client, slave).await?;
     }
-    for slave in &slaves {
-        new_life(&database, &Node::from(slave)).await?;
+    for old in &before {
+        new_life(&database, old).await?;
     }
     let end = ordeal.end(at, HEALED).await?;
     ensure!(
@@ -444,4 +571,20 @@ async fn stopped_applier(world: &World) -> Result<Finding> {
         "the node with the stopped applier leads"
     );
     Ok(end.finding())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_sought_in_a_log_by_its_bytes() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let name = in_log(&GtidSet::new().with(uuid, 258, 258)).unwrap();
+        assert_eq!(name.len(), 24);
+        assert_eq!(name[..4], [0x3e, 0x11, 0xfa, 0x47]);
+        assert_eq!(name[15..], [0x62, 2, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(in_log(&GtidSet::new().with(uuid, 1, 2)).is_err());
+        assert!(in_log(&GtidSet::new()).is_err());
+    }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     database::{Database, describe},
     ordeal::{End, Ordeal},
-    sql,
+    proof, sql,
     wait::{Seen, until},
     watcher::What,
     world::World,
@@ -86,21 +86,9 @@ async fn scale(world: &World) -> Result<Finding> {
     let quorums = Quorums::default();
     let noting = tokio::spawn(note_quorums(database.clone(), quorums.clone()));
     let at = ordeal.now();
-    for (nodes, acks) in [(5, 2), (3, 1)] {
-        database.patch(json!({"spec": {"nodes": nodes}})).await?;
-        until("database of the new size", HEALTHY, async || {
-            let status = database.status().await?;
-            let pods = database.pods().await?.len();
-            let done = status.record.acks == acks && i32::try_from(pods)? == nodes;
-            Ok(if done {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(format!("{pods} pods, {} acknowledgements", status.record.acks))
-            })
-        })
-        .await?;
-        database.wait_healthy(HEALTHY).await?;
-    }
+    resize(&database, 5, 2).await?;
+    all_five_hold(&ordeal, &quorums).await?;
+    resize(&database, 3, 1).await?;
     noting.abort();
     let end = ordeal.end(at, HEALTHY).await?;
     same_master(&database, &master, term).await?;
@@ -113,6 +101,55 @@ async fn scale(world: &World) -> Result<Finding> {
         "two acknowledgements were asked for before the new nodes held everything: {quorums:?}"
     );
     Ok(end.finding())
+}
+
+/// Changes the number of nodes, and waits until as many are there and healthy, and writes wait for so many.
+async fn resize(database: &Database, nodes: i32, acks: u32) -> Result<()> {
+    database.patch(json!({"spec": {"nodes": nodes}})).await?;
+    until("database of the new size", HEALTHY, async || {
+        let status = database.status().await?;
+        let pods = database.pods().await?.len();
+        let done = status.record.acks == acks && i32::try_from(pods)? == nodes;
+        Ok(if done {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{pods} pods, {} acknowledgements", status.record.acks))
+        })
+    })
+    .await?;
+    database.wait_healthy(HEALTHY).await?;
+    Ok(())
+}
+
+/// Of five nodes each holds all that was acknowledged, two must acknowledge each write, and status tells so.
+async fn all_five_hold(ordeal: &Ordeal<'_>, quorums: &Quorums) -> Result<()> {
+    let database = ordeal.database;
+    let asked = "rpl_semi_sync_source_wait_for_replica_count";
+    let waits_for = sql::setting(&mut database.master_connection().await?, asked).await?;
+    ensure!(
+        waits_for == "2",
+        "with five nodes the master waits for {waits_for} of them, not for 2"
+    );
+    let written = ordeal.writers().so_far();
+    let proof = proof::prove(database, &written, "row_scale.writes", &[]).await?;
+    proof.check().context("of five nodes")?;
+    ensure!(
+        proof.nodes.len() == 5 && proof.acknowledged > 0,
+        "{} writes were looked for on {} nodes, not on 5",
+        proof.acknowledged,
+        proof.nodes.len()
+    );
+    // Otherwise that no quorum came too early would be told of quorums that nobody noted.
+    until("quorum of five nodes", HEALTHY, async || {
+        let noted = quorums.lock().await;
+        let seen = noted.iter().any(|(acks, members, _)| (*acks, *members) == (2, 5));
+        Ok(if seen {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{noted:?}"))
+        })
+    })
+    .await
 }
 
 /// The pods that went away, in order.

@@ -1,9 +1,9 @@
 //! The master answers nothing, or is heard by nobody: frozen, its storage hung, its machine cut off, lost together with
 //! the operator's leader.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
@@ -80,30 +80,18 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// When the node's own metric first says that its guard has closed it, asked within its pod's network; none where it
 /// never says so while it is isolated.
 async fn closed_itself(master: &Pod, clock: Clock) -> Result<Option<Duration>> {
-    let uid = master.uid().context("a pod without UID")?;
-    let asking =
-        thread::Builder::new()
-            .name("guard".to_owned())
-            .spawn(move || -> Result<Option<Duration>> {
-                let network = inside::network(&uid).context("the pod has no network")?;
-                inside::enter(&network)?;
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(async {
-                    let end = clock.at() + GUARD;
-                    while clock.at() < end {
-                        let answer = timeout(ASK_EVERY * 4, terms::ask("127.0.0.1", "ddb_node_closed")).await;
-                        if matches!(answer, Ok(Ok(1))) {
-                            return Ok(Some(clock.at()));
-                        }
-                        sleep(ASK_EVERY).await;
-                    }
-                    Ok(None)
-                })
-            })?;
-    let joined = tokio::task::spawn_blocking(move || asking.join()).await?;
-    joined.map_err(|_| anyhow!("the client of the node's metrics ended badly"))?
+    inside::client(master, async move || {
+        let end = clock.at() + GUARD;
+        while clock.at() < end {
+            let answer = timeout(ASK_EVERY * 4, terms::ask("127.0.0.1", "ddb_node_closed")).await;
+            if matches!(answer, Ok(Ok(1))) {
+                return Ok(Some(clock.at()));
+            }
+            sleep(ASK_EVERY).await;
+        }
+        Ok(None)
+    })
+    .await
 }
 
 async fn stop(world: &World) -> Result<Finding> {
@@ -119,6 +107,7 @@ async fn stop(world: &World) -> Result<Finding> {
     let _ = faults::signal_mysqld(&master, Signal::SIGCONT);
     led?;
     let end = ordeal.end(at, HEALED).await?;
+    end.told.acknowledged_before(&master.name_any(), at)?;
     let late = end.told.acknowledged_since(&master.name_any(), thawed);
     ensure!(late == 0, "the thawed server acknowledged {late} writes");
     is_slave(&end, &master)?;
@@ -156,6 +145,7 @@ async fn cut_machine(world: &World) -> Result<Finding> {
     let ordeal = Ordeal::begin(&database, "cut").await?;
     let master = database.master_pod().await?;
     let machine = machines::machine_of(&master)?.to_owned();
+    let before = ordeal.now();
     machines::break_machine(&world.target, &machine, Ill::Cut).await?;
     let at = ordeal.now();
     let (closed, led) = futures::join!(
@@ -177,6 +167,7 @@ async fn cut_machine(world: &World) -> Result<Finding> {
         closed.as_millis(),
         CLOSED.as_millis()
     );
+    end.told.acknowledged_before(&name, before)?;
     // One write may be under way when the cable is pulled.
     let grace = at + Duration::from_millis(200);
     let isolated = end.told.acknowledged_since(&name, grace);

@@ -1,8 +1,11 @@
 //! The operator's leader is killed right after each step of a change of master, as soon as the API server shows it.
+//!
+//! Between a step and the end of the change there may be only some milliseconds. Whether the operator was killed within
+//! them is read from the record afterwards, and where it was not, everything is done once more.
 
 use std::{pin::pin, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use api::{DistributedDatabase, names};
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture};
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
@@ -11,6 +14,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use nix::sys::signal::Signal;
+use tokio::time::timeout;
 
 use super::{Case, Finding, WITH_OPERATOR, operator};
 use crate::{database::Database, faults, install, ordeal::Ordeal, storm::HEALED, world::World};
@@ -51,24 +55,63 @@ enum How {
     Switchover,
 }
 
+/// What can be seen of a change of master.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub enum Step {
+    /// Its term.
     Recorded,
+    /// The old master has no label.
     Unlabelled,
+    /// A slave has stored the term.
     Fenced,
+    /// Another node accepts writes.
     Promoted,
+    /// The Service leads there.
     Routed,
+    /// It has the label.
     Labelled,
+    /// The record is complete.
     Completed,
 }
 
+/// How often it is tried to break in between a step and the end of the change.
+pub const TRIES: u32 = 5;
+/// A watch has made its first look within this.
+const SETTLED: Duration = Duration::from_millis(500);
+
+impl Step {
+    /// Whether the change still goes on when the step shows. After the label there is only the record left to be written,
+    /// which may be quicker than a signal.
+    fn leaves_it_open(self) -> bool {
+        match self {
+            Self::Recorded | Self::Unlabelled | Self::Fenced | Self::Promoted | Self::Routed => true,
+            Self::Labelled | Self::Completed => false,
+        }
+    }
+}
+
 async fn after(world: &World, how: How, step: Step) -> Result<Finding> {
+    let mut longest = None;
+    for _ in 0..TRIES {
+        let (mut finding, was_open) = kill_after(world, how, step).await?;
+        longest = finding.outage.max(longest);
+        if was_open || !step.leaves_it_open() {
+            finding.outage = longest;
+            return Ok(finding);
+        }
+    }
+    bail!("each of {TRIES} times the change was complete before the operator was killed")
+}
+
+/// Kills the operator's leader when the step shows; gives with the finding whether the change was still open then.
+async fn kill_after(world: &World, how: How, step: Step) -> Result<(Finding, bool)> {
     let database = world.database().await?;
     let ordeal = Ordeal::begin(&database, "step").await?;
     let old = database.master_pod().await?;
     let leader = install::leader(&world.client).await?;
     let process = faults::process_of(&leader, install::PROCESS)?;
     let mut seen = shown(&database, &old, ordeal.term, step).await?;
+    settle(&mut seen).await?;
     let at = ordeal.now();
     match how {
         How::Failover => faults::signal_mysqld(&old, Signal::SIGKILL)?,
@@ -77,12 +120,13 @@ async fn after(world: &World, how: How, step: Step) -> Result<Finding> {
             faults::ask_to_promote(&world.client, &database.namespace, &database.name, &heir).await?;
         }
     }
-    let waited = tokio::time::timeout(HEALED, &mut seen).await;
+    let waited = timeout(HEALED, &mut seen).await;
     nix::sys::signal::kill(process, Signal::SIGKILL).context("killing the operator's leader")?;
     let killed = ordeal.now();
     waited.context("the step was never seen")?;
     let pods = Api::namespaced(world.client.clone(), install::NAMESPACE);
     faults::delete_pod(&pods, &leader, faults::Deletion::Forced).await?;
+    let was_open = is_open(&database, ordeal.term).await?;
     let took = operator::takeover(world, &leader, ordeal.clock(), killed).await?;
     let end = ordeal.end_changed(at, HEALED).await?;
     ensure!(end.master().is_some(), "no master");
@@ -92,11 +136,32 @@ async fn after(world: &World, how: How, step: Step) -> Result<Finding> {
         killed.saturating_sub(at).as_millis(),
         took.as_millis()
     );
-    Ok(end.finding().note(note))
+    Ok((end.finding().note(note), was_open))
+}
+
+/// Whether a change of master after `term` was begun and is not complete. Asked right after a kill: the standby writes
+/// nothing before the lease has run out, which takes two seconds at least, and what the killed one had sent is there.
+pub async fn is_open(database: &Database, term: u64) -> Result<bool> {
+    let record = database.status().await?.record;
+    Ok(record.term.0 > term && record.intent.is_some())
+}
+
+/// Lets a watch make its first look before the change begins, in the middle of which it would come too late.
+pub async fn settle(seen: &mut LocalBoxFuture<'static, ()>) -> Result<()> {
+    ensure!(
+        timeout(SETTLED, seen).await.is_err(),
+        "the step shows before the change has begun"
+    );
+    Ok(())
 }
 
 /// Begins to watch, and gives what ends when the step of a change after `term` shows.
-async fn shown(database: &Database, old: &Pod, term: u64, step: Step) -> Result<LocalBoxFuture<'static, ()>> {
+pub async fn shown(
+    database: &Database,
+    old: &Pod,
+    term: u64,
+    step: Step,
+) -> Result<LocalBoxFuture<'static, ()>> {
     let (database, old) = (database.clone(), old.name_any());
     Ok(match step {
         Step::Recorded => status(&database, move |found| found.term() > term),
@@ -105,10 +170,18 @@ async fn shown(database: &Database, old: &Pod, term: u64, step: Step) -> Result<
         Step::Labelled => pods(&database, move |pod| {
             pod.name_any() != old && role(pod) == Some(names::ROLE_MASTER)
         }),
-        Step::Fenced => metric(&database, &old, "ddb_node_term", term + 1).await?,
-        Step::Promoted => metric(&database, &old, "ddb_node_master", 1).await?,
+        Step::Fenced => metric(&database, &old, "ddb_node_term", term + 1, any).await?,
+        Step::Promoted => metric(&database, &old, "ddb_node_master", 1, any).await?,
         Step::Routed => routed(&database).await?,
     })
+}
+
+/// Begins to watch, and gives what ends when every node but `old` has stored a term after `term`. They are asked only once
+/// there is one: asked so often, they have less time for everything else.
+pub async fn all_fenced(database: &Database, old: &Pod, term: u64) -> Result<LocalBoxFuture<'static, ()>> {
+    let recorded = shown(database, old, term, Step::Recorded).await?;
+    let fenced = metric(database, &old.name_any(), "ddb_node_term", term + 1, all).await?;
+    Ok(recorded.then(|()| fenced).boxed_local())
 }
 
 struct Seen<'a>(&'a DistributedDatabase);
@@ -174,28 +247,37 @@ where
     .boxed_local()
 }
 
-/// Ends when a node other than `old` tells this value of a metric, or a higher one.
+fn any(told: &[bool]) -> bool {
+    told.contains(&true)
+}
+
+fn all(told: &[bool]) -> bool {
+    !told.contains(&false)
+}
+
+/// Ends when enough of the nodes other than `old` tell this value of a metric, or a higher one.
 async fn metric(
     database: &Database,
     old: &str,
     name: &'static str,
     value: u64,
+    enough: fn(&[bool]) -> bool,
 ) -> Result<LocalBoxFuture<'static, ()>> {
     let pods = database.pods().await?.into_iter();
     let others: Vec<String> = pods
         .filter(|pod| pod.name != old)
         .filter_map(|pod| pod.ip)
         .collect();
+    ensure!(!others.is_empty(), "no other node than {old} has an address");
     Ok(async move {
         loop {
             let asked = others.iter().map(async |address| {
-                let answer =
-                    tokio::time::timeout(Duration::from_millis(200), crate::terms::ask(address, name));
+                let answer = timeout(Duration::from_millis(200), crate::terms::ask(address, name));
                 answer
                     .await
                     .is_ok_and(|answer| answer.is_ok_and(|now| now >= value))
             });
-            if futures::future::join_all(asked).await.contains(&true) {
+            if enough(&futures::future::join_all(asked).await) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

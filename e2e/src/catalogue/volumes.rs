@@ -73,16 +73,44 @@ const DISCARDED: Duration = Duration::from_mins(5);
 /// More transactions than an empty node executes from its master's logs; beyond them it is cloned.
 const TOO_MANY_TO_REPLAY: u64 = 1200;
 
+/// The pod and the claim of a node, as they are before both are deleted.
+pub struct Life {
+    pod: Node,
+    claim: String,
+}
+
+impl Life {
+    /// Those of now.
+    pub async fn of(database: &Database, pod: &Pod) -> Result<Self> {
+        let name = pod.name_any();
+        let claim = claims(database).get(&name).await;
+        let claim = claim.with_context(|| format!("{name} has no claim"))?;
+        Ok(Self {
+            pod: Node::from(pod),
+            claim: claim.uid().context("a claim without UID")?,
+        })
+    }
+}
+
+fn claims(database: &Database) -> Api<PersistentVolumeClaim> {
+    Api::namespaced(database.client.clone(), &database.namespace)
+}
+
 /// Waits until the node's pod and claim are new ones.
-pub async fn new_life(database: &Database, old: &Node) -> Result<()> {
-    until("replacement of the pod", HEALED, async || {
+pub async fn new_life(database: &Database, old: &Life) -> Result<()> {
+    until("replacement of the pod and its volume", HEALED, async || {
+        let name = &old.pod.name;
         let pods = database.pods().await?;
-        let found = pods
+        let pod = pods
             .iter()
-            .find(|pod| pod.name == old.name && pod.uid != old.uid && pod.ip.is_some());
-        Ok(match found {
-            Some(_) => Seen::Done(()),
-            None => Seen::NotYet(format!("{} pods", pods.len())),
+            .find(|pod| pod.name == *name && pod.uid != old.pod.uid && pod.ip.is_some());
+        let claim = claims(database).get_opt(name).await?;
+        let claim = claim.and_then(|claim| claim.uid());
+        Ok(match (pod, claim) {
+            (Some(_), Some(claim)) if claim != old.claim => Seen::Done(()),
+            (None, _) => Seen::NotYet(format!("{} pods", pods.len())),
+            (Some(_), None) => Seen::NotYet(format!("{name} has no claim")),
+            (Some(_), Some(_)) => Seen::NotYet(format!("{name} has its former claim")),
         })
     })
     .await
@@ -90,11 +118,9 @@ pub async fn new_life(database: &Database, old: &Node) -> Result<()> {
 
 /// What the documentation tells people to do.
 pub async fn copied_anew(database: &Database, node: &Pod) -> Result<()> {
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(database.client.clone(), &database.namespace);
-    let claim = claims.get_opt(&node.name_any()).await?;
-    ensure!(claim.is_some(), "{} has no claim", node.name_any());
+    let old = Life::of(database, node).await?;
     faults::delete_pod_and_volumes(&database.client, node).await?;
-    new_life(database, &Node::from(node)).await
+    new_life(database, &old).await
 }
 
 /// The node was cloned, and the master was spared; gives what the event says.
@@ -117,9 +143,10 @@ async fn volume_of_slave(world: &World) -> Result<Finding> {
     let (master, term) = (database.master_pod().await?, ordeal.term);
     let slave = database.slave_pod().await?;
     ordeal.writers().wait_for_more(TOO_MANY_TO_REPLAY, HEALED).await?;
+    let old = Life::of(&database, &slave).await?;
     let at = ordeal.now();
     faults::delete_pod_and_volumes(&world.client, &slave).await?;
-    new_life(&database, &Node::from(&slave)).await?;
+    new_life(&database, &old).await?;
     let end = ordeal.end(at, HEALED).await?;
     same_master(&database, &master, term).await?;
     let told = cloned_from_slave(&end, &slave)?;
@@ -131,9 +158,10 @@ async fn volume_of_master(world: &World) -> Result<Finding> {
     let ordeal = Ordeal::begin(&database, "mastervolume").await?;
     let master = database.master_pod().await?;
     ordeal.writers().wait_for_more(TOO_MANY_TO_REPLAY, HEALED).await?;
+    let old = Life::of(&database, &master).await?;
     let at = ordeal.now();
     faults::delete_pod_and_volumes(&world.client, &master).await?;
-    new_life(&database, &Node::from(&master)).await?;
+    new_life(&database, &old).await?;
     let end = ordeal.end_changed(at, HEALED).await?;
     is_slave(&end, &master)?;
     let told = cloned_from_slave(&end, &master)?;
@@ -179,10 +207,11 @@ async fn empty_candidate(world: &World) -> Result<Finding> {
     let [emptied, other] = slaves.as_slice() else {
         anyhow::bail!("{} slaves", slaves.len());
     };
+    let old = Life::of(&database, emptied).await?;
     let at = ordeal.now();
     faults::delete_pod_and_volumes(&world.client, emptied).await?;
     faults::signal_mysqld(&master, Signal::SIGKILL)?;
-    new_life(&database, &Node::from(emptied)).await?;
+    new_life(&database, &old).await?;
     let end = ordeal.end(at, HEALED).await?;
     let led: Vec<&str> = end
         .aftermath

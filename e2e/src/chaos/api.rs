@@ -44,6 +44,9 @@ const READ: Duration = Duration::from_secs(2);
 /// Before the same is asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The work of the readers that ask a node for rows which were written on another one.
+pub const TOKEN_READS: &str = "apitokenreads";
+
 const SINGLES: &str = "/v1/databases/chaos/tables/singles/rows";
 const REGISTERS: &str = "/v1/databases/chaos/tables/registers/rows";
 
@@ -68,7 +71,7 @@ impl ApiClients {
             let (sender, receiver) = mpsc::channel(4);
             tokens.push((node.name.clone(), sender));
             let reader = TokenReader {
-                base: Base::new(common, &mut number, "apitokenreads", &node.name),
+                base: Base::new(common, &mut number, TOKEN_READS, &node.name),
                 node: node.name,
                 nodes: nodes.clone(),
                 entrance: entrance.clone(),

@@ -39,7 +39,7 @@ use crate::{
     watcher::{Completed, Violation, Watcher, What},
     world,
 };
-use api::ApiClients;
+use api::{ApiClients, TOKEN_READS};
 use clients::{Client, Clients, Common, Place, Work};
 use kinds::{Field, KINDS, WITH_OPERATOR, WITH_OPERATOR_MS};
 use recorder::Recorder;
@@ -85,6 +85,8 @@ pub struct Plan {
 const CALMER: u64 = 3;
 /// The same for those whose pauses are outages: the shorter they are, the more exactly an outage is known.
 const CALMER_STEADY: u64 = 2;
+/// When all is well, every client has done something within this.
+const HEARD: Duration = Duration::from_secs(30);
 
 /// The facts for programs.
 #[derive(Debug, Serialize)]
@@ -244,12 +246,36 @@ async fn work(
         }
         Course::Directed(rule) => directed::run(&field, recorder, screen, rule).await,
     };
+    if faults.is_ok() {
+        // In vain where the build is broken; the judgement names who was not heard.
+        let _ = heard(database, recorder).await;
+    }
     clients.finish().await?;
     api.finish().await?;
     following.abort();
     faults?;
     database.wait_healthy(Duration::from_mins(2)).await?;
     look::record(database, recorder).await
+}
+
+/// Waits until there is something to be judged of every client, which in a short run may come only now. A reader of what
+/// other nodes wrote has nothing to do on the master.
+async fn heard(database: &Database, recorder: &Recorder) -> Result<()> {
+    wait::until("operation of every client", HEARD, async || {
+        let record = database.status().await?.record;
+        let master = record.master.as_ref().map(failover::NodeId::as_str);
+        let unheard = recorder.unheard().into_iter();
+        let missing: Vec<String> = unheard
+            .filter(|process| process.work != TOKEN_READS || Some(process.through.as_str()) != master)
+            .map(|process| format!("{} through {}", process.work, process.through))
+            .collect();
+        Ok(if missing.is_empty() {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(missing.join(", "))
+        })
+    })
+    .await
 }
 
 /// All clients of MySQL: writers and readers through the Services, and one writer that stays with each node.

@@ -1,11 +1,12 @@
 //! Writes the history to its file while it happens, so that a run that ends badly leaves all it saw.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, TryRecvError, channel},
     },
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use history::{Line, Outcome};
+use history::{Line, Outcome, Process};
 
 use crate::clock::Clock;
 
@@ -23,6 +24,7 @@ pub struct Recorder {
     lines: Sender<Line>,
     clock: Clock,
     acknowledged: Arc<AtomicU64>,
+    unheard: Arc<Mutex<BTreeMap<u32, Process>>>,
 }
 
 /// The file being written.
@@ -44,6 +46,7 @@ impl Recorder {
             lines,
             clock,
             acknowledged: Arc::default(),
+            unheard: Arc::default(),
         };
         let path = path.to_owned();
         Ok((recorder, Recording { path, writer }))
@@ -57,6 +60,24 @@ impl Recorder {
         {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
+        match &line {
+            Line::Process(process) => {
+                self.clients().insert(process.process, process.clone());
+            }
+            Line::Op(op) => {
+                let mut clients = self.clients();
+                // A node that is a slave all the time has nothing for its writer but refusals.
+                let is_enough = |process: &Process| match op.outcome {
+                    Outcome::Ok => true,
+                    Outcome::Fail => op.did.writes() && process.stays(),
+                    Outcome::Unknown => false,
+                };
+                if clients.get(&op.process).is_some_and(is_enough) {
+                    clients.remove(&op.process);
+                }
+            }
+            _ => {}
+        }
         // Only a full disk ends the writer early, and `finish` tells of it.
         let _ = self.lines.send(line);
     }
@@ -64,6 +85,16 @@ impl Recorder {
     /// Microseconds since the clock's zero.
     pub fn now(&self) -> u64 {
         u64::try_from(self.clock.at().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<u32, Process>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clients of which there is nothing to be judged yet: none of their operations succeeded, nor was a write refused by
+    /// the node that they stay with.
+    pub fn unheard(&self) -> Vec<Process> {
+        self.clients().values().cloned().collect()
     }
 
     /// How many writes were acknowledged so far.

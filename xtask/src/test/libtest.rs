@@ -69,10 +69,14 @@ pub fn run(command: &mut Command, tally: &mut Tally) -> Result<()> {
 }
 
 /// Whether any ignored test of the program has this in its name.
-pub fn has_tests(program: &Path, filter: Option<&str>) -> bool {
+///
+/// # Errors
+/// Where the program does not list its tests.
+pub fn has_tests(program: &Path, filter: Option<&str>) -> Result<bool> {
     let mut list = command([program]);
     list.args(["--list", "--ignored"]).args(filter);
-    output(&mut list).is_ok_and(|text| text.lines().any(|line| line.ends_with(": test")))
+    let listed = output(&mut list).context("the tests cannot be listed")?;
+    Ok(listed.lines().any(|line| line.ends_with(": test")))
 }
 
 #[cfg(test)]

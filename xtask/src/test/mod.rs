@@ -193,11 +193,16 @@ fn end_to_end(report: &mut Report, filter: Option<&str>) {
     let mut program = None;
     report.stage("end-to-end tests compile", "cargo test -p e2e --no-run", || {
         let words = ["test", "--package", "e2e", "--test", E2E_TESTS, "--no-run"];
-        program = Some((e2e::build(&words, E2E_TESTS)?, e2e::plugin()?));
+        let built = e2e::build(&words, E2E_TESTS)?;
+        let some = libtest::has_tests(&built, filter)?;
+        ensure!(some || filter.is_some(), "{} has no tests", built.display());
+        program = Some((built, e2e::plugin()?, some));
         Ok(())
     });
-    let Some((program, plugin)) = program else { return };
-    if !libtest::has_tests(&program, filter) {
+    let Some((program, plugin, some)) = program else {
+        return;
+    };
+    if !some {
         println!("no end-to-end test is named like that, so no cluster is needed");
         return;
     }
