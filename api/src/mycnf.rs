@@ -194,8 +194,11 @@ pub const COPY_MIB_PER_SECOND: u32 = 200;
 
 /// The default of `max_connections`.
 const CONNECTIONS: u64 = 300;
-/// So many connections no single account can take: a slave that comes back needs one, or nothing is acknowledged any more.
-const LEFT_TO_OTHERS: u64 = 20;
+/// So many connections no single account can take: a slave that comes back needs one, or nothing is acknowledged any more,
+/// and the data API's roles have 32 each. Of fewer than 300 it is a third.
+const LEFT_TO_OTHERS: u64 = 100;
+/// Where there are fewer, none are set aside: the agent's own account is bounded, too.
+const FEW: u64 = 100;
 
 /// Defaults that suit a node of a few hundred megabytes; the user may change each.
 const DEFAULTS: [(&str, &str); 26] = [
@@ -353,7 +356,8 @@ fn applier_workers(memory_limit_bytes: Option<u64>) -> u64 {
 /// How many connections one account may have, where the user says how many there are; 0 for any number.
 fn connections_of_one_account(all: Option<&str>) -> u64 {
     let all = all.map_or(Some(CONNECTIONS), |text| text.trim().parse().ok());
-    all.map_or(0, |all| all.saturating_sub(LEFT_TO_OTHERS))
+    all.filter(|all| *all >= FEW)
+        .map_or(0, |all| all - LEFT_TO_OTHERS.min(all / 3))
 }
 
 /// Half of the limit goes to the buffer pool once the server's own needs are set aside.
@@ -524,10 +528,11 @@ mod tests {
 
     #[test]
     fn one_account_cannot_take_all_connections() {
-        let limits = [None, Some("1000"), Some("7"), Some("1K")].map(connections_of_one_account);
-        assert_eq!(limits, [280, 980, 0, 0]);
+        let limits =
+            [None, Some("1000"), Some("100"), Some("99"), Some("1K")].map(connections_of_one_account);
+        assert_eq!(limits, [200, 900, 67, 0, 0]);
         let text = my_cnf(&user(&[("Max-Connections", "500")]), None);
-        assert!(text.contains("\nloose_max_user_connections=480\n"));
+        assert!(text.contains("\nloose_max_user_connections=400\n"));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   arguments ─► connect ─► fetch (reads the cluster)  ─► Facts ─► view (pure: facts to text and JSON) ─► stdout
-//!                       └─► commands (one file each; those that write do so by annotation)
+//!                       └─► commands (one file each)
 //! ```
 //!
 //! It talks to the API server only, so it works with every pod down and without an operator; what it cannot read
-//! it calls unknown. It changes nothing but annotations and `spec.paused` of the database, and the Secret of its tokens.
+//! it calls unknown. It changes nothing but annotations of the database and its pods, `spec.paused`, and the Secret of
+//! its tokens.
 
 pub mod arguments;
 pub mod clock;

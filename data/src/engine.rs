@@ -147,12 +147,14 @@ impl Engine {
         let mut begun = false;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await? {
-                Claim::New => {
+                claim @ (Claim::New | Claim::Refused) => {
+                    if let Claim::Refused = claim {
+                        keys::begin_anew(&mut transaction, call, key).await?;
+                    }
                     transaction.commit().await.map_err(not_applied)?;
                     transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
                 }
                 Claim::Begun => begun = true,
-                Claim::Refused => {}
                 Claim::Done(reply) => return Ok(self.replay(transaction, reply).await),
             }
         }

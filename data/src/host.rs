@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Outcome, Problem};
 
 /// What is answered later, or why it is not.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
@@ -18,6 +18,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
 pub enum Refusal {
     /// It cannot be done now; the same may succeed later. Nothing was changed.
     NotNow(String),
+    /// It may have been done, and may not.
+    Unknown(String),
     /// What is there contradicts it.
     Conflict(String),
     /// There is no such thing.
@@ -28,6 +30,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotNow(why) => Self::new(Kind::NotServing, why),
+            Refusal::Unknown(why) => Self::new(Kind::OutcomeUnknown, why).with_outcome(Outcome::Unknown),
             Refusal::Conflict(why) => Self::new(Kind::Conflict, why),
             Refusal::Missing(why) => Self::new(Kind::NotFound, why),
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     call::Call,
-    mysql::{Cell, Transaction},
+    mysql::{Cell, DUPLICATE, Transaction},
     problem::{Kind, Outcome, Problem},
     reply::{REPLAYED, Reply},
     sql::{Sql, Value},
@@ -47,7 +47,7 @@ pub async fn claim(transaction: &mut Transaction, call: &Call, key: &str) -> Res
         .text(")");
     match transaction.quietly(sql).await {
         Ok(_) => Ok(Claim::New),
-        Err(problem) if problem.code == Some(1062) => known(transaction, call, key).await,
+        Err(problem) if problem.code == Some(DUPLICATE) => known(transaction, call, key).await,
         // The first request with the key is still under way.
         Err(problem) if problem.code == Some(LOCK_WAIT) || problem.kind() == Kind::Timeout => {
             Err(problem.with_outcome(Outcome::Unknown).retryable())
@@ -90,6 +90,12 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
 /// Notes that the definition was refused, so that nobody takes what stood in its way for its work.
 pub async fn refuse(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
     let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, '', reply)");
+    complete(transaction, call, key, sql).await
+}
+
+/// Notes that the definition is tried anew, before it is: what it comes to may remain unknown.
+pub async fn begin_anew(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
+    let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, NULL, reply)");
     complete(transaction, call, key, sql).await
 }
 

@@ -23,24 +23,6 @@ pub fn object(field: &str, raw: &RawValue) -> Result<Object, Problem> {
     })
 }
 
-/// Reads one object or an array of them.
-pub fn objects(field: &str, raw: &RawValue) -> Result<Vec<Object>, Problem> {
-    if !raw.get().trim_start().starts_with('[') {
-        return Ok(vec![object(field, raw)?]);
-    }
-    let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
-        Problem::bad_request(format!(
-            "{field}: must be an array of objects of columns with values: {error}"
-        ))
-    })?;
-    if all.is_empty() {
-        return Err(Problem::bad_request(format!(
-            "{field}: there must be one row at least"
-        )));
-    }
-    Ok(all)
-}
-
 /// The value that is bound for a column.
 pub fn value(facts: &TableFacts, name: &Name, raw: &RawValue) -> Result<Value, Problem> {
     let column = facts.column(name.as_str()).ok_or_else(|| {
@@ -52,6 +34,25 @@ pub fn value(facts: &TableFacts, name: &Name, raw: &RawValue) -> Result<Value, P
         ))
     })?;
     bind(column, raw).map_err(|reason| Problem::bad_request(format!("{}: {reason}", name.as_str())))
+}
+
+/// The values of an object by their columns' places. Each column is named once, however its name is spelled.
+pub fn values(facts: &TableFacts, object: &Object) -> Result<Vec<(usize, Value)>, Problem> {
+    let mut values: Vec<(usize, Value)> = Vec::with_capacity(object.len());
+    for (name, raw) in object {
+        let value = value(facts, name, raw)?;
+        let Some(at) = facts.place(name.as_str()) else {
+            continue;
+        };
+        if values.iter().any(|(known, _)| *known == at) {
+            return Err(Problem::bad_request(format!(
+                "the column `{}` is named twice",
+                name.as_str()
+            )));
+        }
+        values.push((at, value));
+    }
+    Ok(values)
 }
 
 fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
@@ -69,9 +70,22 @@ fn bind(column: &ColumnFacts, raw: &RawValue) -> Result<Value, String> {
             .parse()
             .ok()
             .filter(|float: &f64| float.is_finite())
-            .map_or(Value::Decimal(text), Value::Float),
+            .map_or(Value::Decimal(text), |float| held(column, float)),
+        Value::Float(float) => held(column, float),
         other => other,
     })
+}
+
+/// What a column holds of a number. A FLOAT is compared in double precision, in which 0.1 is another number than the one
+/// that it holds.
+pub fn held(column: &ColumnFacts, number: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "that is what a FLOAT does")]
+    let single = number as f32;
+    if column.kind.starts_with("float") && single.is_finite() {
+        Value::Float(f64::from(single))
+    } else {
+        Value::Float(number)
+    }
 }
 
 /// `UPDATE` of the rows that a condition names.
@@ -98,11 +112,12 @@ pub fn assignments(facts: &TableFacts, object: &Object) -> Result<Sql, Problem> 
         return Err(Problem::bad_request("data: there must be one column at least"));
     }
     let mut sql = Sql::default();
-    for (at, (name, raw)) in object.iter().enumerate() {
-        if at > 0 {
+    for (place, (at, value)) in values(facts, object)?.into_iter().enumerate() {
+        if place > 0 {
             sql = sql.text(", ");
         }
-        sql = sql.name(name).text(" = ").value(value(facts, name, raw)?);
+        let name = facts.columns[at].sql_name()?;
+        sql = sql.name(&name).text(" = ").value(value);
     }
     Ok(sql)
 }

@@ -23,6 +23,7 @@ use crate::agent::Agent;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions under way at a time; more are refused, so that nobody floods the operator through a node.
 const MOST: usize = 64;
+const UNANSWERED: &str = "no operator that leads answered in time; look whether the operator runs";
 
 /// The questions under way, and the sessions that they go over.
 #[derive(Debug, Default)]
@@ -70,7 +71,8 @@ impl Asks {
         }
     }
 
-    async fn ask(&self, question: Question) -> Result<Answer, Refusal> {
+    /// `None` where no operator answered in time.
+    async fn ask(&self, question: Question) -> Result<Option<Answer>, Refusal> {
         let (done, answer) = oneshot::channel();
         {
             let mut state = self.lock();
@@ -95,25 +97,20 @@ impl Asks {
             }
             state.waiting.insert(id, done);
         }
-        timeout(PATIENCE, answer)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| {
-                Refusal::NotNow(
-                    "no operator that leads answered in time; look whether the operator runs".to_owned(),
-                )
-            })
+        Ok(timeout(PATIENCE, answer).await.ok().and_then(Result::ok))
     }
 }
 
 /// Hands a wish on.
 pub async fn wish(agent: &Agent, wish: Wish, term: Option<Term>) -> Result<(), Refusal> {
     match agent.asks.ask(Question::Wish { wish, term }).await? {
-        Answer::Accepted => Ok(()),
-        Answer::Refused { message } => Err(Refusal::Conflict(message)),
-        Answer::NotNow { message } => Err(Refusal::NotNow(message)),
-        other => Err(strange(&other)),
+        Some(Answer::Accepted) => Ok(()),
+        Some(Answer::Refused { message }) => Err(Refusal::Conflict(message)),
+        Some(Answer::NotNow { message }) => Err(Refusal::NotNow(message)),
+        Some(other) => Err(strange(&other)),
+        None => Err(Refusal::Unknown(format!(
+            "{UNANSWERED}; whether it was asked for is in the events of the database"
+        ))),
     }
 }
 
@@ -121,18 +118,19 @@ pub async fn wish(agent: &Agent, wish: Wish, term: Option<Term>) -> Result<(), R
 pub async fn review(agent: &Agent, token: String) -> Result<Option<Reviewed>, Refusal> {
     let token = Credential(token);
     match agent.asks.ask(Question::Review { token }).await? {
-        Answer::Account {
+        Some(Answer::Account {
             account,
             role,
             databases,
-        } => Ok(Some(Reviewed {
+        }) => Ok(Some(Reviewed {
             account,
             role,
             databases,
         })),
-        Answer::Nobody => Ok(None),
-        Answer::NotNow { message } | Answer::Refused { message } => Err(Refusal::NotNow(message)),
-        other @ Answer::Accepted => Err(strange(&other)),
+        Some(Answer::Nobody) => Ok(None),
+        Some(Answer::NotNow { message } | Answer::Refused { message }) => Err(Refusal::NotNow(message)),
+        Some(other @ Answer::Accepted) => Err(strange(&other)),
+        None => Err(Refusal::NotNow(UNANSWERED.to_owned())),
     }
 }
 
@@ -165,7 +163,7 @@ mod tests {
             asks.answered(id, Answer::Accepted);
         };
         let (answer, ()) = tokio::join!(asks.ask(question.clone()), operator);
-        assert_eq!(answer, Ok(Answer::Accepted));
+        assert_eq!(answer, Ok(Some(Answer::Accepted)));
         drop(session);
         assert!(matches!(asks.ask(question).await, Err(Refusal::NotNow(_))));
     }

@@ -15,6 +15,7 @@ use crate::{
     engine::Engine,
     fragment,
     input::{Json, Query},
+    load::Objects,
     problem::{Kind, Problem, Problems},
     reply::Reply,
     rows,
@@ -109,29 +110,30 @@ pub async fn insert(
         data,
     } = body;
     let (reply, facts) = rows_of(&engine, &call, &dbname, &table).await?;
-    let conditions = match (values, data) {
+    let here = async |condition: &Sql| {
+        let found = any(&engine, &call, &dbname, &table, condition).await?;
+        there(found, true, "the row")
+    };
+    match (values, data) {
         (Some(values), None) => {
             // NULL and DEFAULT are made by MySQL, so they say nothing of the row.
             let columns = facts.columns.iter().filter_map(|column| column.sql_name().ok());
             let pairs = columns
                 .zip(fragment::values(&values)?)
                 .filter(|(_, value)| !value.is_made_by_server());
-            vec![Sql::new("TRUE").list("", pairs, |sql, (column, value)| {
+            let condition = Sql::new("TRUE").list("", pairs, |sql, (column, value)| {
                 sql.text(" AND ").name(&column).text(" = ").part(&value)
-            })]
+            });
+            here(&condition).await?;
         }
-        (None, Some(data)) => rows::objects("data", &data)?
-            .iter()
-            .map(|object| rows::equal(&facts, object))
-            .collect::<Result<_, _>>()?,
+        (None, Some(data)) => {
+            let objects = Objects::read("data", &data, &facts)?;
+            objects.columns()?;
+            for object in objects.unpacked() {
+                here(&rows::equal(&facts, &object?)?).await?;
+            }
+        }
         _ => return Err(Problem::bad_request("give either `values` or `data`")),
-    };
-    for condition in conditions {
-        there(
-            any(&engine, &call, &dbname, &table, &condition).await?,
-            true,
-            "the row",
-        )?;
     }
     Ok(reply)
 }

@@ -5,11 +5,10 @@ use std::{collections::BTreeSet, iter::Peekable};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Cells, Objects, Rows, record};
+use super::{Cells, Objects, Rows};
 use crate::{
     mysql::{Done, Transaction},
     problem::Problem,
-    rows::Object,
     sql::{Name, Sql, Value},
     table::{ColumnFacts, TableFacts},
 };
@@ -105,23 +104,13 @@ impl Insert {
         self.conflict != OnConflict::Merge || places(one).eq(places(other))
     }
 
-    /// Inserts objects; a column that one of them does not name gets its default, and stays as it is in a row that is
-    /// merged.
-    pub async fn objects(
-        &self,
-        transaction: &mut Transaction,
-        facts: &TableFacts,
-        objects: &[Object],
-    ) -> Result<Done, Problem> {
-        let mut named = BTreeSet::new();
-        for row in rows(facts, objects) {
-            named.extend(places(&row?));
-        }
-        self.pour(transaction, &named, objects.len(), rows(facts, objects))
-            .await
+    /// Inserts one row; a column that it does not name gets its default, and stays as it is where the row is merged.
+    pub async fn one(&self, transaction: &mut Transaction, row: Cells) -> Result<Done, Problem> {
+        let row = [row];
+        transaction.run(self.statement(&columns(&row), &row)).await
     }
 
-    /// [`Insert::objects`] of those of a body, which are unpacked as they are inserted.
+    /// [`Insert::one`] of each object of a body; they are unpacked as they are inserted.
     pub async fn each(&self, transaction: &mut Transaction, objects: &Objects<'_>) -> Result<Done, Problem> {
         let named = objects.columns()?;
         self.pour(transaction, named, objects.count(), objects.rows())
@@ -230,17 +219,12 @@ impl Insert {
     }
 }
 
-/// An `INSERT` whose row takes the place of one with the same key.
+/// An `INSERT` that gives a row which is there already the values that are named.
 fn merged<'n>(sql: Sql, columns: impl Iterator<Item = &'n Name>) -> Sql {
     sql.text(" AS `new row` ON DUPLICATE KEY UPDATE ")
         .list(", ", columns, |sql, column| {
             sql.name(column).text(" = `new row`.").name(column)
         })
-}
-
-/// Objects as rows.
-fn rows<'r>(facts: &'r TableFacts, objects: &'r [Object]) -> Rows<'r> {
-    Box::new(objects.iter().map(|object| record::cells(facts, object)))
 }
 
 /// The columns that rows name.

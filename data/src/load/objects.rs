@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::{Deserializer, value::RawValue};
 
-use super::{Cells, Rows, insert::places, record};
+use super::{Cells, Rows, insert::places};
 use crate::{
     problem::Problem,
     rows::{self, Object},
@@ -111,7 +111,7 @@ impl<'r> Objects<'r> {
 
     fn cells(&self, mut object: Object) -> Result<Cells, Problem> {
         (self.change)(&mut object)?;
-        record::cells(self.facts, &object)
+        rows::values(self.facts, &object)
     }
 }
 
@@ -178,6 +178,21 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn unpacked_whole(raw: &RawValue) -> Result<Vec<Object>, Problem> {
+        if !raw.get().trim_start().starts_with('[') {
+            return Ok(vec![rows::object("body", raw)?]);
+        }
+        let all: Vec<Object> = serde_json::from_str(raw.get()).map_err(|error| {
+            Problem::bad_request(format!(
+                "body: must be an array of objects of columns with values: {error}"
+            ))
+        })?;
+        if all.is_empty() {
+            return Err(Problem::bad_request("body: there must be one row at least"));
+        }
+        Ok(all)
+    }
+
     #[test]
     fn rows_and_refusals_are_those_of_an_array_that_is_unpacked_whole() {
         let facts = table();
@@ -195,9 +210,9 @@ mod tests {
             r#"[{"colour":1},null]"#,
         ] {
             let raw = raw(text);
-            let whole = rows::objects("body", &raw);
+            let whole = unpacked_whole(&raw);
             let whole: Result<Vec<Cells>, Problem> =
-                whole.and_then(|all| all.iter().map(|object| record::cells(&facts, object)).collect());
+                whole.and_then(|all| all.iter().map(|object| rows::values(&facts, object)).collect());
             let read = Objects::read("body", &raw, &facts);
             let each = read.and_then(|objects| {
                 let named = objects.columns()?.clone();

@@ -35,19 +35,9 @@ pub fn end_of(line: &[u8]) -> Option<u64> {
 pub fn from_json(facts: &TableFacts, line: &[u8]) -> Result<Cells, String> {
     let object: rows::Object = serde_json::from_slice(line)
         .map_err(|error| format!("not an object of columns with values: {error}"))?;
-    let mut cells = cells(facts, &object).map_err(|problem| problem.detail.clone())?;
+    let mut cells = rows::values(facts, &object).map_err(|problem| problem.detail.clone())?;
     // An export has what MySQL computes; it is passed over.
     cells.retain(|(at, _)| !facts.columns[*at].is_generated());
-    Ok(cells)
-}
-
-/// An object as values.
-pub fn cells(facts: &TableFacts, object: &rows::Object) -> Result<Cells, Problem> {
-    let mut cells = Cells::with_capacity(object.len());
-    for (name, raw) in object {
-        let value = rows::value(facts, name, raw)?;
-        cells.extend(facts.place(name.as_str()).map(|at| (at, value)));
-    }
     Ok(cells)
 }
 

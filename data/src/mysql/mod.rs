@@ -13,6 +13,7 @@ mod stream;
 mod transaction;
 
 pub use cell::Cell;
+pub use error::DUPLICATE;
 pub use pools::{Pools, Settings, sweep};
 pub use rows::{Column, Rows};
 pub use stream::{Out, stream};

@@ -74,6 +74,8 @@ pub struct Pools {
 #[derive(Debug)]
 struct Pool {
     places: Arc<Semaphore>,
+    /// Fewer, so that reads go on while changes wait for slaves.
+    places_of_changes: Arc<Semaphore>,
     /// The one that was used last is the last one.
     idle: Mutex<Vec<(Instant, Open)>>,
 }
@@ -92,7 +94,14 @@ struct Open {
 pub struct Held {
     open: Open,
     account: Account,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place among the connections of a role, and one among those that change something.
+#[derive(Debug)]
+struct Place {
+    _any: OwnedSemaphorePermit,
+    _change: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
@@ -104,11 +113,6 @@ impl Held {
     /// What it is prepared for.
     pub fn purpose(&self) -> Purpose {
         self.open.purpose
-    }
-
-    /// What the server calls it.
-    pub fn thread(&self) -> u64 {
-        self.open.thread
     }
 
     /// Keeps its place until the server answers or is gone. A commit that waits for slaves cannot be ended: while its
@@ -125,6 +129,7 @@ impl Pools {
         let places = usize::try_from(settings.connections).unwrap_or(1);
         let pool = || Pool {
             places: Arc::new(Semaphore::new(places)),
+            places_of_changes: Arc::new(Semaphore::new(places - places / 4)),
             idle: Mutex::default(),
         };
         Self {
@@ -157,14 +162,18 @@ impl Pools {
     /// A connection of an account, in no transaction.
     pub async fn acquire(&self, account: Account, purpose: Purpose) -> Result<Held, Problem> {
         let pool = &self.pools[account.index()];
-        let place = match Arc::clone(&pool.places).try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => timeout(ACQUIRE, Arc::clone(&pool.places).acquire_owned())
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .ok_or_else(busy)?,
+        let place = Place {
+            _change: match purpose {
+                Purpose::Change => Some(wait_for(&pool.places_of_changes).await?),
+                Purpose::Read => None,
+            },
+            _any: wait_for(&pool.places).await?,
         };
+        self.hold(account, purpose, place).await
+    }
+
+    async fn hold(&self, account: Account, purpose: Purpose, place: Place) -> Result<Held, Problem> {
+        let pool = &self.pools[account.index()];
         let mut open = match pool.take(purpose) {
             Some(open) => open,
             None => timeout(ACQUIRE, Box::pin(self.connect(account)))
@@ -212,16 +221,37 @@ impl Pools {
         }
     }
 
-    /// Ends a statement of a connection that is not waited for any more.
-    pub async fn kill(&self, account: Account, thread: u64) {
-        let Ok(mut held) = self.acquire(account, Purpose::Read).await else {
+    /// Ends the statement of a connection that is not waited for any more, whose place is not free before.
+    pub async fn kill(&self, held: Held) {
+        let Held {
+            open,
+            account,
+            _place: place,
+        } = held;
+        let thread = open.thread;
+        drop(open);
+        let Ok(mut held) = self.hold(account, Purpose::Read, place).await else {
             return;
         };
         let sql = AssertSqlSafe(format!("KILL {thread}"));
         let killed = raw_sql(sql).execute(held.connection()).await;
         // An unknown thread has ended already, which is what is wanted.
-        if killed.is_ok() || killed.is_err_and(|error| error.as_database_error().is_some()) {
-            self.give_back(held);
+        if killed.is_err_and(|error| error.as_database_error().is_none()) {
+            return;
+        }
+        // One that waits for slaves loses its client only, and would be one of ever more.
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let there = format!("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {thread}");
+            match raw_sql(AssertSqlSafe(there))
+                .fetch_optional(held.connection())
+                .await
+            {
+                Ok(None) => return self.give_back(held),
+                Ok(Some(_)) => sleep(pause).await,
+                Err(_) => return,
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 
@@ -314,6 +344,14 @@ pub async fn sweep(pools: Arc<Pools>) {
         sleep(SWEEP).await;
         pools.sweep();
     }
+}
+
+async fn wait_for(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Ok(place);
+    }
+    let place = timeout(ACQUIRE, Arc::clone(places).acquire_owned()).await;
+    place.ok().and_then(Result::ok).ok_or_else(busy)
 }
 
 fn busy() -> Problem {

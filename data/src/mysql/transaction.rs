@@ -248,12 +248,10 @@ impl Transaction {
             }
             Err(_) => {
                 tokio::spawn(connection.wait());
-                Err(Problem::new(
-                Kind::OutcomeUnknown,
-                "the commit waits for slaves longer than a statement may take; it may still be carried out",
-            )
-            .with_outcome(Outcome::Unknown)
-            .again())
+                let waits = "the commit waits for slaves longer than a statement may take; it may still be \
+                             carried out";
+                let problem = Problem::new(Kind::OutcomeUnknown, waits);
+                Err(problem.with_outcome(Outcome::Unknown).again())
             }
         }
     }
@@ -348,11 +346,9 @@ impl Transaction {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let (pools, account, thread) = (Arc::clone(&self.pools), self.account, connection.thread());
-        if let Ok(runtime) = Handle::try_current()
-            && thread != 0
-        {
-            runtime.spawn(async move { pools.kill(account, thread).await });
+        let pools = Arc::clone(&self.pools);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { pools.kill(connection).await });
         }
     }
 

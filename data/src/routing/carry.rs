@@ -140,7 +140,7 @@ async fn carried(
                     tokio::select! {
                         came = travel.instrument(span) => came,
                         // Only its body said that it changes nothing.
-                        () = client.leaves() => (busy().into_response(), true),
+                        () = client.leaves() => (given_up(), true),
                     }
                 }
                 Err(problem) => (problem.into_response(), true),
@@ -273,6 +273,13 @@ async fn pause(tried: bool, left: Duration, views: &mut watch::Receiver<View>, c
         () = over => true,
         () = client.leaves() => false,
     }
+}
+
+/// What is noted of a read whose client went away; nobody gets it.
+fn given_up() -> Response {
+    StatusCode::from_u16(499)
+        .unwrap_or(StatusCode::BAD_REQUEST)
+        .into_response()
 }
 
 fn failed(error: &str) -> Response {

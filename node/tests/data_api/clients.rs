@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{MySqlConnection, Row as _, raw_sql};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, raw_sql};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,14 +13,14 @@ use tokio::{
 use crate::support::{
     Node,
     cluster::{Cluster, signal},
-    https::{READER, WRITER, connect},
+    https::{ADMIN, Answer, READER, WRITER, connect},
     now,
 };
 
 /// Connections that never say a word, and those that complete their handshake first.
 const SILENT: (usize, usize) = (2000, 200);
-/// Connections that changes of one role have at most.
-const PLACES: usize = 32;
+/// Connections that one role has at most, and those of them that may be used for changes.
+const PLACES: (usize, usize) = (32, 24);
 /// A client that says nothing is let go after ten seconds.
 const LET_GO: Duration = Duration::from_secs(20);
 
@@ -167,33 +167,49 @@ pub async fn commits_that_wait(cluster: &Cluster) {
         panic!("there are no nodes");
     };
     let body = json!({"dbname": "t", "table": "k", "data": {"name": "waits"}});
+    let (places, of_changes) = PLACES;
     let wave = || {
-        let asking = (0..PLACES).map(|_| master.send(WRITER, "/insert", &body));
+        let asking = (0..places).map(|_| master.send(WRITER, "/insert", &body));
         futures::future::join_all(asking)
+    };
+    let outcomes = |answers: &[Answer], outcome: &str| {
+        let told = answers.iter().map(|answer| answer.must(503)["outcome"].clone());
+        told.filter(|told| told == outcome).count()
     };
     for slave in slaves {
         signal(slave.mysqld_pid(), "-STOP");
     }
     let first = wave().await;
     let second = wave().await;
+    let defined = futures::future::join_all((0..places).map(|at| {
+        let path = format!("/createdb?name=waits{at}");
+        async move { master.fetch(ADMIN, &path).await }
+    }))
+    .await;
+    let read = master.fetch(WRITER, "/select?dbname=t&table=k").await;
     let mut root = master.root().await;
-    let held =
-        "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_writer%'";
-    let held: i64 = raw_sql(held).fetch_one(&mut root).await.unwrap().get(0);
+    let held = "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_writer%' \
+                UNION ALL \
+                SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_admin%'";
+    let held: Vec<i64> = raw_sql(held)
+        .fetch_all(&mut root)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
     for slave in slaves {
         signal(slave.mysqld_pid(), "-CONT");
     }
-    for answer in &first {
-        assert_eq!(answer.must(503)["outcome"], "unknown", "{answer:?}");
-    }
-    let turned_away = second.iter().filter(|answer| answer.status == 503);
-    let turned_away = turned_away.filter(|answer| answer.json()["outcome"] == "not-applied");
-    println!(
-        "commits wait for slaves: {held} connections, {} of {PLACES} later changes turned away",
-        turned_away.clone().count()
-    );
-    assert_eq!(turned_away.count(), PLACES, "{second:?}");
-    assert!(held <= i64::try_from(PLACES).unwrap(), "{held} connections");
+    println!("commits wait for slaves: {held:?} connections of two roles");
+    assert_eq!(outcomes(&first, "unknown"), of_changes, "{first:?}");
+    assert_eq!(outcomes(&first, "not-applied"), places - of_changes, "{first:?}");
+    assert_eq!(outcomes(&second, "not-applied"), places, "{second:?}");
+    assert!(defined.iter().all(|answer| answer.status >= 500), "{defined:?}");
+    read.must(200);
+    // Beside each definition there is a connection that stopped it and looks when it has ended.
+    let most = [places, 2 * of_changes].map(|most| i64::try_from(most).unwrap());
+    assert!(held[0] <= most[0] && held[1] <= most[1], "{held:?} connections");
     let released = now();
     while master.send(WRITER, "/insert", &body).await.status != 200 {
         assert!(
@@ -205,4 +221,8 @@ pub async fn commits_that_wait(cluster: &Cluster) {
         .execute(&mut root)
         .await
         .unwrap();
+    for at in 0..places {
+        let drop = format!("DROP DATABASE IF EXISTS waits{at}");
+        raw_sql(AssertSqlSafe(drop)).execute(&mut root).await.unwrap();
+    }
 }

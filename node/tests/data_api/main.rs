@@ -564,6 +564,20 @@ async fn keys(cluster: &Cluster) {
         let answer = slave.request("GET", path, &refused, "").await.unwrap();
         assert_eq!(answer.must(409)["outcome"], "not-applied", "{answer:?}");
     }
+    // It is carried out once nothing stands in its way any more, and then it is done.
+    let ask = async |path: &str, key: &str| {
+        let headers = [keyed[0], ("Idempotency-Key", key)];
+        slave.request("GET", path, &headers, "").await.unwrap()
+    };
+    let made = "/createtable?dbname=t&table=k2&schema=other INT";
+    ask(made, "key-5").await.must(200);
+    ask(made, "key-6").await.must(409);
+    let dropped = slave.fetch(ADMIN, "/droptable?dbname=t&table=k2").await;
+    dropped.must(200);
+    assert_eq!(ask(made, "key-6").await.header("idempotency-replayed"), None);
+    let again = ask(made, "key-6").await;
+    again.must(200);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
     // Twenty at once are one.
     let all = futures::future::join_all((0..20).map(|at| {
         let node = &cluster.nodes[at % 3];

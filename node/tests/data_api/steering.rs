@@ -323,6 +323,7 @@ pub async fn wishes(cluster: &Cluster) {
     let body = json!({"target": "b", "expectedTerm": 1});
     slave.send(WRITER, path, &body).await.must(403);
     let nobody = slave.send(ADMIN, path, &body).await.must(503);
+    assert_eq!(nobody["outcome"], "unknown", "it may have been heard: {nobody}");
     assert!(
         nobody["detail"].as_str().unwrap().contains("operator"),
         "{nobody}"

@@ -7,7 +7,7 @@ use crate::{
     call::{Call, fingerprint},
     engine::Engine,
     load::PATIENCE,
-    mysql::{Cell, Transaction},
+    mysql::{Cell, DUPLICATE, Transaction},
     problem::{Kind, Problem},
     reply::{REPLAYED, Reply},
     sql::{Name, Sql, Value},
@@ -84,7 +84,7 @@ pub async fn claim(
         .text(")");
     match transaction.quietly(sql).await {
         Ok(_) => return Ok(Known::Open(Box::new(new))),
-        Err(problem) if problem.code == Some(1062) => {}
+        Err(problem) if problem.code == Some(DUPLICATE) => {}
         Err(problem) => return Err(problem),
     }
     let sql = Sql::new("SELECT fingerprint = ")

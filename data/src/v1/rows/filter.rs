@@ -10,6 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     problem::Problem,
+    rows::held,
     sql::{Name, Sql, Value},
     table::TableFacts,
 };
@@ -152,16 +153,10 @@ pub fn bound(facts: &TableFacts, name: &str, text: &str) -> Result<Value, Proble
         "int" | "tinyint" | "smallint" | "mediumint" | "bigint" | "decimal" | "double" | "year" | "bit" => {
             Value::number(text)
         }
-        "float" => Value::number(text).map(|number| single_precision(text).unwrap_or(number)),
+        "float" => text.parse().ok().map(|number| held(column, number)),
         _ => None,
     };
     Ok(number.unwrap_or(as_text))
-}
-
-/// What a FLOAT holds of a number. MySQL compares in double precision, in which 0.1 is another number.
-fn single_precision(text: &str) -> Option<Value> {
-    let single: f32 = text.parse().ok()?;
-    single.is_finite().then(|| Value::Float(f64::from(single)))
 }
 
 /// `(a,"b,c",d)`; nested parentheses stay together.

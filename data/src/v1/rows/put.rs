@@ -15,16 +15,13 @@ use crate::{
     call::Call,
     engine::Engine,
     input::{Json, Path, Query},
-    mysql::{Done, Transaction},
+    mysql::{DUPLICATE, Done, Transaction},
     problem::{Problem, Problems},
     reply::Reply,
     rows::{self, Object},
     sql::{Name, Sql, Value},
     table::TableFacts,
 };
-
-/// MySQL's number for a value that must be unique and is not.
-const DUPLICATE: u16 = 1062;
 
 /// Puts a row at its key: inserts it, or gives all its columns the new values
 ///
@@ -67,28 +64,38 @@ struct Column {
 }
 
 /// All columns of a row that users write.
-pub struct Whole(Vec<Column>);
+pub struct Whole {
+    columns: Vec<Column>,
+    /// MySQL would take another number than the one that is given.
+    is_counted_anew: bool,
+}
 
 impl Whole {
     /// Of a row with these values, by the columns' places. What is not among them gets its default: a PUT says the
     /// whole row.
     fn of(facts: &TableFacts, mut values: BTreeMap<usize, Value>) -> Result<Self, Problem> {
         let mut columns = Vec::with_capacity(facts.columns.len());
+        let mut is_counted_anew = false;
         for (at, column) in facts.columns.iter().enumerate() {
             if column.is_generated() {
                 continue;
             }
+            let counts = column.extra.contains("auto_increment");
+            is_counted_anew |= counts && values.get(&at) == Some(&Value::Int(0));
             let value = match values.remove(&at) {
                 Some(value) => Sql::default().value(value),
                 None => Sql::new("DEFAULT"),
             };
             columns.push(Column {
                 name: column.sql_name()?,
-                counts: column.extra.contains("auto_increment") && value.is_made_by_server(),
+                counts: counts && value.is_made_by_server(),
                 value,
             });
         }
-        Ok(Self(columns))
+        Ok(Self {
+            columns,
+            is_counted_anew,
+        })
     }
 }
 
@@ -106,6 +113,11 @@ impl Target<'_> {
         {
             return Ok(done);
         }
+        if row.is_counted_anew {
+            return Err(Problem::bad_request(
+                "there is no row 0, and MySQL counts on where it is given 0; POST makes a row with the next number",
+            ));
+        }
         match transaction.run(self.insert(row)).await {
             // The row came in between, or another one has a value that must be unique.
             Err(problem) if problem.code == Some(DUPLICATE) => {
@@ -118,7 +130,7 @@ impl Target<'_> {
     /// `None` where there is no row.
     async fn replace(&self, transaction: &mut Transaction, row: &Whole) -> Result<Option<Done>, Problem> {
         // MySQL counts for new rows only; one that is there keeps its number.
-        let assigned = row.0.iter().filter(|column| !column.counts);
+        let assigned = row.columns.iter().filter(|column| !column.counts);
         let assignments = Sql::default().list(", ", assigned, |sql, column| {
             sql.name(&column.name).text(" = ").part(&column.value)
         });
@@ -132,9 +144,9 @@ impl Target<'_> {
         Sql::new("INSERT INTO ")
             .table(self.database, self.table)
             .text(" (")
-            .list(", ", &row.0, |sql, column| sql.name(&column.name))
+            .list(", ", &row.columns, |sql, column| sql.name(&column.name))
             .text(") VALUES (")
-            .list(", ", &row.0, |sql, column| sql.part(&column.value))
+            .list(", ", &row.columns, |sql, column| sql.part(&column.value))
             .text(")")
     }
 }
@@ -142,17 +154,7 @@ impl Target<'_> {
 /// What body and path say of the columns, by their places in the table.
 fn values(target: &Target<'_>, body: &Object) -> Result<BTreeMap<usize, Value>, Problem> {
     let facts = &target.facts;
-    let mut values = BTreeMap::new();
-    for (name, raw) in body {
-        let value = rows::value(facts, name, raw)?;
-        let place = facts.place(name.as_str());
-        if place.is_some_and(|at| values.insert(at, value).is_some()) {
-            return Err(Problem::bad_request(format!(
-                "body: names the column {} twice",
-                name.as_str()
-            )));
-        }
-    }
+    let mut values: BTreeMap<usize, Value> = rows::values(facts, body)?.into_iter().collect();
     let (_, key) = target.condition.clone().into_parts();
     for (name, value) in facts.key_names().iter().zip(key) {
         if let Some(raw) = given(body, name)

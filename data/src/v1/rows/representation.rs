@@ -1,7 +1,5 @@
 //! `return=representation`: the rows of a change as they are after it, read in the change's own transaction.
 
-use std::slice;
-
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -73,9 +71,7 @@ pub async fn insert(
         let (mut count, mut shown) = (0, Vec::with_capacity(objects.count()));
         for object in objects.unpacked() {
             let object = object?;
-            let done = insert
-                .objects(transaction, facts, slice::from_ref(&object))
-                .await?;
+            let done = insert.one(transaction, rows::values(facts, &object)?).await?;
             count += done.rows;
             // A row that was there already has another key than MySQL would have made.
             let made = done.made_key().filter(|_| !insert.passes_conflicts());
