@@ -410,29 +410,22 @@ fn complaint(name: &str, value: &str) -> Option<String> {
     let section = SAFETY
         .iter()
         .find(|section| section.settings.iter().any(|(name, _)| ours(name)));
-    if let Some(section) = section {
-        return Some(format!(
-            "spec.mysql.config.{name} cannot be set: {}. Remove it",
-            lower(section.why)
-        ));
-    }
+    let is_one = |names: &[&str]| names.iter().any(|name| ours(name));
     let is_of = |families: &[&str]| families.iter().any(|family| bare.starts_with(family));
-    if is_of(&REPLICATION_FAMILIES) || ALIASES.contains(&bare.as_str()) {
-        return Some(format!(
-            "spec.mysql.config.{name} cannot be set: the operator runs replication. Remove it"
-        ));
-    }
-    if LEFT_ALONE.contains(&bare.as_str()) || LEFT_ALONE.contains(&unskipped) {
-        return Some(format!(
-            "spec.mysql.config.{name} cannot be set: safety rests on MySQL's default. Remove it"
-        ));
-    }
-    if PLACES.contains(&bare.as_str()) || PLACES.contains(&unskipped) || is_of(&POD_FAMILIES) {
-        return Some(format!(
-            "spec.mysql.config.{name} cannot be set: the pod is built around it. Remove it"
-        ));
-    }
-    None
+    let why = if let Some(section) = section {
+        lower(section.why)
+    } else if is_of(&REPLICATION_FAMILIES) || ALIASES.contains(&bare.as_str()) {
+        "the operator runs replication".to_owned()
+    } else if is_one(&LEFT_ALONE) {
+        "safety rests on MySQL's default".to_owned()
+    } else if is_one(&PLACES) || is_of(&POD_FAMILIES) {
+        "the pod is built around it".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!(
+        "spec.mysql.config.{name} cannot be set: {why}. Remove it"
+    ))
 }
 
 fn lower(sentence: &str) -> String {

@@ -80,7 +80,7 @@ impl Engine {
         let mut transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await {
-                Ok(Claim::New | Claim::Begun | Claim::Refused) => {}
+                Ok(Claim::New | Claim::Begun) => {}
                 Ok(Claim::Done(reply)) => return Ok(self.replay(transaction, reply).await),
                 Err(problem) => {
                     transaction.rollback().await;
@@ -147,10 +147,7 @@ impl Engine {
         let mut begun = false;
         if let Some(key) = call.key() {
             match keys::claim(&mut transaction, call, key).await? {
-                claim @ (Claim::New | Claim::Refused) => {
-                    if let Claim::Refused = claim {
-                        keys::begin_anew(&mut transaction, call, key).await?;
-                    }
+                Claim::New => {
                     transaction.commit().await.map_err(not_applied)?;
                     transaction = Transaction::begin(&self.pools, call.caller().account, true).await?;
                 }

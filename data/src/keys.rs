@@ -26,12 +26,10 @@ pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS ddb.api_keys (\
 
 /// What is known of a request's key.
 pub enum Claim {
-    /// Nothing; it is this transaction's now.
+    /// Nothing was begun, or it was refused; the key is this transaction's now.
     New,
     /// The request was begun; a definition may have been changed already.
     Begun,
-    /// The definition was refused, and may be tried anew.
-    Refused,
     /// The request was carried out.
     Done(Reply),
 }
@@ -82,7 +80,12 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
             }
             .header(REPLAYED, "true"),
         )),
-        (None, Cell::Text(_)) => Ok(Claim::Refused),
+        (None, Cell::Text(_)) => {
+            // As if it were not known yet: what it comes to now may remain unknown.
+            let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, NULL, reply)");
+            complete(transaction, call, key, sql).await?;
+            Ok(Claim::New)
+        }
         _ => Ok(Claim::Begun),
     }
 }
@@ -90,12 +93,6 @@ async fn known(transaction: &mut Transaction, call: &Call, key: &str) -> Result<
 /// Notes that the definition was refused, so that nobody takes what stood in its way for its work.
 pub async fn refuse(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
     let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, '', reply)");
-    complete(transaction, call, key, sql).await
-}
-
-/// Notes that the definition is tried anew, before it is: what it comes to may remain unknown.
-pub async fn begin_anew(transaction: &mut Transaction, call: &Call, key: &str) -> Result<(), Problem> {
-    let sql = Sql::new("UPDATE ddb.api_keys SET reply = IF(status IS NULL, NULL, reply)");
     complete(transaction, call, key, sql).await
 }
 

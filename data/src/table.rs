@@ -50,9 +50,28 @@ pub struct ColumnFacts {
 }
 
 impl ColumnFacts {
+    /// An ordinary column, for tests.
+    #[cfg(test)]
+    pub fn ordinary(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            nullable: true,
+            default: None,
+            extra: String::new(),
+            comment: String::new(),
+            binary: kind.contains("binary"),
+        }
+    }
+
     /// Its name, fit for a statement.
     pub fn sql_name(&self) -> Result<Name, Problem> {
         Name::new(self.name.clone()).map_err(Problem::bad_request)
+    }
+
+    /// MySQL counts it up where it is given no number.
+    pub fn counts_up(&self) -> bool {
+        self.extra.contains("auto_increment")
     }
 
     /// MySQL computes its values and takes no others.

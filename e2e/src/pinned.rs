@@ -140,11 +140,7 @@ impl Pinned {
                 let silent: Vec<String> = silent
                     .map(|((node, now), _)| format!("{node}: {}", now.trouble))
                     .collect();
-                Ok(if silent.is_empty() {
-                    Seen::Done(())
-                } else {
-                    Seen::NotYet(silent.join("; "))
-                })
+                Ok(Seen::once_empty(&silent))
             },
         )
         .await

@@ -92,13 +92,9 @@ impl TermWatch {
     async fn told(&self) -> Result<()> {
         let known = || self.terms.lock().ok().context("the watch of terms ended badly");
         let before = known()?.answers.clone();
-        wait::until("term of every node", TOLD, async || {
+        wait::until("term of every node: these are silent", TOLD, async || {
             let silent = known()?.silent(&self.nodes, &before);
-            Ok(if silent.is_empty() {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(format!("nothing from {}", silent.join(", ")))
-            })
+            Ok(Seen::once_empty(&silent))
         })
         .await
     }

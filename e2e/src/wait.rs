@@ -14,6 +14,17 @@ pub enum Seen<T> {
     NotYet(String),
 }
 
+impl Seen<()> {
+    /// Done when nothing is missing any more.
+    pub fn once_empty(missing: &[String]) -> Self {
+        if missing.is_empty() {
+            Self::Done(())
+        } else {
+            Self::NotYet(missing.join("; "))
+        }
+    }
+}
+
 const PAUSE: Duration = Duration::from_millis(50);
 const SPEAK_AFTER: Duration = Duration::from_secs(15);
 

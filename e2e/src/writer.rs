@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -74,8 +74,8 @@ pub struct Writers {
 /// One writer's own writes, in its order.
 type Entries = Arc<Mutex<Vec<Entry>>>;
 
-fn copy_of(entries: &Entries) -> Vec<Entry> {
-    entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+fn lock(entries: &Entries) -> MutexGuard<'_, Vec<Entry>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writers {
@@ -137,7 +137,11 @@ impl Writers {
     /// The ledger of the writes that have an outcome by now.
     pub fn so_far(&self) -> Ledger {
         Ledger {
-            writers: self.each.iter().map(|(entries, _)| copy_of(entries)).collect(),
+            writers: self
+                .each
+                .iter()
+                .map(|(entries, _)| lock(entries).clone())
+                .collect(),
             ended: self.clock.at(),
         }
     }
@@ -172,10 +176,7 @@ impl Writer {
             let entry = self.write(&mut open).await;
             let busy = entry.ended.saturating_sub(entry.begun);
             let outcome = entry.outcome;
-            self.entries
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(entry);
+            lock(&self.entries).push(entry);
             if outcome == Outcome::Acknowledged {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
                 connection = Some(open);

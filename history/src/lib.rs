@@ -28,5 +28,7 @@ mod writes;
 
 pub use anomaly::{Anomaly, Name};
 pub use outages::{FaultKind, Late, OVERLAPPING};
-pub use record::{Did, Episode, FORMAT, Fault, Header, Holds, Line, Op, Outcome, Process, read};
+pub use record::{
+    Did, Episode, FORMAT, Fault, Header, Holds, Line, Op, Outcome, Process, READS_FROM_OTHERS, read,
+};
 pub use verdict::{Verdict, judge};

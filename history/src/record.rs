@@ -14,6 +14,9 @@ pub const FORMAT: u32 = 1;
 /// What clients go through that do not stay with one node.
 const SERVICES: [&str; 3] = ["master", "slaves", "any"];
 
+/// The work of a client that looks on one node, through the data API, for rows that were written on another one.
+pub const READS_FROM_OTHERS: &str = "apitokenreads";
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -104,6 +107,22 @@ impl Process {
     /// Whether it stays with one node, whatever that one's role.
     pub fn stays(&self) -> bool {
         !SERVICES.contains(&self.through.as_str())
+    }
+
+    /// Whether an operation with this outcome is something to judge the client by.
+    pub fn is_heard_by(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Ok => true,
+            // A node may be a slave from the beginning to the end, and refuse everything.
+            Outcome::Fail => self.stays() && self.work != READS_FROM_OTHERS,
+            Outcome::Unknown => false,
+        }
+    }
+
+    /// Whether there may be nothing for it to do where this node leads at the end: it may have led all the time, and then
+    /// it had nothing of others to show.
+    pub fn may_be_idle(&self, master: Option<&str>) -> bool {
+        self.work == READS_FROM_OTHERS && master == Some(self.through.as_str())
     }
 }
 

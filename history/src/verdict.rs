@@ -13,9 +13,6 @@ use crate::{
     registers, tokens, writes,
 };
 
-/// What a client does that looks on one node, through the data API, for rows that were written on another one.
-const READS_FROM_OTHERS: &str = "apitokenreads";
-
 /// What is told of a history.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -179,23 +176,16 @@ fn unheard<'a>(evidence: &Evidence<'a>) -> Vec<(&'a Process, &'static str)> {
         .rev()
         .find_map(|reign| reign.master.as_deref());
     let lacking = |process: &Process| {
-        let has = |outcome| {
-            let outcomes = heard.get(&process.process);
-            outcomes.is_some_and(|outcomes| outcomes.contains(&outcome))
-        };
-        if has(Outcome::Ok) {
+        let outcomes = heard.get(&process.process).into_iter().flatten();
+        let is_heard = outcomes.copied().any(|outcome| process.is_heard_by(outcome));
+        if is_heard || process.may_be_idle(leads) {
             return None;
         }
-        if !process.stays() {
-            return Some("any operation that succeeded");
-        }
-        if process.work == READS_FROM_OTHERS {
-            // The node that leads at the end may have led all the time, and then it had nothing to show.
-            let idle = leads == Some(process.through.as_str());
-            return (!idle).then_some("any operation that succeeded");
-        }
-        // A node may be a slave from the beginning to the end, and refuse everything.
-        (!has(Outcome::Fail)).then_some("any answer to an operation")
+        Some(if process.is_heard_by(Outcome::Fail) {
+            "any answer to an operation"
+        } else {
+            "any operation that succeeded"
+        })
     };
     let processes = evidence.processes.iter().copied();
     processes

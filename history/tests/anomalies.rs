@@ -24,6 +24,15 @@ fn expect(name: Name, spoil: impl Fn(&mut Vec<Line>)) -> Vec<Verdict> {
     good::all().into_iter().map(spoilt).collect()
 }
 
+/// Does something to each good history that leaves it good.
+fn expect_good(change: impl Fn(&mut Vec<Line>)) {
+    for (which, mut lines) in good::all() {
+        change(&mut lines);
+        let verdict = judge(&lines);
+        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
+    }
+}
+
 /// An acknowledged operation from the middle of the history.
 fn some_op(lines: &[Line], wanted: impl Fn(&Did) -> bool) -> Op {
     let all: Vec<&Op> = lines
@@ -336,11 +345,9 @@ fn in_a_term_without_a_name(lines: &mut Vec<Line>, nodes: [&str; 2]) {
 
 #[test]
 fn a_master_that_went_before_its_name_was_heard_may_have_acknowledged() {
-    for (which, mut lines) in good::all() {
-        in_a_term_without_a_name(&mut lines, ["brief-1", "brief-1"]);
-        let verdict = judge(&lines);
-        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
-    }
+    expect_good(|lines| {
+        in_a_term_without_a_name(lines, ["brief-1", "brief-1"]);
+    });
 }
 
 #[test]
@@ -655,11 +662,9 @@ fn a_client_of_a_service_that_never_succeeded_is_no_success() {
             client(lines, "inserts", through, outcome);
         });
     }
-    for (which, mut lines) in good::all() {
-        client(&mut lines, "inserts", "any", Some(Outcome::Ok));
-        let verdict = judge(&lines);
-        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
-    }
+    expect_good(|lines| {
+        client(lines, "inserts", "any", Some(Outcome::Ok));
+    });
 }
 
 #[test]
@@ -667,11 +672,9 @@ fn a_client_that_stays_with_a_node_needs_an_answer_of_any_kind() {
     for outcome in [None, Some(Outcome::Unknown)] {
         expect(Name::Incomplete, |lines| client(lines, "inserts", "a-2", outcome));
     }
-    for (which, mut lines) in good::all() {
-        client(&mut lines, "inserts", "a-2", Some(Outcome::Fail));
-        let verdict = judge(&lines);
-        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
-    }
+    expect_good(|lines| {
+        client(lines, "inserts", "a-2", Some(Outcome::Fail));
+    });
 }
 
 #[test]
@@ -679,12 +682,10 @@ fn only_on_the_node_that_leads_at_the_end_there_may_be_nothing_to_read_of_others
     expect(Name::Incomplete, |lines| {
         client(lines, "apitokenreads", "nobody-9", None);
     });
-    for (which, mut lines) in good::all() {
-        let master = last_master(&lines);
-        client(&mut lines, "apitokenreads", &master, None);
-        let verdict = judge(&lines);
-        assert!(verdict.is_ok(), "{which}: {:?}", verdict.details);
-    }
+    expect_good(|lines| {
+        let master = last_master(lines);
+        client(lines, "apitokenreads", &master, None);
+    });
 }
 
 #[test]

@@ -84,12 +84,11 @@ impl Insert {
         conflict: OnConflict,
     ) -> Result<Self, Problem> {
         let columns = facts.columns.iter().map(ColumnFacts::sql_name);
-        let is_counted = |column: &ColumnFacts| column.extra.contains("auto_increment");
         Ok(Self {
             database: database.clone(),
             table: table.clone(),
             columns: columns.collect::<Result<_, _>>()?,
-            counted: facts.columns.iter().position(is_counted),
+            counted: facts.columns.iter().position(ColumnFacts::counts_up),
             conflict,
         })
     }
@@ -113,20 +112,8 @@ impl Insert {
     /// [`Insert::one`] of each object of a body; they are unpacked as they are inserted.
     pub async fn each(&self, transaction: &mut Transaction, objects: &Objects<'_>) -> Result<Done, Problem> {
         let named = objects.columns()?;
-        self.pour(transaction, named, objects.count(), objects.rows())
-            .await
-    }
-
-    /// Inserts so many rows, which name these columns, a statement after the other.
-    async fn pour(
-        &self,
-        transaction: &mut Transaction,
-        named: &BTreeSet<usize>,
-        count: usize,
-        rows: Rows<'_>,
-    ) -> Result<Done, Problem> {
         let at_a_time = (VALUES / named.len().max(1)).clamp(1, ROWS);
-        let mut rows = rows.peekable();
+        let mut rows = objects.rows().peekable();
         let mut all = Done { rows: 0, key: 0 };
         let (mut before, mut is_settled) = (0, false);
         loop {
@@ -137,7 +124,7 @@ impl Insert {
             let own = (self.conflict == OnConflict::Merge).then(|| columns(&part));
             let columns = own.as_ref().unwrap_or(named);
             let sql = self.statement(columns, &part);
-            let noted = (count > 1).then(|| self.statement(columns, &part[..1]));
+            let noted = (objects.count() > 1).then(|| self.statement(columns, &part[..1]));
             let (length, makes_keys) = (part.len(), self.makes_keys(&part));
             // The statement has its values; twice is too much where they are long.
             drop(part);
@@ -258,17 +245,13 @@ mod tests {
     use super::*;
 
     fn insert(conflict: OnConflict) -> Insert {
-        let column = |name: &str, extra: &str| ColumnFacts {
-            name: name.to_owned(),
-            kind: "int".to_owned(),
-            nullable: true,
-            default: None,
-            extra: extra.to_owned(),
-            comment: String::new(),
-            binary: false,
+        let column = |name: &str| ColumnFacts::ordinary(name, "int");
+        let counted = ColumnFacts {
+            extra: "auto_increment".to_owned(),
+            ..column("id")
         };
         let facts = TableFacts {
-            columns: vec![column("id", "auto_increment"), column("a", ""), column("b", "")],
+            columns: vec![counted, column("a"), column("b")],
             key: vec!["id".to_owned()],
         };
         let name = |text: &str| Name::new(text).unwrap();

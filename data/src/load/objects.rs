@@ -155,15 +155,7 @@ mod tests {
     use crate::{sql::Value, table::ColumnFacts};
 
     fn table() -> TableFacts {
-        let column = |name: &str, kind: &str| ColumnFacts {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            nullable: true,
-            default: None,
-            extra: String::new(),
-            comment: String::new(),
-            binary: false,
-        };
+        let column = ColumnFacts::ordinary;
         TableFacts {
             columns: vec![
                 column("id", "int"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use api::names;
 use futures::FutureExt;
 use kube::ResourceExt;
@@ -200,15 +200,7 @@ async fn to_itself(world: &World) -> Result<Finding> {
 }
 
 async fn to_dying(world: &World) -> Result<Finding> {
-    for _ in 0..steps::TRIES {
-        if let Some(finding) = kill_heir(world).await? {
-            return Ok(finding);
-        }
-    }
-    bail!(
-        "each of {} times the switchover was complete before its heir was killed",
-        steps::TRIES
-    )
+    steps::landed("its heir was", async || kill_heir(world).await).await
 }
 
 /// None where the switchover was complete before its heir was killed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use api::kept::GivenUp;
 use failover::GtidSet;
 use futures::FutureExt;
@@ -453,15 +453,7 @@ async fn lost_acknowledgement(world: &World) -> Result<Finding> {
 }
 
 async fn broken_off(world: &World) -> Result<Finding> {
-    for _ in 0..steps::TRIES {
-        if let Some(finding) = break_off(world).await? {
-            return Ok(finding);
-        }
-    }
-    bail!(
-        "each of {} times the failover was complete before both operators were killed",
-        steps::TRIES
-    )
+    steps::landed("both operators were", async || break_off(world).await).await
 }
 
 /// None where the failover was complete before the operators were killed.

@@ -75,7 +75,7 @@ pub enum Step {
 }
 
 /// How often it is tried to break in between a step and the end of the change.
-pub const TRIES: u32 = 5;
+const TRIES: u32 = 5;
 /// A watch has made its first look within this.
 const SETTLED: Duration = Duration::from_millis(500);
 
@@ -92,15 +92,24 @@ impl Step {
 
 async fn after(world: &World, how: How, step: Step) -> Result<Finding> {
     let mut longest = None;
-    for _ in 0..TRIES {
+    landed("the operator was", async || {
         let (mut finding, was_open) = kill_after(world, how, step).await?;
         longest = finding.outage.max(longest);
-        if was_open || !step.leaves_it_open() {
-            finding.outage = longest;
+        finding.outage = longest;
+        Ok((was_open || !step.leaves_it_open()).then_some(finding))
+    })
+    .await
+}
+
+/// Kills again and again until it met a change of master that was still open; `kill` gives none where it came too late.
+/// `who` is who is killed, with a verb.
+pub async fn landed(who: &str, mut kill: impl AsyncFnMut() -> Result<Option<Finding>>) -> Result<Finding> {
+    for _ in 0..TRIES {
+        if let Some(finding) = kill().await? {
             return Ok(finding);
         }
     }
-    bail!("each of {TRIES} times the change was complete before the operator was killed")
+    bail!("each of {TRIES} times the change was complete before {who} killed")
 }
 
 /// Kills the operator's leader when the step shows; gives with the finding whether the change was still open then.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use history::{Did, Line, Op, Outcome, Process};
+use history::{Did, Line, Op, Outcome, Process, READS_FROM_OTHERS};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -44,9 +44,6 @@ const READ: Duration = Duration::from_secs(2);
 /// Before the same is asked for again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The work of the readers that ask a node for rows which were written on another one.
-pub const TOKEN_READS: &str = "apitokenreads";
-
 const SINGLES: &str = "/v1/databases/chaos/tables/singles/rows";
 const REGISTERS: &str = "/v1/databases/chaos/tables/registers/rows";
 
@@ -71,7 +68,7 @@ impl ApiClients {
             let (sender, receiver) = mpsc::channel(4);
             tokens.push((node.name.clone(), sender));
             let reader = TokenReader {
-                base: Base::new(common, &mut number, TOKEN_READS, &node.name),
+                base: Base::new(common, &mut number, READS_FROM_OTHERS, &node.name),
                 node: node.name,
                 nodes: nodes.clone(),
                 entrance: entrance.clone(),

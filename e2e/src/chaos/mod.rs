@@ -39,7 +39,7 @@ use crate::{
     watcher::{Completed, Violation, Watcher, What},
     world,
 };
-use api::{ApiClients, TOKEN_READS};
+use api::ApiClients;
 use clients::{Client, Clients, Common, Place, Work};
 use kinds::{Field, KINDS, WITH_OPERATOR, WITH_OPERATOR_MS};
 use recorder::Recorder;
@@ -258,22 +258,17 @@ async fn work(
     look::record(database, recorder).await
 }
 
-/// Waits until there is something to be judged of every client, which in a short run may come only now. A reader of what
-/// other nodes wrote has nothing to do on the master.
+/// Waits until there is something to be judged of every client, which in a short run may come only now.
 async fn heard(database: &Database, recorder: &Recorder) -> Result<()> {
     wait::until("operation of every client", HEARD, async || {
         let record = database.status().await?.record;
         let master = record.master.as_ref().map(failover::NodeId::as_str);
         let unheard = recorder.unheard().into_iter();
         let missing: Vec<String> = unheard
-            .filter(|process| process.work != TOKEN_READS || Some(process.through.as_str()) != master)
+            .filter(|process| !process.may_be_idle(master))
             .map(|process| format!("{} through {}", process.work, process.through))
             .collect();
-        Ok(if missing.is_empty() {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(missing.join(", "))
-        })
+        Ok(Seen::once_empty(&missing))
     })
     .await
 }

@@ -66,13 +66,8 @@ impl Recorder {
             }
             Line::Op(op) => {
                 let mut clients = self.clients();
-                // A node that is a slave all the time has nothing for its writer but refusals.
-                let is_enough = |process: &Process| match op.outcome {
-                    Outcome::Ok => true,
-                    Outcome::Fail => op.did.writes() && process.stays(),
-                    Outcome::Unknown => false,
-                };
-                if clients.get(&op.process).is_some_and(is_enough) {
+                let client = clients.get(&op.process);
+                if client.is_some_and(|client| client.is_heard_by(op.outcome)) {
                     clients.remove(&op.process);
                 }
             }
@@ -91,8 +86,7 @@ impl Recorder {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Clients of which there is nothing to be judged yet: none of their operations succeeded, nor was a write refused by
-    /// the node that they stay with.
+    /// Clients of which there is nothing to be judged yet.
     pub fn unheard(&self) -> Vec<Process> {
         self.clients().values().cloned().collect()
     }

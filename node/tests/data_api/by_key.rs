@@ -3,47 +3,29 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, raw_sql};
 
-use crate::support::{
-    Node,
-    cluster::Cluster,
-    https::{Answer, WRITER},
+use crate::{
+    changes::run,
+    support::{
+        Node,
+        cluster::Cluster,
+        https::{Answer, WRITER},
+    },
 };
 
 const USERS: &str = "/v1/databases/exact/tables/users/rows";
 
-async fn ask(node: &Node, method: &str, path: &str, body: &Value, more: &[(&str, &str)]) -> Answer {
-    let bearer = format!("Bearer {WRITER}");
-    let mut headers = vec![("Authorization", bearer.as_str()), ("Consistency", "leader")];
-    headers.extend_from_slice(more);
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    node.request(method, path, &headers, &body).await.unwrap()
-}
-
 async fn get(node: &Node, path: &str) -> Answer {
-    ask(node, "GET", path, &Value::Null, &[]).await
+    node.ask(WRITER, "GET", path, &Value::Null, &[]).await
 }
 
 async fn put(node: &Node, path: &str, body: Value) -> Answer {
-    ask(node, "PUT", path, &body, &[]).await
+    node.ask(WRITER, "PUT", path, &body, &[]).await
 }
 
 async fn rows(node: &Node, path: &str) -> Vec<Value> {
     let page = get(node, path).await.must(200);
     page["rows"].as_array().unwrap().clone()
-}
-
-async fn run(cluster: &Cluster, sql: &str) {
-    let mut app = cluster.nodes[0].app().await.unwrap();
-    raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(&mut app)
-        .await
-        .unwrap();
 }
 
 /// Text as a part of a URL.
@@ -60,7 +42,7 @@ fn escaped(text: &str) -> String {
 pub async fn puts(cluster: &Cluster) {
     let node = &cluster.nodes[1];
     run(
-        cluster,
+        &cluster.nodes[0],
         "CREATE DATABASE exact; CREATE TABLE exact.users (id INT AUTO_INCREMENT PRIMARY KEY, \
          email VARCHAR(50) UNIQUE, title VARCHAR(20) DEFAULT 'none', n INT, twice INT AS (n * 2) STORED, \
          hidden INT DEFAULT 3 INVISIBLE); INSERT INTO exact.users (id, email) VALUES (7, 'a@b')",
@@ -100,11 +82,15 @@ pub async fn puts(cluster: &Cluster) {
         assert_eq!(get(node, &one(8)).await.must(200), cid);
     }
     // A row as it was read can be put back; what MySQL computes is passed over, and what is not shown gets its default.
-    run(cluster, "UPDATE exact.users SET hidden = 9 WHERE id = 8").await;
+    run(
+        &cluster.nodes[0],
+        "UPDATE exact.users SET hidden = 9 WHERE id = 8",
+    )
+    .await;
     let mut changed = cid.clone();
     changed["title"] = json!("Cyd");
     let tag = [("If-Match", read.header("etag").unwrap())];
-    let with_tag = async |id: u32| ask(node, "PUT", &one(id), &changed, &tag).await;
+    let with_tag = async |id: u32| node.ask(WRITER, "PUT", &one(id), &changed, &tag).await;
     assert_eq!(with_tag(8).await.must(200)["rows"], 2);
     assert_eq!(get(node, &one(8)).await.must(200), changed);
     let listed = rows(node, &format!("{USERS}?id=eq.8")).await;
@@ -112,11 +98,11 @@ pub async fn puts(cluster: &Cluster) {
     assert_eq!(with_tag(8).await.must(412)["outcome"], "not-applied");
     changed["id"] = json!(9);
     let any = [("If-Match", "*")];
-    ask(node, "PUT", &one(9), &changed, &any).await.must(412);
+    node.ask(WRITER, "PUT", &one(9), &changed, &any).await.must(412);
     assert_eq!(rows(node, USERS).await.len(), 2);
     // An INSERT of 0 would count on and hit the row by its email, with another key.
     run(
-        cluster,
+        &cluster.nodes[0],
         "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'; INSERT INTO exact.users (id, email) VALUES (0, 'z@z')",
     )
     .await;
@@ -130,7 +116,7 @@ pub async fn puts(cluster: &Cluster) {
 pub async fn defaults(cluster: &Cluster) {
     let node = &cluster.nodes[0];
     run(
-        cluster,
+        &cluster.nodes[0],
         "CREATE TABLE exact.seats (k VARCHAR(9) PRIMARY KEY, n BIGINT AUTO_INCREMENT, made CHAR(36) NOT NULL \
          DEFAULT (UUID()), at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, title VARCHAR(9) NOT NULL, UNIQUE KEY (n))",
     )
@@ -181,7 +167,7 @@ pub async fn at_once(cluster: &Cluster) {
 pub async fn binary(cluster: &Cluster) {
     let node = &cluster.nodes[1];
     run(
-        cluster,
+        &cluster.nodes[0],
         "CREATE TABLE exact.codes (id BINARY(16) PRIMARY KEY, name VARCHAR(20), raw VARBINARY(9)); \
          CREATE TABLE exact.parts (a INT, b VARBINARY(9), n INT, PRIMARY KEY (a, b)); \
          INSERT INTO exact.codes VALUES (CONCAT(REPEAT(X'FBFFBF', 5), X'01'), 'odd', X'00FF'), \
@@ -197,7 +183,7 @@ pub async fn binary(cluster: &Cluster) {
     let answer = get(node, &one).await;
     assert_eq!(answer.must(200), odd);
     let tag = [("If-Match", answer.header("etag").unwrap())];
-    let rename = async |name: &str| ask(node, "PATCH", &one, &json!({"name":name}), &tag).await;
+    let rename = async |name: &str| node.ask(WRITER, "PATCH", &one, &json!({"name":name}), &tag).await;
     assert_eq!(rename("new").await.must(200)["rows"], 1);
     rename("newer").await.must(412);
     let with_rows = format!("{one}?return=representation");
@@ -257,9 +243,11 @@ pub async fn binary(cluster: &Cluster) {
     assert_eq!(get(node, &format!("{parts}/1,Ky84PQ==")).await.must(200)["n"], 2);
     assert_eq!(get(node, &format!("{parts}/2,")).await.must(200)["n"], 3);
     let many = format!("{path}?id=eq.{key}&return=representation");
-    let changed = ask(node, "PATCH", &many, &json!({"name":"many"}), &[]).await;
+    let changed = node
+        .ask(WRITER, "PATCH", &many, &json!({"name":"many"}), &[])
+        .await;
     assert_eq!(changed.must(200)["representation"][0]["id"], shown);
-    let remove = async || ask(node, "DELETE", &one, &Value::Null, &[]).await;
+    let remove = async || node.ask(WRITER, "DELETE", &one, &Value::Null, &[]).await;
     assert_eq!(remove().await.must(200)["rows"], 1);
     remove().await.must(404);
 }
@@ -288,12 +276,13 @@ pub async fn as_shown(cluster: &Cluster) {
     {
         let table = format!("shown_{at}");
         run(
-            cluster,
+            &cluster.nodes[0],
             &format!("CREATE TABLE exact.{table} (id {kind} PRIMARY KEY, n INT)"),
         )
         .await;
         let path = format!("/v1/databases/exact/tables/{table}/rows");
-        let send = async |method: &str, path: &str, body: Value| ask(node, method, path, &body, &[]).await;
+        let send =
+            async |method: &str, path: &str, body: Value| node.ask(WRITER, method, path, &body, &[]).await;
         send("POST", &path, json!({"id":value,"n":1})).await.must(201);
         let mut row = rows(node, &path).await.remove(0);
         assert_eq!(row["id"], value, "{kind}");

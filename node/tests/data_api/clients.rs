@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, raw_sql};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -138,10 +138,7 @@ pub async fn gone(node: &Node, master: &Node) {
     }
     // Nobody waits for the answer, and what was done is recorded all the same.
     let record = loop {
-        let audit = std::fs::read_to_string(master.directory.join("audit/audit.jsonl")).unwrap();
-        let mut records = audit
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut records = master.audit().into_iter();
         if let Some(record) = records.find(|record| record["request"] == named[0].1) {
             break record;
         }

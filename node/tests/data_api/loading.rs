@@ -4,7 +4,6 @@
 use std::{fmt::Write as _, time::Duration};
 
 use serde_json::{Value, json};
-use sqlx::raw_sql;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -12,7 +11,7 @@ use tokio::{
 
 use crate::{
     ONE_AT_A_TIME,
-    streams::{NDJSON, ask_writer, count, get, post, run},
+    streams::{NDJSON, ask_writer, count, get, post, run, stopped},
     support::{
         Node,
         cluster::Cluster,
@@ -149,11 +148,11 @@ async fn taken_once(cluster: &Cluster) {
     let begun = now();
     let commits = "SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_writer%' \
         AND PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%'";
-    until(master, commits, Duration::from_secs(10)).await;
+    master.finds(commits, Duration::from_secs(10)).await;
     // While the commit has the record, it is looked at again and again. Who waits to write it has given up.
     let gives_up = "SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_USER LIKE 'ddb_api_writer%' \
         AND PROCESSLIST_STATE = 'updating' AND PROCESSLIST_INFO LIKE 'UPDATE ddb.api_keys%'";
-    until(master, gives_up, GIVES_UP).await;
+    master.finds(gives_up, GIVES_UP).await;
     println!(
         "an import gave up a commit after {} ms",
         begun.elapsed().as_millis()
@@ -165,15 +164,7 @@ async fn taken_once(cluster: &Cluster) {
     let reading = stream.read_to_string(&mut answer);
     timeout(Duration::from_secs(30), reading).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    let begun = now();
-    let import = loop {
-        let import = ask_writer(master, "/v1/import/once").await.must(200);
-        if import["state"] == "stopped" {
-            break import;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{import}");
-        sleep(Duration::from_millis(50)).await;
-    };
+    let import = stopped(master, "once").await;
     assert_eq!(count(master, "settled").await, 1000);
     let thousand = json!(1000);
     assert_eq!(
@@ -190,14 +181,4 @@ async fn taken_once(cluster: &Cluster) {
         "{import}"
     );
     assert_eq!(count(master, "settled").await, 1000, "a chunk was taken twice");
-}
-
-/// Waits until the server finds a row.
-async fn until(master: &Node, sql: &'static str, patience: Duration) {
-    let mut root = master.root().await;
-    let begun = now();
-    while raw_sql(sql).fetch_optional(&mut root).await.unwrap().is_none() {
-        assert!(begun.elapsed() < patience, "it does not come to this: {sql}");
-        sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -9,7 +9,6 @@ use api::wire::Command;
 use failover::{GtidSet, NodeReport, Tail};
 use serde_json::json;
 use sqlx::{Row as _, raw_sql};
-use tokio::time::sleep;
 
 use crate::{
     support::{
@@ -111,14 +110,9 @@ pub async fn killed_between_commit_and_reply(cluster: &mut Cluster, mut master: 
 }
 
 async fn until_it_hangs(master: &Node) {
-    let mut root = master.root().await;
-    let begun = now();
-    let sql =
+    let waits =
         "SELECT 1 FROM performance_schema.threads WHERE PROCESSLIST_STATE LIKE 'Waiting for semi-sync ACK%'";
-    while raw_sql(sql).fetch_optional(&mut root).await.unwrap().is_none() {
-        assert!(begun.elapsed() < HANGS, "the commit does not wait for slaves");
-        sleep(Duration::from_millis(1)).await;
-    }
+    master.finds(waits, HANGS).await;
 }
 
 async fn count(master: &Node, number: u64) -> i64 {

@@ -9,31 +9,12 @@ use crate::support::{
     https::{ADMIN, Answer, READER, WRITER},
 };
 
-async fn ask(
-    node: &Node,
-    method: &str,
-    token: &str,
-    path: &str,
-    body: &Value,
-    more: &[(&str, &str)],
-) -> Answer {
-    let bearer = format!("Bearer {token}");
-    let mut headers = vec![("Authorization", bearer.as_str()), ("Consistency", "leader")];
-    headers.extend_from_slice(more);
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    node.request(method, path, &headers, &body).await.unwrap()
-}
-
 async fn get(node: &Node, path: &str) -> Answer {
-    ask(node, "GET", READER, path, &Value::Null, &[]).await
+    node.ask(READER, "GET", path, &Value::Null, &[]).await
 }
 
 async fn change(node: &Node, method: &str, path: &str, body: Value) -> Answer {
-    ask(node, method, WRITER, path, &body, &[]).await
+    node.ask(WRITER, method, path, &body, &[]).await
 }
 
 pub async fn databases_and_tables(cluster: &Cluster) {
@@ -76,7 +57,7 @@ pub async fn databases_and_tables(cluster: &Cluster) {
     get(node, "/v1/databases/shelf/tables/none").await.must(404);
     get(node, "/v1/databases/none/tables").await.must(404);
     get(node, "/v1/databases/mysql/tables").await.must(403);
-    ask(node, "DELETE", ADMIN, "/v1/databases/shelf", &Value::Null, &[])
+    node.ask(ADMIN, "DELETE", "/v1/databases/shelf", &Value::Null, &[])
         .await
         .must(400);
     change(node, "DELETE", "/v1/databases/shelf?confirm=shelf", Value::Null)
@@ -117,7 +98,8 @@ pub async fn rows(cluster: &Cluster) {
     let one = format!("{path}/1");
     let with = async |tag: &str, pages: u32| {
         let headers = [("If-Match", tag)];
-        ask(node, "PATCH", WRITER, &one, &json!({"pages": pages}), &headers).await
+        node.ask(WRITER, "PATCH", &one, &json!({"pages": pages}), &headers)
+            .await
     };
     assert_eq!(with(&tag, 501).await.must(200)["rows"], 1);
     assert_eq!(with(&tag, 502).await.must(412)["outcome"], "not-applied");
@@ -266,15 +248,8 @@ async fn pages_as_lines(node: &Node) {
     let path = "/v1/databases/shelf/tables/odd/rows?select=id,size&count=exact";
     let page = async |accept: &str, query: &str| {
         let headers = [("Accept", accept)];
-        ask(
-            node,
-            "GET",
-            READER,
-            &format!("{path}{query}"),
-            &Value::Null,
-            &headers,
-        )
-        .await
+        node.ask(READER, "GET", &format!("{path}{query}"), &Value::Null, &headers)
+            .await
     };
     let first = page("application/x-ndjson", "&limit=2&order=id").await;
     assert_eq!(first.header("content-type"), Some("application/x-ndjson"));
@@ -293,15 +268,15 @@ async fn pages_as_lines(node: &Node) {
         .unwrap()
         .strip_suffix(">; rel=\"next\"")
         .unwrap();
-    let second = ask(
-        node,
-        "GET",
-        READER,
-        &format!("/v1/databases/shelf/tables/odd/rows?{next}"),
-        &Value::Null,
-        &[("Accept", "text/csv")],
-    )
-    .await;
+    let second = node
+        .ask(
+            READER,
+            "GET",
+            &format!("/v1/databases/shelf/tables/odd/rows?{next}"),
+            &Value::Null,
+            &[("Accept", "text/csv")],
+        )
+        .await;
     assert_eq!(second.text, "id,size\n2,huge\n3,small\n\\end rows=2,\n");
     let last = page("text/csv", "&id=gte.29").await;
     assert_eq!(last.text, "id,size\n29,huge\n\\end rows=1,\n");
@@ -442,7 +417,9 @@ pub async fn exports(cluster: &Cluster) {
     change(node, "POST", "/v1/databases/shelf/tables", empty)
         .await
         .must(201);
-    let nothing = ask(node, "GET", READER, "/v1/export/shelf/empty", &Value::Null, &[]).await;
+    let nothing = node
+        .ask(READER, "GET", "/v1/export/shelf/empty", &Value::Null, &[])
+        .await;
     assert_eq!(lines_of(&nothing.text), [json!({"end":true,"rows":0})]);
 }
 
@@ -497,14 +474,14 @@ pub async fn transactions(cluster: &Cluster) {
     let cluster_facts = get(node, "/v1/cluster").await.must(200);
     assert!(cluster_facts["term"].as_u64().is_some(), "{cluster_facts}");
     get(node, "/v1/audit").await.must(403);
-    let records = ask(node, "GET", ADMIN, "/v1/audit?limit=5", &Value::Null, &[])
+    let records = node
+        .ask(ADMIN, "GET", "/v1/audit?limit=5", &Value::Null, &[])
         .await
         .must(200);
     assert!(records["records"].is_array() || records.is_array(), "{records}");
-    ask(
-        node,
-        "DELETE",
+    node.ask(
         ADMIN,
+        "DELETE",
         "/v1/databases/shelf?confirm=shelf",
         &Value::Null,
         &[],
@@ -588,7 +565,8 @@ pub async fn representations(cluster: &Cluster) {
     .must(400);
     let keyed = [("Idempotency-Key", "shown")];
     for _ in 0..2 {
-        let again = ask(node, "POST", WRITER, &with, &json!({"a":"once"}), &keyed)
+        let again = node
+            .ask(WRITER, "POST", &with, &json!({"a":"once"}), &keyed)
             .await
             .must(201);
         assert_eq!(again["representation"][0]["a"], "once");

@@ -85,6 +85,34 @@ impl Node {
             .unwrap()
     }
 
+    /// Any request with a token that wants the master's state; a null body is none.
+    pub async fn ask(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+        more: &[(&str, &str)],
+    ) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("Authorization", bearer.as_str()), ("Consistency", "leader")];
+        headers.extend_from_slice(more);
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.request(method, path, &headers, &body).await.unwrap()
+    }
+
+    /// The records that the node's audit file has now.
+    pub fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.directory.join("audit/audit.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     /// `POST` of a JSON body with a token.
     pub async fn send(&self, token: &str, path: &str, body: &Value) -> Answer {
         self.send_with(token, path, &[], body).await.unwrap()

@@ -27,6 +27,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use sqlx::{
     ConnectOptions,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode},
+    raw_sql,
 };
 use tokio::{
     net::TcpStream,
@@ -233,6 +234,20 @@ impl Node {
     pub async fn root(&self) -> MySqlConnection {
         let options = MySqlConnectOptions::new().socket(self.socket()).username("root");
         options.ssl_mode(MySqlSslMode::Disabled).connect().await.unwrap()
+    }
+
+    /// Waits until the server finds a row.
+    pub async fn finds(&self, sql: &'static str, patience: Duration) {
+        let mut root = self.root().await;
+        let begun = now();
+        while raw_sql(sql).fetch_optional(&mut root).await.unwrap().is_none() {
+            assert!(
+                begun.elapsed() < patience,
+                "{} does not come to this: {sql}",
+                self.name
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub async fn app(&self) -> Result<MySqlConnection, sqlx::Error> {

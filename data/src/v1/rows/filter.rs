@@ -195,15 +195,7 @@ pub mod tests {
     use crate::table::ColumnFacts;
 
     fn facts() -> TableFacts {
-        let column = |name: &str, kind: &str| ColumnFacts {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            nullable: false,
-            default: None,
-            extra: String::new(),
-            comment: String::new(),
-            binary: kind.contains("binary"),
-        };
+        let column = ColumnFacts::ordinary;
         TableFacts {
             columns: vec![
                 column("id", "bigint unsigned"),

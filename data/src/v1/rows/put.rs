@@ -80,7 +80,7 @@ impl Whole {
             if column.is_generated() {
                 continue;
             }
-            let counts = column.extra.contains("auto_increment");
+            let counts = column.counts_up();
             is_counted_anew |= counts && values.get(&at) == Some(&Value::Int(0));
             let value = match values.remove(&at) {
                 Some(value) => Sql::default().value(value),

@@ -18,7 +18,7 @@ use crate::{
     reply::Reply,
     rows::{self, Object},
     sql::{Name, Sql, Value},
-    table::TableFacts,
+    table::{ColumnFacts, TableFacts},
 };
 
 /// What a change answers.
@@ -96,9 +96,7 @@ fn inserted(facts: &TableFacts, object: &Object, made: Option<u64>) -> Result<Sq
     let mut sql = Sql::new("(");
     for (at, name) in names.iter().enumerate() {
         let given = given(object, name).filter(|raw| raw.get() != "null");
-        let counts = facts
-            .column(name.as_str())
-            .is_some_and(|column| column.extra.contains("auto_increment"));
+        let counts = facts.column(name.as_str()).is_some_and(ColumnFacts::counts_up);
         let value = match (given, made) {
             // MySQL counts on where it is given 0.
             (Some(raw), made) if !(counts && made.is_some()) => rows::value(facts, name, raw)?,

@@ -18,7 +18,6 @@ use crate::{
         Node,
         cluster::{Cluster, fence, load, rows, signal},
         https::READER,
-        now,
     },
     takeover::fail_over,
 };
@@ -43,21 +42,9 @@ pub async fn only_what_is_acknowledged(cluster: &Cluster) {
     let mut app = master.app().await.unwrap();
     let writing =
         tokio::spawn(async move { raw_sql("INSERT INTO feed.r VALUES (301)").execute(&mut app).await });
-    let begun = now();
     let held_up =
         "SELECT 1 FROM performance_schema.processlist WHERE STATE LIKE 'Waiting for semi-sync ACK%'";
-    while raw_sql(held_up)
-        .fetch_optional(&mut master.root().await)
-        .await
-        .unwrap()
-        .is_none()
-    {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "the write does not wait"
-        );
-        sleep(Duration::from_millis(10)).await;
-    }
+    master.finds(held_up, Duration::from_secs(20)).await;
     let mut late = follow(master, READER, "?tables=feed.r", Some(&feed.id)).await;
     for feed in [&mut feed, &mut forwarded, &mut late] {
         let early = feed.within(Duration::from_secs(2)).await;
@@ -70,21 +57,9 @@ pub async fn only_what_is_acknowledged(cluster: &Cluster) {
     }
     writing.await.unwrap().unwrap();
     root(&cluster.nodes[2], "START REPLICA IO_THREAD").await;
-    let begun = now();
     let clients = "SELECT 1 FROM performance_schema.global_status \
          WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_clients' AND VARIABLE_VALUE = 2";
-    while raw_sql(clients)
-        .fetch_optional(&mut master.root().await)
-        .await
-        .unwrap()
-        .is_none()
-    {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "the slaves do not come back"
-        );
-        sleep(Duration::from_millis(10)).await;
-    }
+    master.finds(clients, Duration::from_secs(20)).await;
     println!("nothing is told before a slave holds it");
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::raw_sql;
 use tokio::time::sleep;
 
-use super::{CSV, NDJSON, ask_writer, count, get, headers, post, run};
+use super::{CSV, NDJSON, ask_writer, count, get, headers, post, run, stopped};
 use crate::{
     support::{
         Node,
@@ -130,10 +130,9 @@ async fn refusals(cluster: &Cluster) {
 }
 
 async fn recorded(master: &Node) {
-    let audit = std::fs::read_to_string(master.directory.join("audit/audit.jsonl")).unwrap();
-    let record = audit
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+    let record = master
+        .audit()
+        .into_iter()
         .find(|record| record["request"] == "import-of-goods")
         .unwrap();
     assert_eq!(record["operation"], "POST /v1/import/store/goods");
@@ -204,15 +203,7 @@ async fn broken_off(cluster: &Cluster) {
         .break_off("/v1/import/store/goods", &with_key, &length, half)
         .await
         .unwrap();
-    let begun = now();
-    let import = loop {
-        let import = ask_writer(master, "/v1/import/half").await.must(200);
-        if import["state"] == "stopped" {
-            break import;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{import}");
-        sleep(Duration::from_millis(50)).await;
-    };
+    let import = stopped(master, "half").await;
     assert_eq!(import["reason"], "the body broke off");
     let settled = import["rows"].as_u64().unwrap();
     assert_eq!(

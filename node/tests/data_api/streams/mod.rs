@@ -5,19 +5,20 @@ pub mod imports;
 pub mod rows;
 pub mod search;
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sqlx::raw_sql;
+use tokio::time::sleep;
 
 use crate::support::{
     Node,
     https::{Answer, READER, WRITER},
+    now,
 };
 
 pub async fn get(node: &Node, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let bearer = format!("Bearer {READER}");
-    let mut all = vec![("Authorization", bearer.as_str()), ("Consistency", "leader")];
-    all.extend_from_slice(headers);
-    node.request("GET", path, &all, "").await.unwrap()
+    node.ask(READER, "GET", path, &Value::Null, headers).await
 }
 
 pub async fn run(node: &Node, sql: &'static str) {
@@ -51,7 +52,18 @@ pub fn headers<'h>(bearer: &'h str, kind: &'h str) -> Vec<(&'h str, &'h str)> {
 }
 
 pub async fn ask_writer(node: &Node, path: &str) -> Answer {
-    let bearer = format!("Bearer {WRITER}");
-    let all = [("Authorization", bearer.as_str()), ("Consistency", "leader")];
-    node.request("GET", path, &all, "").await.unwrap()
+    node.ask(WRITER, "GET", path, &Value::Null, &[]).await
+}
+
+/// What the import says of itself once it has stopped.
+pub async fn stopped(node: &Node, id: &str) -> Value {
+    let begun = now();
+    loop {
+        let import = ask_writer(node, &format!("/v1/import/{id}")).await.must(200);
+        if import["state"] == "stopped" {
+            return import;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{import}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
