@@ -282,6 +282,10 @@ pub enum Command {
         address: String,
         /// The node counts as caught up, and opens for readers, once it has executed this.
         until: GtidSet,
+        /// The node's data is that of the recorded member. Otherwise it asks the master itself, and counts as caught up
+        /// once it also has what the master had executed then. An operator of an earlier release does not say.
+        #[serde(default)]
+        whole: bool,
     },
     /// mysqld is kept down: cut off the end of its binary log from the first transaction that `keep` lacks, keep the
     /// bytes as a file, start fenced. Whatever comes of it, mysqld runs afterwards and is judged by its set.

@@ -43,7 +43,7 @@ pub(crate) fn carry_through(
         return bootstrap(state, observed, policy, now);
     }
     if state.own_term != Some(term) {
-        return adopt(state, observed, intent, now);
+        return adopt(state, observed, intent, policy, now);
     }
     let begun = *state.begun.get_or_insert(now);
     state.marks.entry("recorded").or_insert(now);
@@ -129,7 +129,13 @@ fn leader(observed: &Observed, term: Term) -> Option<(NodeId, GtidSet)> {
 }
 
 /// Takes over what another operator, or this one in an earlier life, began.
-fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -> (Plan, Report) {
+fn adopt(
+    state: &mut State,
+    observed: &Observed,
+    intent: &Intent,
+    policy: &Policy,
+    now: Millis,
+) -> (Plan, Report) {
     let mut report = Report::of(Decision::Changing);
     let term = observed.record.term;
     let begun = state.begun.unwrap_or(now);
@@ -145,6 +151,17 @@ fn adopt(state: &mut State, observed: &Observed, intent: &Intent, now: Millis) -
     if matches!(intent.kind, Kind::Forced | Kind::Rest) {
         // The record names the one candidate of the term, so whoever carries it on asks no other.
         state.enter(term, begun);
+        return (Vec::new(), report);
+    }
+    // Two operators that each took the other's change over at once, or before it can have come to its end, would take
+    // terms from each other for ever.
+    let patience = policy.switchover_deadline + DRAIN_PATIENCE;
+    let acts = state.another_wrote.map(|wrote| now.saturating_sub(wrote));
+    if let Some(ago) = acts.filter(|ago| *ago < patience) {
+        report.waiting_for.push(format!(
+            "another operator, which wrote the record {ago} ms ago, to complete term {term}; it is taken over after \
+             {patience} ms"
+        ));
         return (Vec::new(), report);
     }
     let reachable = quorum::fenceable(observed);

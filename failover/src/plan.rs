@@ -89,6 +89,9 @@ pub enum Action {
         address: String,
         /// What it has to execute before it counts as caught up.
         until: GtidSet,
+        /// Its data is that of the recorded member. Other data must also have all that the master has executed by the
+        /// time the node follows: what the node acknowledged on a volume that is gone may be newer than `until`.
+        whole: bool,
     },
     /// Have the node, whose mysqld is kept down, cut off the end of its binary log and start.
     Cut {

@@ -248,6 +248,7 @@ fn follower(
             source: leader.node.clone(),
             address: leader.address.to_owned(),
             until: leader.state.executed.clone(),
+            whole: observed.is_whole(node) == Some(true),
         }),
         Gap::Errant if policy.errant == ErrantPolicy::Quarantine => {
             report.notes.push(format!(

@@ -73,6 +73,8 @@ pub struct State {
     pub(crate) rested: Option<Millis>,
     /// The copies that were begun while the candidate waits for one.
     pub(crate) copies: BTreeSet<(VolumeId, u32)>,
+    /// When another operator was seen to write the record while this one led.
+    pub(crate) another_wrote: Option<Millis>,
 }
 
 /// How far a change of master has come, for people.
@@ -85,6 +87,20 @@ pub struct Progress {
 }
 
 impl State {
+    /// What to go on with once another operator is known to have written the record, `now`: it acts, so this one leaves
+    /// to it what it began. (The default is for an operator that begins to lead: whoever led before it has ended.)
+    pub fn beside_another(now: Millis) -> Self {
+        Self {
+            another_wrote: Some(now),
+            ..Self::default()
+        }
+    }
+
+    /// True where this operator asked for `term` to be recorded, so that a record with it may be its own.
+    pub fn asked_for(&self, term: Term) -> bool {
+        self.own_term == Some(term)
+    }
+
     /// How far the change that the record speaks of has come.
     pub fn progress(&self) -> Progress {
         let begun = self.begun.unwrap_or_default();
@@ -115,7 +131,7 @@ impl State {
 ///
 /// The plan holds every action that is needed and not yet seen to be effective; the caller must not start one again
 /// that is still running. After an [`Action::Record`] lost its compare-and-swap, the caller goes on with the record
-/// that won and a default `state`.
+/// that won and [`State::beside_another`]; with a default `state` where its own write may have won.
 pub fn step(mut state: State, observed: &Observed, policy: &Policy, now: Millis) -> (State, Plan, Report) {
     let watched_since = *state.watched_since.get_or_insert(now);
     let (mut plan, mut report) = match (&observed.record.intent, &observed.record.master) {

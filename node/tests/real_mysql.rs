@@ -256,14 +256,33 @@ async fn clone_from_slave(cluster: &mut Cluster, written: &[u64]) {
         "no number is given twice"
     );
     let until = cluster.operators[1].state().executed;
-    let command = follow(&cluster.nodes[1], &until);
-    cluster.operators[0].done("follow after clone", 2, command).await;
+    follow_with_new_data(cluster, &until).await;
     cluster.operators[0].until("caught up", is_caught_up).await;
     assert_holds(&cluster.nodes[0], written).await;
     // The same command again, and in a newer term, restarts nothing.
     let command = follow(&cluster.nodes[1], &until);
     cluster.operators[0].done("follow again", 2, command).await;
     assert!(cluster.nodes[0].ready().await);
+}
+
+/// An operator that has heard nothing of the master for long: the node asks the master itself, or does not follow.
+async fn follow_with_new_data(cluster: &mut Cluster, executed: &GtidSet) {
+    let told = |address: String| Command::Follow {
+        source: "slave".into(),
+        address,
+        until: GtidSet::new(),
+        whole: false,
+    };
+    let (_, refusal) = cluster.operators[0].tell(2, told("127.0.0.9:1".into())).await;
+    let why = format!("{refusal:?}");
+    assert!(why.contains("cannot be asked what it has"), "{why}");
+    assert_eq!(cluster.operators[0].report().followed, None);
+    let command = told(cluster.nodes[1].address());
+    cluster.operators[0].done("follow after clone", 2, command).await;
+    let stored = std::fs::read_to_string(cluster.nodes[0].directory.join("agent/state.json")).unwrap();
+    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    let until: GtidSet = serde_json::from_value(stored["followed"]["until"].clone()).unwrap();
+    assert!(until.contains(executed), "{until} lacks some of {executed}");
 }
 
 async fn orderly_handover(cluster: &mut Cluster, mut written: Vec<u64>) -> Vec<u64> {

@@ -102,7 +102,7 @@ impl World {
             _ if beside_clone || (job.life != life && !outlives) => Next::Refused,
             Order::Drain => self.drain(node),
             Order::Promote { acks, requires } => self.promote(node, &job, *acks, requires),
-            Order::Follow { source, until } => self.follow(node, &job, *source, until),
+            Order::Follow { source, until, whole } => self.follow(node, &job, *source, until, *whole),
             Order::Clone { .. } => self.begin_clone(node, &job),
             Order::Discard => self.discard(node),
         };
@@ -327,7 +327,7 @@ impl World {
         self.say(node, Statement::SourceOff)
     }
 
-    fn follow(&mut self, node: Node, job: &Job, source: Node, until: &GtidSet) -> Next {
+    fn follow(&mut self, node: Node, job: &Job, source: Node, until: &GtidSet, whole: bool) -> Next {
         let throws_away = self.mutant == Some(Mutant::RelayThrownAway);
         if job.stage == 0 {
             if !self.retire_source(node) {
@@ -348,6 +348,7 @@ impl World {
         {
             self.stop_receiver(node);
         }
+        let asked = self.executed_by(source, node);
         let machine = &mut self.machines[node];
         let Some(server) = machine.server.as_mut().filter(|server| server.frozen.is_none()) else {
             return Next::Refused;
@@ -371,10 +372,15 @@ impl World {
                 Next::Stage(4)
             }
             4 => {
+                let until = match asked {
+                    _ if whole => until.clone(),
+                    Some(executed) => until.union(&executed),
+                    None => return Next::Refused,
+                };
                 let followed = Followed {
                     term: job.command.term,
                     source,
-                    until: until.clone(),
+                    until,
                     server: server.life,
                 };
                 let memory = &mut machine.disk.memory;

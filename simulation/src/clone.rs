@@ -1,6 +1,6 @@
 //! Clone: the node's data is thrown away and a donor's copied, beside the agent's queue.
 
-use failover::Millis;
+use failover::{GtidSet, Millis};
 
 use crate::{
     agent::Next,
@@ -44,17 +44,22 @@ impl World {
         let Order::Clone { donor, ref extra } = *order else {
             return false;
         };
-        let there = donor != node
-            && self.machines[donor].awake().is_some()
-            && self.reaches(donor, node)
-            && self.reaches(node, donor);
         let unchecked = matches!(
             self.mutant,
             Some(Mutant::DonorUnchecked | Mutant::CloneOverLastCopy)
         );
         let holds = self.ledger.gtids(&self.machines[node].disk.holds());
-        let theirs = self.ledger.gtids(&self.machines[donor].executed());
-        there && (unchecked || theirs.contains(&holds.subtract(extra)))
+        self.executed_by(donor, node)
+            .is_some_and(|theirs| unchecked || theirs.contains(&holds.subtract(extra)))
+    }
+
+    /// What another node says to this one that it has executed, where it answers.
+    pub(crate) fn executed_by(&self, other: Node, node: Node) -> Option<GtidSet> {
+        let there = other != node
+            && self.machines[other].awake().is_some()
+            && self.reaches(other, node)
+            && self.reaches(node, other);
+        there.then(|| self.ledger.gtids(&self.machines[other].executed()))
     }
 
     /// The clone goes on by one stage.

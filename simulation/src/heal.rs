@@ -13,7 +13,7 @@ use crate::{
     ledger::index,
     machine::name,
     statement::Statement,
-    world::{NODES, OPERATORS, World},
+    world::{NODES, World},
 };
 
 /// So many rounds of 25 ms recovery may take.
@@ -81,9 +81,7 @@ impl World {
                 self.say(node, Statement::StartApplier);
             }
         }
-        for op in 1..OPERATORS {
-            self.apply(Event::KillOperator { op });
-        }
+        // A second one that leads, too, must not keep the first from healing.
         self.apply(Event::StartOperator { op: 0 });
     }
 
@@ -220,9 +218,8 @@ impl World {
 
     /// More volumes are gone than can be lost, or nodes that hold different things are all held by policy.
     fn is_beyond_help(&self) -> bool {
-        let blocked = self.verdicts[0]
-            .as_ref()
-            .is_some_and(|report| report.decision == Decision::Blocked);
+        let mut verdicts = self.verdicts.iter().flatten();
+        let blocked = verdicts.any(|report| report.decision == Decision::Blocked);
         // With no member to spare a single tail may be one acknowledged write or none: nobody can tell.
         let spare = self.intact_members().len() > self.api.record.fence_quorum();
         let odd = !spare || !self.ledger.errant.is_empty() || self.ledger.given_up > 0;
@@ -233,7 +230,7 @@ impl World {
     pub fn picture(&self) -> String {
         let record = &self.api.record;
         let mut text = format!(
-            "term {} master {:?} intent {} N {} W {} members {:?} wanted {} wish {:?} verdict {:?};",
+            "term {} master {:?} intent {} N {} W {} members {:?} wanted {} wish {:?} verdicts {:?};",
             record.term,
             record.master.as_ref().map(index),
             record.intent.is_some(),
@@ -242,9 +239,11 @@ impl World {
             self.intact_members(),
             self.api.nodes,
             self.api.wish,
-            self.verdicts[0]
-                .as_ref()
-                .map(|it| (it.decision, &it.waiting_for, &it.notes)),
+            self.verdicts
+                .iter()
+                .flatten()
+                .map(|it| (it.decision, &it.waiting_for, &it.notes))
+                .collect::<Vec<_>>(),
         );
         for (node, machine) in self.machines.iter().enumerate() {
             let memory = &machine.disk.memory;

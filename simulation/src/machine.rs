@@ -160,7 +160,11 @@ pub enum Order {
     /// See [`failover::Action`].
     Promote { acks: u32, requires: GtidSet },
     /// See [`failover::Action`].
-    Follow { source: Node, until: GtidSet },
+    Follow {
+        source: Node,
+        until: GtidSet,
+        whole: bool,
+    },
     /// See [`failover::Action`].
     Clone { donor: Node, extra: GtidSet },
     /// See [`failover::Action`].

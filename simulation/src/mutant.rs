@@ -93,11 +93,15 @@ pub enum Mutant {
     RestUnfenced,
     /// Clients are led to a node that becomes master while too few others hold what it shows.
     LedUnheld,
+    /// A node with new data is whole once it has what the operator last heard of the master.
+    FollowUnasked,
+    /// Operators that lead at the same time take each other's changes over at once.
+    TakenOverAtOnce,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -141,5 +145,7 @@ impl Mutant {
         Self::DiscardUnchecked,
         Self::RestUnfenced,
         Self::LedUnheld,
+        Self::FollowUnasked,
+        Self::TakenOverAtOnce,
     ];
 }

@@ -141,13 +141,17 @@ impl Operator {
         });
     }
 
-    fn take_record(&mut self, record: Record, wish: Option<Node>, asked: Asked, nodes: u32) {
+    fn take_record(&mut self, record: Record, wish: Option<Node>, asked: Asked, nodes: u32, beside: State) {
         if self.runs(RECORD) {
             // Held back: a record in it might be the very one that is being written.
             return;
         }
         if self.record.as_ref().is_some_and(|known| *known != record) {
-            self.state = State::default();
+            self.state = if self.state.asked_for(record.term) {
+                State::default()
+            } else {
+                beside
+            };
         }
         (self.record, self.wish, self.nodes, self.unclear) = (Some(record), wish, nodes, false);
         self.wished = asked;
@@ -407,12 +411,14 @@ impl World {
                 term,
                 source,
                 until,
+                whole,
                 ..
             } => (
                 node,
                 Order::Follow {
                     source: index(&source),
                     until,
+                    whole,
                 },
                 term,
             ),
@@ -461,9 +467,19 @@ impl World {
         self.wires.push(wire);
     }
 
+    /// What an operator goes on with that was outrun.
+    fn beside_another(&self) -> State {
+        if self.mutant == Some(Mutant::TakenOverAtOnce) {
+            State::default()
+        } else {
+            State::beside_another(self.now)
+        }
+    }
+
     /// An answer of the API server arrives.
     pub(crate) fn answer(&mut self, op: Op, lost: bool) -> bool {
         let reaches = self.sends(Self::API, self.actor(op));
+        let beside = self.beside_another();
         let operator = &mut self.operators[op];
         if !lost && !reaches {
             return false;
@@ -480,7 +496,7 @@ impl World {
                 if operator.runs(RECORD) && number == operator.asked {
                     operator.end(RECORD);
                     if !ours {
-                        operator.state = State::default();
+                        operator.state = beside;
                     }
                     operator.record = Some(*record);
                 }
@@ -524,6 +540,7 @@ impl World {
 
     /// The caches take in what is there now.
     pub(crate) fn watch(&mut self, op: Op, pods: bool) -> bool {
+        let beside = self.beside_another();
         let operator = &mut self.operators[op];
         if !operator.up || self.cut[Self::API][NODES + op] {
             return false;
@@ -545,6 +562,7 @@ impl World {
                 self.api.wish,
                 self.api.asked,
                 self.api.nodes,
+                beside,
             );
         }
         true

@@ -184,6 +184,24 @@ impl World {
                     requires,
                 }
             }
+            (
+                Some(Mutant::FollowUnasked),
+                Action::Follow {
+                    node,
+                    term,
+                    source,
+                    address,
+                    until,
+                    ..
+                },
+            ) => Action::Follow {
+                node,
+                term,
+                source,
+                address,
+                until,
+                whole: true,
+            },
             (Some(Mutant::SourceBeforeDrained), Action::Drain { node, term }) => {
                 let holds = self.machines[index(&node)].disk.holds();
                 Action::Promote {

@@ -200,3 +200,26 @@ fn a_repeated_fence_of_its_own_term_does_not_let_a_master_begin_anew() {
         Some(Invariant::NoPhantomRead)
     );
 }
+
+/// Terms that two operators that both lead spend on one death of a master.
+fn terms_beside_another() -> u64 {
+    let (mut play, first) = Play::new(None);
+    play.world.apply(Event::StartOperator { op: 1 });
+    play.until(|world| {
+        world
+            .operators
+            .iter()
+            .all(|it| it.record.is_some() && it.links[..3].iter().all(|link| link.report.is_some()))
+    });
+    let before = play.world.api.record.term.0;
+    play.down = vec![first];
+    play.crash(first);
+    play.until(|world| world.api.record.term.0 > before && world.api.record.master.is_some());
+    assert_eq!(play.world.violation, None);
+    play.world.api.record.term.0 - before
+}
+
+#[test]
+fn operators_beside_each_other_leave_a_change_to_who_began_it() {
+    assert_eq!(terms_beside_another(), 1);
+}

@@ -9,10 +9,11 @@ const RUNS: u64 = 150_000;
 /// goes on from there, so a changed engine makes the test slower and not weaker.
 fn first(mutant: Mutant) -> u64 {
     match mutant {
-        Mutant::RelayThrownAway => 85_600,
+        Mutant::RelayThrownAway => 90_900,
         Mutant::CommandOutlivesServer => 7_200,
         Mutant::DonorUnchecked => 36_600,
-        Mutant::FenceBesideClone => 85_400,
+        Mutant::FenceBesideClone => 140_200,
+        Mutant::FollowUnasked => 700_800,
         _ => 0,
     }
 }
@@ -28,7 +29,10 @@ fn caught(mutant: Mutant) -> Option<(u64, Invariant)> {
 
 /// Its harm is that nothing goes on: commits wait for ever, and acknowledge nothing.
 fn only_waits(mutant: Mutant) -> bool {
-    matches!(mutant, Mutant::SourceBeforeDrained | Mutant::RestUnfenced)
+    matches!(
+        mutant,
+        Mutant::SourceBeforeDrained | Mutant::RestUnfenced | Mutant::TakenOverAtOnce
+    )
 }
 
 /// Chance does not bring their harm about in so many runs; `directed.rs` plays it.

@@ -7,7 +7,7 @@ use simulation::{
 };
 
 /// Searches that have too many states for a test look at so many of them; `cargo xtask simulate --search` at all.
-const STATES: u64 = 10_000;
+const STATES: u64 = 30_000;
 /// A weakened rule must be found in so many.
 const UNTIL_FOUND: u64 = 200_000;
 

@@ -257,6 +257,7 @@ fn obey(report: &mut NodeReport, term: Term, command: Command) -> Result<(), Ref
             source,
             address,
             until,
+            whole: _,
         } => {
             state.executed = state.executed.union(&until);
             state.role = Role::Slave {

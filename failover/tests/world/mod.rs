@@ -303,6 +303,7 @@ impl World {
                 source,
                 address,
                 until,
+                whole: _,
             } => {
                 self.follow(node.as_str(), term, source, address, &until);
             }

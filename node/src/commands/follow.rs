@@ -10,10 +10,13 @@ use failover::{GtidSet, NodeId};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Job, OrRefuse, drain, fence, precondition, receiver};
+use super::{Job, OrRefuse, drain, fence, precondition, receiver, sentence};
 use crate::{
     clock,
-    mysql::status::{Service, Status},
+    mysql::{
+        Lane,
+        status::{Service, Status},
+    },
     store::{Followed, new_volume},
 };
 
@@ -25,8 +28,17 @@ const ROUTED: Duration = Duration::from_millis(400);
 /// How long the receiver is helped to connect; afterwards it retries by itself once a second.
 const HELP: Duration = Duration::from_millis(1500);
 
-/// Follows `source` at `address`.
-pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) -> Result<(), Refusal> {
+/// How long the source may take to say what it has executed.
+const ASK: Duration = Duration::from_secs(2);
+
+/// Follows `source` at `address`. Data that is not `whole` has to have what the source has executed by now, too.
+pub async fn follow(
+    job: &Job,
+    source: NodeId,
+    address: String,
+    mut until: GtidSet,
+    whole: bool,
+) -> Result<(), Refusal> {
     let mut status = job.status().await?;
     if fence::needs_fence(job, &status).await {
         // A former master whose fence was broken off, or never was.
@@ -35,6 +47,9 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
     }
     fence::nothing_waits(job, &status).await?;
     let (host, port) = job.agent.endpoint(&address);
+    if !whole {
+        until = until.union(&executed(job, &source, &(host.clone(), port)).await?);
+    }
     let followed = Followed {
         term: job.term,
         source,
@@ -67,8 +82,24 @@ pub async fn follow(job: &Job, source: NodeId, address: String, until: GtidSet) 
             end_fence(job, followed).await?;
         }
     }
-    start(job, &host, port).await?;
+    start(job).await?;
     help_to_connect(job).await
+}
+
+/// What the source has executed.
+async fn executed(job: &Job, source: &NodeId, endpoint: &(String, u16)) -> Result<GtidSet, Refusal> {
+    let mut there = Lane::donor(endpoint, &job.agent.settings.tls_dir);
+    let answer = tokio::select! {
+        answer = there.executed(ASK) => answer,
+        () = job.overtaken() => return Err(Refusal::Superseded),
+    };
+    there.close().await;
+    answer.map_err(|error| {
+        precondition(format!(
+            "{source} cannot be asked what it has: {}",
+            sentence(&error)
+        ))
+    })
 }
 
 async fn stop_acknowledging(job: &Job, status: &Status) -> Result<(), Refusal> {
@@ -110,23 +141,24 @@ async fn change_source(job: &Job, host: &str, port: u16, beside_applier: bool) -
     };
     drop(lane);
     match changed {
-        Err(error) if error.is_broken_replica() => begin_anew(job, host, port).await,
+        Err(error) if error.is_broken_replica() => begin_anew(job).await,
         changed => changed.or_refuse(),
     }
 }
 
 /// Forgets a source whose relay logs are lost. They are only ever thrown away after all of them was executed; but
-/// since that cannot be seen any more, the data counts as new: what it acknowledged it has to fetch again.
-async fn begin_anew(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
+/// since that cannot be seen any more, the data counts as new: what it acknowledged it has to fetch again. It follows
+/// at the next try, for which the operator knows it as new.
+async fn begin_anew(job: &Job) -> Result<(), Refusal> {
     warn!("the relay logs are lost; what was in them is fetched again");
-    let change = |memory: &mut crate::store::Memory| memory.volume = new_volume();
+    let change = |memory: &mut crate::store::Memory| {
+        (memory.volume, memory.followed) = (new_volume(), None);
+    };
     job.agent.store.change(change).await.or_refuse()?;
     job.check()?;
     let mut lane = job.agent.mysql.command().await;
     lane.reset_replica_all().await.or_refuse()?;
-    job.check()?;
-    let tls = &job.agent.settings.mysql_tls_dir;
-    lane.change_source(host, port, tls).await.or_refuse()
+    Err(precondition("its relay logs are lost, so its data counts as new"))
 }
 
 /// The fence ends, durably, before the receiver starts.
@@ -142,7 +174,7 @@ async fn end_fence(job: &Job, followed: Followed) -> Result<(), Refusal> {
 
 /// The receiver first: the new master may wait for this node's acknowledgements, and a former master takes up to a
 /// second to stop waiting for its own, before which its applier must not run.
-async fn start(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
+async fn start(job: &Job) -> Result<(), Refusal> {
     let status = job.status().await?;
     let Some(channel) = &status.channel else {
         return Err(precondition("the source was not taken over"));
@@ -156,9 +188,7 @@ async fn start(job: &Job, host: &str, port: u16) -> Result<(), Refusal> {
         match lane.start_receiver().await {
             Err(error) if error.is_broken_replica() => {
                 drop(lane);
-                begin_anew(job, host, port).await?;
-                lane = job.agent.mysql.command().await;
-                lane.start_receiver().await.or_refuse()?;
+                return begin_anew(job).await;
             }
             started => started.or_refuse()?,
         }

@@ -96,7 +96,8 @@ pub async fn carry_out(job: &Job, command: Command) -> Result<(), Refusal> {
             source,
             address,
             until,
-        } => follow::follow(job, source, address, until).await,
+            whole,
+        } => follow::follow(job, source, address, until, whole).await,
         Command::Cut { keep } => cut::cut(job, keep).await,
         Command::Clone {
             donor,

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use failover::GtidSet;
 
-use super::{Error, Lane, QUICK, number, quote, text};
+use super::{Error, Lane, QUICK, number, quote, status::set, text};
 use api::names::REPLICATION_USER;
 
 /// What the thread that hands transactions to the applier's workers is at.
@@ -77,6 +77,19 @@ impl Lane {
             "RESET REPLICA ALL".to_owned(),
         )
         .await
+    }
+
+    /// What the server has executed.
+    pub async fn executed(&mut self, deadline: Duration) -> Result<GtidSet, Error> {
+        const WHAT: &str = "ask what the server has executed";
+        let rows = self
+            .rows(WHAT, deadline, "SELECT @@global.gtid_executed".to_owned())
+            .await?;
+        let row = rows.first().ok_or_else(|| Error::Strange {
+            what: WHAT,
+            answer: String::new(),
+        })?;
+        set(&text(row, 0, WHAT)?)
     }
 
     /// Waits up to `slice` until `wanted` is executed; true when it is.

@@ -155,7 +155,7 @@ fn channel(row: &MySqlRow) -> Result<Option<Channel>, Error> {
     }))
 }
 
-fn set(text: &str) -> Result<GtidSet, Error> {
+pub(super) fn set(text: &str) -> Result<GtidSet, Error> {
     text.parse().map_err(|_| Error::Strange {
         what: WHAT,
         answer: text.to_owned(),

@@ -59,6 +59,7 @@ pub fn follow(node: &Node, until: &GtidSet) -> Command {
         source: node.name.as_str().into(),
         address: node.address(),
         until: until.clone(),
+        whole: true,
     }
 }
 

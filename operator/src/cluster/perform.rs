@@ -220,10 +220,16 @@ impl Task {
             Ok(Effect::Done) | Err(_) => {}
             Ok(Effect::Wrote(object)) if key.kind == "record" => self.object = Some(object),
             Ok(Effect::Lost(object)) if key.kind == "record" => {
+                self.state = State::beside_another(clock::now());
+                self.object = Some(object);
+            }
+            Ok(Effect::Unclear(object)) if key.kind == "record" => {
                 self.state = State::default();
                 self.object = Some(object);
             }
-            Ok(Effect::Wrote(object) | Effect::Lost(object)) => self.take_object(object),
+            Ok(Effect::Wrote(object) | Effect::Lost(object) | Effect::Unclear(object)) => {
+                self.take_object(object);
+            }
         }
         match action {
             Some(Action::Record { .. }) => {
@@ -260,6 +266,14 @@ impl Task {
                     term,
                     won = record_of(object).term.0,
                     "another operator was faster"
+                );
+            }
+            Ok(Effect::Unclear(object)) => {
+                tracing::warn!(
+                    action = key.kind,
+                    term,
+                    won = record_of(object).term.0,
+                    "the API server did not say whose record it is"
                 );
             }
             Ok(_) if matches!(key.kind, "status") => tracing::debug!(action = key.kind, took, "done"),

@@ -257,12 +257,18 @@ impl Task {
         if is_older_object(&object, known) {
             return;
         }
-        if record_of(&object) != record_of(known) && self.standing == Standing::Leading {
+        let record = record_of(&object);
+        if record != record_of(known) && self.standing == Standing::Leading {
             tracing::warn!(
-                term = record_of(&object).term.0,
-                "another operator wrote the record; beginning anew from it"
+                term = record.term.0,
+                "the record is another one; beginning anew from it"
             );
-            self.state = State::default();
+            // A write whose reply was lost may have been carried out after all.
+            self.state = if self.state.asked_for(record.term) {
+                State::default()
+            } else {
+                State::beside_another(clock::now())
+            };
         }
         self.object = Some(object);
     }

@@ -17,7 +17,7 @@ pub fn ended_event(
     given_up: &GivenUp<'_>,
 ) -> Option<Told> {
     match outcome {
-        Ok(Effect::Lost(_)) | Err(Failure::NotLeading) => None,
+        Ok(Effect::Lost(_) | Effect::Unclear(_)) | Err(Failure::NotLeading) => None,
         Ok(_) => done_event(action, given_up),
         Err(failure @ Failure::Refused(_)) if failures == 1 => Some(failed_event(action, failure)),
         Err(failure) if failures == 4 => Some(failed_event(action, failure)),

@@ -74,11 +74,13 @@ pub fn command_of(action: &Action, switchover_deadline: Millis) -> Option<(Term,
             source,
             address,
             until,
+            whole,
         } => {
             let command = Command::Follow {
                 source: source.clone(),
                 address: address.clone(),
                 until: until.clone(),
+                whole: *whole,
             };
             (*term, command, FOLLOW_DEADLINE)
         }

@@ -88,6 +88,8 @@ pub enum Effect {
     Wrote(Arc<DistributedDatabase>),
     /// Another operator wrote the record; this is the resource as it is now.
     Lost(Arc<DistributedDatabase>),
+    /// The record is another one by now, and it is unclear who wrote it; this is the resource as it is now.
+    Unclear(Arc<DistributedDatabase>),
 }
 
 /// Why an action did not end well. It is asked for again as long as it is needed.

@@ -1,8 +1,8 @@
 //! The resource's status and in it the record: written by compare-and-swap only.
 //!
 //! A write that conflicts is repeated only when the record in the API server is still the one it was made from,
-//! that is, when only spec or metadata changed. Anything else, also a record that equals ours but whose writing
-//! was never confirmed to us, counts as another operator's: the caller then begins anew from it.
+//! that is, when only spec or metadata changed. From any other the caller begins anew, also from one that equals ours
+//! but whose writing was never confirmed to us.
 
 use std::sync::Arc;
 
@@ -53,10 +53,16 @@ pub async fn carry_out(
         let Some(current) = written(leadership, api.get_opt(&name)).await? else {
             return Err(failure);
         };
+        let conflicts = has_code(&failure, 409);
         if record_of(&current) != from || current.metadata.uid != base.metadata.uid {
-            return Ok(Effect::Lost(Arc::new(current)));
+            let current = Arc::new(current);
+            return Ok(if conflicts {
+                Effect::Lost(current)
+            } else {
+                Effect::Unclear(current)
+            });
         }
-        if !has_code(&failure, 409) {
+        if !conflicts {
             return Err(failure);
         }
         object = current;
