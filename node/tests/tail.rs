@@ -306,11 +306,19 @@ async fn lost_relay_logs_are_fetched_again(cluster: &mut Cluster, term: u64) {
         if let (Command::Follow { address, .. }, false) = (&mut command, same) {
             *address = address.replace("127.0.0.1", "127.0.0.2");
         }
+        let (_, refusal) = cluster.operators[slave].tell(term, command.clone()).await;
+        assert!(
+            matches!(&refusal, Some(Refusal::Precondition { message }) if message.contains("counts as new")),
+            "{refusal:?}"
+        );
+        assert_ne!(cluster.operators[slave].report().volume, before);
+        if let Command::Follow { whole, .. } = &mut command {
+            *whole = false;
+        }
         cluster.operators[slave]
-            .done("follow with lost relay logs", term, command)
+            .done("follow after lost relay logs", term, command)
             .await;
         cluster.operators[slave].until("caught up", is_caught_up).await;
-        assert_ne!(cluster.operators[slave].report().volume, before);
     }
     assert_equal(cluster).await;
 }
