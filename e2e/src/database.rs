@@ -420,17 +420,22 @@ impl Database {
             .await
     }
 
-    /// A connection through the master's Service. The resource may be ready a second before every machine of the
-    /// cluster knows where the Service leads, so a refusal is tried again.
+    /// A connection through the master's Service, to the master. The resource may be ready a second before every machine of
+    /// the cluster knows where the Service leads, and one that takes a port over on which a former master refused a client
+    /// less than ten seconds ago is still led to that one; so both are tried again.
     pub async fn master_connection(&self) -> Result<MySqlConnection> {
         wait::until(
             "login through the master's Service",
             Duration::from_secs(30),
             async || {
                 let address = self.master_address().await?;
-                sql::connect(&address, Duration::from_secs(2))
-                    .await
-                    .map(Seen::Done)
+                let mut connection = sql::connect(&address, Duration::from_secs(2)).await?;
+                let read_only = sql::setting(&mut connection, "read_only").await?;
+                Ok(if read_only == "0" {
+                    Seen::Done(connection)
+                } else {
+                    Seen::NotYet("it led to a slave".to_owned())
+                })
             },
         )
         .await

@@ -217,9 +217,12 @@ fn fence_and_elect(
     if let Some(master) = intent.to.as_ref().filter(|_| intent.kind == Kind::Rest) {
         return rest::choose(state, observed, master, open, now, report);
     }
-    let fenced = quorum::fenced(observed, term);
-    let everybody = intent.kind == Kind::Bootstrap && fenced.have.len() < observed.record.size as usize;
-    if everybody || !fenced.is_met() {
+    let mut fenced = quorum::fenced(observed, term);
+    if intent.kind == Kind::Bootstrap {
+        // Volumes that were kept from an earlier database of unknown size give no hint of how many acknowledged a write.
+        fenced.needed = fenced.needed.max(observed.record.size as usize);
+    }
+    if !fenced.is_met() {
         report.waiting_for.extend(fenced.unsafe_because());
         if open.is_empty() {
             report.decision = Decision::Blocked;
@@ -238,14 +241,8 @@ fn fence_and_elect(
         return open;
     }
     let since = *state.marks.entry("fenced").or_insert(now);
-    // Volumes that were kept from an earlier database of unknown size give no hint of how many acknowledged a write.
-    let contained = if intent.kind == Kind::Bootstrap {
-        fenced.have.len()
-    } else {
-        fenced.needed
-    };
     let wishes = wishes(observed, intent, &state.stalled);
-    match elect::elect(&quorum::fenced_states(observed, term), contained, &wishes) {
+    match elect::elect(&quorum::fenced_states(observed, term), fenced.needed, &wishes) {
         Ok(election)
             if wishes.avoid.contains_key(&election.chosen)
                 && !open.is_empty()
@@ -271,7 +268,7 @@ fn fence_and_elect(
             report.waiting_for.push(format!(
                 "no fenced node contains the sets of {} of them ({} transactions of all that they hold together); a \
                  further node could",
-                contained,
+                fenced.needed,
                 lacks.join(", ")
             ));
             let barred = wishes.barred.iter();

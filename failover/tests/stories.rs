@@ -891,6 +891,24 @@ fn a_node_that_does_not_count_yet_follows_nobody_while_the_master_changes() {
 }
 
 #[test]
+fn a_first_master_waits_for_every_fence_and_says_whose_it_lacks() {
+    let mut world = World::new(3);
+    world.stuck = vec!["Fence"];
+    world.run(2);
+    world.kill("db-1");
+    world.stuck.clear();
+    world.run(20);
+    assert_eq!((world.master(), world.report.decision), (None, Decision::Blocked));
+    let [why] = &world.report.waiting_for[..] else {
+        panic!("{:?}", world.report)
+    };
+    assert!(
+        why.starts_with("3 of the nodes") && why.contains("db-1 ("),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_first_master_is_elected_by_all_nodes_that_exist_also_those_not_asked_for() {
     let mut world = World::new(3);
     world.policy.nodes = 2;

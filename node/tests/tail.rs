@@ -240,6 +240,7 @@ async fn what_cannot_or_may_not_be_cut_is_refused_and_the_server_starts() {
         "a running server is not cut"
     );
     lost_relay_logs_are_fetched_again(&mut cluster, 2).await;
+    a_slave_is_not_cut(&mut cluster, 2).await;
     refuses_an_older_file(&mut cluster, 2).await;
     nobody_says_what_to_keep(&mut cluster, 3).await;
     refuses_what_is_not_transactional(&mut cluster, 6).await;
@@ -250,8 +251,12 @@ async fn what_cannot_or_may_not_be_cut_is_refused_and_the_server_starts() {
 }
 
 async fn refused(cluster: &mut Cluster, term: u64, keep: GtidSet, why: &str) {
-    let (_, _) = cluster.operators[0].tell(term, Command::Cut { keep }).await;
-    let report = cluster.operators[0].report();
+    refused_by(cluster, 0, term, keep, why).await;
+}
+
+async fn refused_by(cluster: &mut Cluster, at: usize, term: u64, keep: GtidSet, why: &str) {
+    let (_, _) = cluster.operators[at].tell(term, Command::Cut { keep }).await;
+    let report = cluster.operators[at].report();
     println!("{:?}", report.tail);
     assert!(
         matches!(&report.tail, Some(Tail::Refused { why: said }) if said.contains(why)),
@@ -369,15 +374,44 @@ async fn refuses_what_is_not_transactional(cluster: &mut Cluster, term: u64) {
 }
 
 /// Supervisor and mysqld die together, as with a machine; the next supervisor keeps mysqld down.
+async fn lose_the_machine(cluster: &mut Cluster, at: usize) {
+    let pid = cluster.nodes[at].mysqld_pid();
+    signal(cluster.nodes[at].supervisor.id(), "-KILL");
+    signal(pid, "-KILL");
+    cluster.nodes[at].supervisor.wait().unwrap();
+    cluster.nodes[at].restart_supervisor();
+    cluster.operators[at].until("held", is_held).await;
+}
+
+/// The marker that keeps a master down can come back after it was taken away: what a slave got since stays.
+async fn a_slave_is_not_cut(cluster: &mut Cluster, term: u64) {
+    let keep = cluster.operators[2].state().executed;
+    sql(cluster, 0, "INSERT INTO t.r VALUES (5)".to_owned()).await;
+    cluster.operators[0]
+        .until("it has written", |report| {
+            up(report).is_some_and(|state| !keep.contains(&state.executed))
+        })
+        .await;
+    let written = cluster.operators[0].state().executed;
+    cluster.operators[2]
+        .until("it has what was written", |report| {
+            up(report).is_some_and(|state| state.executed.contains(&written))
+        })
+        .await;
+    std::fs::write(cluster.nodes[2].directory.join("mysql.hold"), "").unwrap();
+    lose_the_machine(cluster, 2).await;
+    refused_by(cluster, 2, term, keep.clone(), "it was a slave").await;
+    let holds = cluster.operators[2].state().executed;
+    assert!(holds.contains(&written), "{holds:?}");
+    let command = follow(&cluster.nodes[0], &written);
+    cluster.operators[2].done("follow", term, command).await;
+    cluster.operators[2].until("caught up", is_caught_up).await;
+}
+
 async fn a_pod_that_is_gone_is_held_when_it_returns(cluster: &mut Cluster, term: u64) {
     fence_slaves(cluster, term).await;
     hang(cluster, "INSERT INTO t.r VALUES (4)").await;
-    let pid = cluster.nodes[0].mysqld_pid();
-    signal(cluster.nodes[0].supervisor.id(), "-KILL");
-    signal(pid, "-KILL");
-    cluster.nodes[0].supervisor.wait().unwrap();
-    cluster.nodes[0].restart_supervisor();
-    cluster.operators[0].until("held", is_held).await;
+    lose_the_machine(cluster, 0).await;
     let keep = fail_over(cluster, term + 1).await;
     let held = timeout(
         Duration::from_millis(100),

@@ -3,6 +3,7 @@
 use failover::GtidSet;
 
 use crate::{
+    bits::Txn,
     event::Node,
     invariant::Invariant,
     machine::{Command, Followed, Job, Order, Promoted},
@@ -105,6 +106,7 @@ impl World {
             Order::Follow { source, until, whole } => self.follow(node, &job, *source, until, *whole),
             Order::Clone { .. } => self.begin_clone(node, &job),
             Order::Discard => self.discard(node),
+            Order::Cut { keep } => self.cut(node, &job, keep),
         };
         self.on_remembered(node, before);
         match next {
@@ -165,7 +167,7 @@ impl World {
         let Some(server) = &mut self.machines[node].server else {
             return if job.stage == 9 && damaged {
                 Next::Refused
-            } else if job.stage == 9 {
+            } else if job.stage == 9 && !self.machines[node].is_held() {
                 Next::Again
             } else {
                 self.store_fence(node, term)
@@ -205,7 +207,11 @@ impl World {
             }
             2 if over => self.kill(node),
             1 | 2 => Next::Again,
-            3 if server.waiting.is_empty() => self.store_fence(node, term),
+            3 if server.waiting.is_empty() => {
+                // Nothing waits inside, so there is nothing to cut off.
+                self.machines[node].disk.hold.clear();
+                self.store_fence(node, term)
+            }
             3 => self.kill(node),
             5 => {
                 self.stop_receiver(node);
@@ -254,6 +260,7 @@ impl World {
                     && memory.fenced.is_none();
                 if now && !server.read_only && !server.offline {
                     (server.source_on, server.acks) = (acks > 0, acks);
+                    self.hold_after_end(node, acks);
                     self.settle(node);
                     return Next::Done;
                 }
@@ -272,6 +279,7 @@ impl World {
             }
             1 => {
                 self.say(node, Statement::StopApplier);
+                self.hold_after_end(node, acks);
                 Next::Stage(if early_open { 3 } else { 2 })
             }
             2 => {
@@ -394,6 +402,49 @@ impl World {
                 Next::Done
             }
         }
+    }
+
+    /// A master that waits for acknowledgements is kept down after it was killed.
+    fn hold_after_end(&mut self, node: Node, acks: u32) {
+        let disk = &mut self.machines[node].disk;
+        if acks > 0 && self.holds {
+            disk.hold.set();
+        } else {
+            disk.hold.clear();
+        }
+    }
+
+    /// What the log of a killed master holds beyond `keep` is cut off, and its server gets another name and starts. What
+    /// cannot or may not be cut stays.
+    fn cut(&mut self, node: Node, job: &Job, keep: &GtidSet) -> Next {
+        if !self.machines[node].is_held() {
+            return Next::Refused;
+        }
+        let disk = &self.machines[node].disk;
+        let kept = |txn: &Txn| keep.contains(&self.ledger.gtids(&std::iter::once(*txn).collect()));
+        let at = disk.binlog.iter().position(|txn| !kept(txn));
+        let tail: Vec<Txn> = disk.binlog[at.unwrap_or(disk.binlog.len())..].to_vec();
+        // The whole of it must be beyond what is kept. A follower may have acknowledged what was committed since `keep`
+        // was told.
+        let follows = disk.memory.followed.is_some() && self.mutant != Some(Mutant::CutFollower);
+        if tail.is_empty() || tail.iter().any(kept) || follows {
+            self.start_held(node);
+            return Next::Done;
+        }
+        if job.stage == 0 && self.mutant != Some(Mutant::CutKeepsName) {
+            // Durable before the log is touched.
+            self.volumes += 1;
+            self.machines[node].disk.uuid = self.volumes;
+            return Next::Stage(1);
+        }
+        self.on_cut(node, &tail);
+        let disk = &mut self.machines[node].disk;
+        for txn in &tail {
+            disk.log.remove(*txn);
+        }
+        disk.binlog.truncate(disk.binlog.len() - tail.len());
+        self.start_held(node);
+        Next::Done
     }
 
     /// What mysqld cannot run on is thrown away; term and fence stay.

@@ -149,6 +149,8 @@ impl World {
                     let disk = &mut self.machines[node].disk;
                     (disk.binlog, disk.log, disk.purged) = (order, set, set);
                 }
+                // MySQL ends by itself, cleanly.
+                self.machines[node].disk.hold.clear();
                 self.crash(node);
                 return self.end_clone(node, &job);
             }

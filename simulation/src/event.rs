@@ -110,6 +110,10 @@ pub enum Event {
     DeletePod { node: Node },
     /// The node's pod object is deleted by force; what runs is not told.
     ForceDelete { node: Node },
+    /// The node's machine loses its power.
+    LosePower { node: Node },
+    /// The agent has waited to be told what to cut off, and has mysqld start with it.
+    Uncut { node: Node },
     /// What runs in a pod that was deleted ends.
     EndPod { node: Node },
     /// The reconcile side makes the pods that are missing and ends those that are too many.

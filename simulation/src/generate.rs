@@ -11,6 +11,8 @@ use crate::{
 
 /// What can be drawn as a fault.
 const FAULTS: usize = 24;
+/// Milliseconds for which an agent waits to be told what to cut off.
+const HELD: u64 = 3000;
 /// Most databases have no more nodes than this.
 const USUAL: usize = 5;
 
@@ -32,6 +34,10 @@ pub struct Generator {
     slow: Option<ChaCha8Rng>,
     /// The sizes of a large database, where it is one; drawn apart too.
     large: Option<ChaCha8Rng>,
+    /// Machines lose their power, where they do; drawn apart too.
+    power: Option<ChaCha8Rng>,
+    /// Whether killed masters are kept down; drawn apart too.
+    holds: bool,
     /// What is still to happen of a disaster, or of its end.
     disaster: Vec<Event>,
 }
@@ -52,6 +58,9 @@ impl Generator {
         let slow = slow.random_ratio(1, 8).then_some(slow);
         let mut large = ChaCha8Rng::seed_from_u64(!seed.rotate_left(32));
         let large = large.random_ratio(1, 6).then_some(large);
+        let mut power = ChaCha8Rng::seed_from_u64(seed.rotate_left(16));
+        let holds = power.random_ratio(1, 2);
+        let power = (holds && power.random_ratio(1, 4)).then_some(power);
         Self {
             rng,
             ordinary: Vec::new(),
@@ -62,6 +71,8 @@ impl Generator {
             people,
             slow,
             large,
+            power,
+            holds,
             disaster: Vec::new(),
         }
     }
@@ -78,6 +89,7 @@ impl Generator {
                 .people
                 .as_mut()
                 .is_some_and(|people| people.random_ratio(1, 2)),
+            holds: self.holds,
         }
     }
 
@@ -85,6 +97,13 @@ impl Generator {
     pub fn next(&mut self, world: &World) -> Event {
         if let Some(command) = self.command(world) {
             return command;
+        }
+        let most = self.span().min(world.api.nodes as usize);
+        if let Some(power) = &mut self.power
+            && power.random_ratio(1, 150)
+        {
+            let node = power.random_range(0..most.max(1));
+            return Event::LosePower { node };
         }
         let draw = self.rng.random_range(0..10_000);
         // The database is given time to begin before it is attacked.
@@ -362,7 +381,13 @@ fn machine_round(world: &World, node: usize, all: &mut Vec<Event>) {
         all.push(Event::Copy { node });
     }
     let Some(server) = &machine.server else {
-        return all.push(Event::Boot { node });
+        // The wait for a word on what to cut off has an end.
+        let waited = machine.is_held() && world.now.saturating_sub(machine.held_since) > HELD;
+        return all.push(if waited {
+            Event::Uncut { node }
+        } else {
+            Event::Boot { node }
+        });
     };
     if server.receiver {
         all.push(if server.connected {

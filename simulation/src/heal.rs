@@ -19,6 +19,12 @@ use crate::{
 /// So many rounds of 25 ms recovery may take.
 const ROUNDS: u32 = 2400;
 
+/// Two operators that both lead take a change that waits for a person over from each other, and try it anew. One of the
+/// two says that it waits within so many rounds.
+const SAYS_SO: u32 = 800;
+/// A person who is told that a node's data is kept names it for so many rounds, and then another such node.
+const NAMED: u32 = 100;
+
 /// How a recovery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
@@ -32,9 +38,10 @@ impl World {
     /// Heals, and demands that the database recovers. Counts events into `events`.
     pub fn recover(&mut self, events: &mut u64) -> Result<Recovery, Violation> {
         self.heal();
-        let mut wrote = None;
-        for _ in 0..ROUNDS {
-            self.fair_round(events);
+        let (mut wrote, mut waited) = (None, false);
+        for round in 0..ROUNDS {
+            self.fair_round(round, events);
+            waited |= round + SAYS_SO >= ROUNDS && self.waits_for_a_person();
             if let Some(violation) = &self.violation {
                 return Err(violation.clone());
             }
@@ -52,7 +59,7 @@ impl World {
                 _ => return self.verdict(master),
             }
         }
-        if self.is_beyond_help() {
+        if self.is_beyond_help(waited) {
             return Ok(Recovery::Blocked);
         }
         let invariant = if wrote.is_none() && self.master().is_none() {
@@ -85,11 +92,11 @@ impl World {
         self.apply(Event::StartOperator { op: 0 });
     }
 
-    fn fair_round(&mut self, events: &mut u64) {
+    fn fair_round(&mut self, nth: u32, events: &mut u64) {
         *events += u64::from(self.apply(Event::Wait { ms: 25 }));
-        if let Some(node) = self
-            .kept_though_damaged()
-            .filter(|node| self.api.asked.resync != Some(*node))
+        if nth.is_multiple_of(NAMED)
+            && let Some(node) = self.kept_though_damaged((nth / NAMED) as usize)
+            && self.api.asked.resync != Some(node)
         {
             *events += u64::from(self.apply(Event::Resync { node }));
         }
@@ -106,11 +113,19 @@ impl World {
         }
     }
 
-    /// A node whose damaged data a forced promotion gave up: only a person says that it is of no use.
-    fn kept_though_damaged(&self) -> Option<Node> {
+    /// One of the nodes whose damaged data a forced promotion gave up: only a person says that it is of no use.
+    fn kept_though_damaged(&self, nth: usize) -> Option<Node> {
         let forced = self.api.record.forced.as_ref()?;
-        let mut unjudged = forced.unjudged.iter().map(index);
-        unjudged.find(|node| self.machines[*node].disk.damaged)
+        let unjudged = forced.unjudged.iter().map(index);
+        let all: Vec<Node> = unjudged
+            .filter(|node| self.machines[*node].disk.damaged)
+            .collect();
+        all.get(nth % all.len().max(1)).copied()
+    }
+
+    fn waits_for_a_person(&self) -> bool {
+        let mut verdicts = self.verdicts.iter().flatten();
+        verdicts.any(|report| report.decision == Decision::Blocked)
     }
 
     /// A commit of `node` waits for slaves that hold it.
@@ -217,13 +232,11 @@ impl World {
     }
 
     /// More volumes are gone than can be lost, or nodes that hold different things are all held by policy.
-    fn is_beyond_help(&self) -> bool {
-        let mut verdicts = self.verdicts.iter().flatten();
-        let blocked = verdicts.any(|report| report.decision == Decision::Blocked);
+    fn is_beyond_help(&self, waited: bool) -> bool {
         // With no member to spare a single tail may be one acknowledged write or none: nobody can tell.
         let spare = self.intact_members().len() > self.api.record.fence_quorum();
         let odd = !spare || !self.ledger.errant.is_empty() || self.ledger.given_up > 0;
-        self.intact_members().len() < self.api.record.fence_quorum() || (odd && blocked) || self.quarantine
+        self.intact_members().len() < self.api.record.fence_quorum() || (odd && waited) || self.quarantine
     }
 
     /// The state in a line, for a message.

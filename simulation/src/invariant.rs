@@ -35,6 +35,8 @@ pub enum Invariant {
     PrefixWithoutHoles,
     /// The last copy of an acknowledged write is never overwritten.
     LastCopyKept,
+    /// Nothing that was acknowledged is cut off the log of a killed master.
+    OnlyUnacknowledgedCut,
     /// A node with an empty volume never leads a database that has data.
     EmptyIsNotNew,
     /// A node is made to follow only with a set that its master contains.
@@ -310,6 +312,14 @@ impl World {
         let alone: Bits = lost.iter().filter(|txn| self.holders(*txn, node) == 0).collect();
         self.require(alone.is_empty(), Invariant::LastCopyKept, |_| {
             format!("db-{node} is overwritten and only it holds {}", list(alone))
+        });
+    }
+
+    /// `tail` is about to be cut off the log of `node`.
+    pub(crate) fn on_cut(&mut self, node: Node, tail: &[Txn]) {
+        let lost = tail.iter().copied().collect::<Bits>() & self.ledger.acknowledged;
+        self.require(lost.is_empty(), Invariant::OnlyUnacknowledgedCut, |_| {
+            format!("db-{node} cuts {} off, which was acknowledged", list(lost))
         });
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use failover::{
-    Applier, GtidSet, Millis, NodeId, NodeReport, Receiver, Role, Server as Said, ServerState, Term,
+    Applier, GtidSet, Millis, NodeId, NodeReport, Receiver, Role, Server as Said, ServerState, Tail, Term,
 };
 
 use crate::{
@@ -74,6 +74,29 @@ pub struct Disk {
     pub divergent: bool,
     /// mysqld does not start on it.
     pub damaged: bool,
+    /// The marker that keeps mysqld down after its next unclean end, until it is known what to cut off.
+    pub hold: Marker,
+}
+
+/// A marker that is set durably, and taken away without waiting for the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Marker {
+    /// As everybody sees it.
+    pub is_set: bool,
+    /// As it is after a loss of power.
+    pub on_disk: bool,
+}
+
+impl Marker {
+    /// Sets it.
+    pub fn set(&mut self) {
+        (self.is_set, self.on_disk) = (true, true);
+    }
+
+    /// Takes it away.
+    pub fn clear(&mut self) {
+        self.is_set = false;
+    }
 }
 
 impl Disk {
@@ -169,6 +192,8 @@ pub enum Order {
     Clone { donor: Node, extra: GtidSet },
     /// See [`failover::Action`].
     Discard,
+    /// See [`failover::Action`].
+    Cut { keep: GtidSet },
 }
 
 /// A command.
@@ -240,11 +265,18 @@ pub struct Machine {
     pub server: Option<Server>,
     /// Its agent.
     pub agent: Agent,
+    /// Since when mysqld is kept down, where it is.
+    pub held_since: Millis,
     /// Acknowledgements on their way: to which life of which node, up to which transaction.
     pub sent: VecDeque<(Node, u32, Txn)>,
 }
 
 impl Machine {
+    /// True while mysqld is kept down.
+    pub fn is_held(&self) -> bool {
+        self.server.is_none() && self.disk.hold.is_set
+    }
+
     /// The server if it runs and is not frozen.
     pub fn awake(&self) -> Option<&Server> {
         self.server.as_ref().filter(|server| server.frozen.is_none())
@@ -289,7 +321,8 @@ impl Machine {
             closed: self.agent.guard.closed.then(|| "it is alone".to_owned()),
             cloning: self.agent.cloning.as_ref().map(|_| 50),
             refused_clones: self.agent.refused_clones,
-            damaged: self.disk.damaged.then(|| "killed by SIGABRT".to_owned()),
+            tail: self.is_held().then_some(Tail::Held),
+            damaged: (self.disk.damaged && !self.is_held()).then(|| "killed by SIGABRT".to_owned()),
             ..NodeReport::new(volume_text(memory.volume).into(), server)
         }
     }

@@ -97,11 +97,17 @@ pub enum Mutant {
     FollowUnasked,
     /// Operators that lead at the same time take each other's changes over at once.
     TakenOverAtOnce,
+    /// A killed slave is cut like a master, if it was kept down.
+    CutFollower,
+    /// A server whose tail was cut keeps its name.
+    CutKeepsName,
+    /// A killed master is cut to what another node has before one was chosen by a quorum.
+    CutBeforeLed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 48] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -147,5 +153,8 @@ impl Mutant {
         Self::LedUnheld,
         Self::FollowUnasked,
         Self::TakenOverAtOnce,
+        Self::CutFollower,
+        Self::CutKeepsName,
+        Self::CutBeforeLed,
     ];
 }

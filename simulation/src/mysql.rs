@@ -17,11 +17,13 @@ const NET_TIMEOUT: u64 = 1000;
 impl World {
     /// mysqld of `node` ends at once. What waited comes back as committed: it is in the binary log.
     pub fn crash(&mut self, node: Node) -> bool {
+        let now = self.now;
         let machine = &mut self.machines[node];
         if machine.server.take().is_none() {
             return false;
         }
         machine.sent.clear();
+        machine.held_since = if machine.disk.hold.is_set { now } else { 0 };
         if self.mutant == Some(Mutant::AckBeforeDisk)
             && let Some(last) = machine.disk.relay.pop_back()
         {
@@ -35,7 +37,7 @@ impl World {
     pub fn boot(&mut self, node: Node) -> bool {
         let (life, mutant, now) = (self.lives + 1, self.mutant, self.now);
         let machine = &mut self.machines[node];
-        if machine.server.is_some() || machine.pod == 0 || machine.disk.damaged {
+        if machine.server.is_some() || machine.pod == 0 || machine.disk.damaged || machine.is_held() {
             return false;
         }
         self.lives = life;
@@ -58,6 +60,35 @@ impl World {
             heard: now,
             ..Server::default()
         });
+        true
+    }
+
+    /// mysqld that was kept down starts with all that its log holds: an operator is connected, and none has said what
+    /// to keep. How long that is waited for is not asked here.
+    pub(crate) fn start_uncut(&mut self, node: Node) -> bool {
+        let connected = self.operators.iter().any(|it| it.links[node].alive);
+        let machine = &self.machines[node];
+        let waits = machine.agent.up && !machine.agent.frozen && machine.agent.running.is_none();
+        connected && waits && machine.is_held() && self.start_held(node)
+    }
+
+    /// The supervisor is told to start mysqld that it keeps down.
+    pub(crate) fn start_held(&mut self, node: Node) -> bool {
+        self.machines[node].disk.hold.clear();
+        self.boot(node)
+    }
+
+    /// The machine loses its power: what the disk was not waited for is as before.
+    pub(crate) fn lose_power(&mut self, node: Node) -> bool {
+        if self.machines[node].pod == 0 {
+            return false;
+        }
+        self.kill_agent(node);
+        self.crash(node);
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        machine.disk.hold.is_set = machine.disk.hold.on_disk;
+        machine.held_since = if machine.disk.hold.is_set { now } else { 0 };
         true
     }
 
@@ -337,6 +368,8 @@ impl World {
         for it in ended.iter().filter(|it| it.heard) {
             self.on_acknowledged(node, it.txn);
         }
+        // It ends cleanly, and is not kept down.
+        self.machines[node].disk.hold.clear();
         self.crash(node);
     }
 

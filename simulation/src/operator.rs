@@ -183,9 +183,8 @@ fn key_of(action: &Action) -> Key {
         Action::Follow { term, .. } => ("follow", node, term.0),
         Action::Clone { term, .. } => ("clone", node, term.0),
         Action::Discard { term, .. } => ("discard", node, term.0),
-        // Not modelled: a killed server starts at once with its tail and is judged by its set, as where a cut is
-        // refused; an agent ends without waiting to be relieved.
         Action::Cut { term, .. } => ("cut", node, term.0),
+        // Not modelled: an agent ends without waiting to be relieved.
         Action::Release { term, .. } => ("release", node, term.0),
     }
 }
@@ -198,6 +197,7 @@ pub(crate) fn kind_of(order: &Order) -> &'static str {
         Order::Follow { .. } => "follow",
         Order::Clone { .. } => "clone",
         Order::Discard => "discard",
+        Order::Cut { .. } => "cut",
     }
 }
 
@@ -437,6 +437,7 @@ impl World {
                 term,
             ),
             Action::Discard { node, term, .. } => (node, Order::Discard, term),
+            Action::Cut { node, term, keep } => (node, Order::Cut { keep }, term),
             _ => return,
         };
         let node = index(&node);

@@ -1,6 +1,6 @@
 //! What mutants make of the operator's observation and of its actions; without one nothing is changed.
 
-use failover::{Action, Kind, NodeView, Observed, Plan, Pod as PodView, Receiver, Role, Server};
+use failover::{Action, Kind, NodeView, Observed, Plan, Pod as PodView, Receiver, Role, Server, Tail};
 
 use crate::{ledger::index, machine::address, mutant::Mutant, world::World};
 
@@ -115,6 +115,9 @@ impl World {
             });
             plan.extend(promoted.map(|(node, term)| Action::Lead { node, term }));
         }
+        if self.mutant == Some(Mutant::CutBeforeLed) {
+            plan.extend(cut_before_led(observed));
+        }
         let leads = observed.record.master.is_some() && observed.record.intent.is_none();
         if self.mutant != Some(Mutant::DiscardUnasked) || !leads {
             return;
@@ -214,6 +217,21 @@ impl World {
             (_, action) => action,
         }
     }
+}
+
+/// What is kept is what any other node has.
+fn cut_before_led(observed: &Observed) -> Option<Action> {
+    let held = |view: &NodeView| {
+        view.live_report()
+            .is_some_and(|live| live.tail == Some(Tail::Held))
+    };
+    let (node, _) = observed.nodes.iter().find(|(_, view)| held(view))?;
+    let keep = observed.nodes.values().find_map(|view| view.server())?;
+    Some(Action::Cut {
+        node: node.clone(),
+        term: observed.record.term,
+        keep: keep.executed.clone(),
+    })
 }
 
 /// As if the master that is to rest had confirmed its fence.

@@ -41,6 +41,7 @@ pub struct Wire {
 
 /// What a run begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Beginning {
     /// So many nodes are asked for.
     pub nodes: u32,
@@ -52,6 +53,9 @@ pub struct Beginning {
     /// The volumes are kept from an earlier database, and some of them lag.
     #[serde(default)]
     pub kept: bool,
+    /// Supervisors keep a killed master down until it is known what to cut off; where they cannot, it starts at once.
+    #[serde(default)]
+    pub holds: bool,
 }
 
 /// Everything.
@@ -83,6 +87,8 @@ pub struct World {
     pub quarantine: bool,
     /// Writes go on with fewer acknowledgements while slaves are missing.
     pub available: bool,
+    /// Killed masters are kept down until it is known what to cut off.
+    pub holds: bool,
     pub(crate) lives: u32,
     pub(crate) volumes: u32,
     pub(crate) pods_made: u32,
@@ -98,9 +104,10 @@ impl World {
             quarantine,
             available,
             kept,
+            holds,
         } = beginning;
         let mut world = Self::empty(nodes, mutant, quarantine);
-        world.available = available;
+        (world.available, world.holds) = (available, holds);
         if kept {
             world.keep_volumes(nodes as usize);
         }
@@ -156,6 +163,7 @@ impl World {
             mutant,
             quarantine,
             available: false,
+            holds: false,
             lives: 0,
             volumes,
             pods_made: 0,
@@ -218,6 +226,7 @@ impl World {
             Event::Detach { node } => self.detach(node),
             Event::Apply { node } => self.execute(node),
             Event::Boot { node } => self.boot(node),
+            Event::Uncut { node } => self.start_uncut(node),
             Event::Open { node } => self.open_slave(node),
             Event::Purge { node } => self.purge(node),
             fault => self.suffer(fault),
@@ -238,6 +247,7 @@ impl World {
             Event::Diverge { node } => self.diverge(node),
             Event::LoseVolume { node } => self.lose_volume(node),
             Event::Damage { node } => self.damage(node),
+            Event::LosePower { node } => self.lose_power(node),
             Event::Cut { from, to } => self.set_cut(from, to, true),
             Event::Heal { from, to } => self.set_cut(from, to, false),
             Event::KillOperator { op } => self.set_operator(op, false),
@@ -300,6 +310,9 @@ impl World {
         let machine = &mut self.machines[node];
         let starts = machine.pod != 0 && !machine.agent.up;
         machine.agent.up |= starts;
+        if starts && machine.is_held() {
+            machine.held_since = self.now;
+        }
         starts
     }
 
@@ -327,12 +340,7 @@ impl World {
     fn may_lose(&self, node: Node) -> bool {
         let intact = self.intact_members();
         let is_member = intact.contains(&node);
-        let first = self
-            .api
-            .record
-            .intent
-            .as_ref()
-            .is_some_and(|it| it.kind == failover::Kind::Bootstrap);
+        let first = self.awaits_first_master();
         let held = self.machines[node].disk.holds() & self.ledger.acknowledged;
         if first && held.iter().any(|txn| self.holders(txn, node) == 0) {
             // Members of a database that never led are entered empty, so the quorum says nothing of copies yet.
@@ -344,12 +352,20 @@ impl World {
             && self.api.record.size != 0
     }
 
+    /// No master was recorded yet. Should the one that rests be lost, it is begun anew.
+    fn awaits_first_master(&self) -> bool {
+        let intent = self.api.record.intent.as_ref();
+        intent.is_some_and(|it| match it.kind {
+            failover::Kind::Bootstrap => true,
+            failover::Kind::Rest => it.from.is_none(),
+            _ => false,
+        })
+    }
+
     /// The data is kept as it is, and mysqld ends at each start. A database that never led waits for all its nodes, so
     /// there a person has to replace the volume.
     fn damage(&mut self, node: Node) -> bool {
-        let intent = self.api.record.intent.as_ref();
-        let first = intent.is_some_and(|it| it.kind == failover::Kind::Bootstrap);
-        if first || self.machines[node].disk.damaged || !self.may_lose(node) {
+        if self.awaits_first_master() || self.machines[node].disk.damaged || !self.may_lose(node) {
             return false;
         }
         self.crash(node);

@@ -36,11 +36,17 @@ struct Play {
 impl Play {
     /// Three nodes with a master that all follow.
     fn new(mutant: Option<Mutant>) -> (Self, usize) {
+        Self::of(3, false, mutant)
+    }
+
+    /// So many nodes with a master that all follow; one that `holds` is kept down once it was killed.
+    fn of(nodes: u32, holds: bool, mutant: Option<Mutant>) -> (Self, usize) {
         let beginning = Beginning {
-            nodes: 3,
+            nodes,
             quarantine: false,
             available: false,
             kept: false,
+            holds,
         };
         let mut play = Self {
             world: World::new(beginning, mutant),
@@ -51,7 +57,7 @@ impl Play {
         play.until(|world| {
             let receives = |it: &&Machine| it.server.as_ref().is_some_and(|it| it.connected);
             let slaves = world.machines.iter().filter(receives).count();
-            world.api.record.master.is_some() && slaves == 2
+            world.api.record.master.is_some() && slaves + 1 == nodes as usize
         });
         let master = leader(&play.world, 1).expect("the first master is open");
         assert_eq!(play.world.api.service, (Some(master), 1));
@@ -98,6 +104,12 @@ impl Play {
             self.world.apply(Event::Wait { ms: 20 });
         }
         panic!("not reached: {}", self.world.picture());
+    }
+
+    /// A client writes there; which transaction that is.
+    fn write(&mut self, node: usize) -> u16 {
+        assert!(self.world.apply(Event::Write { node }));
+        u16::try_from(self.world.ledger.txns.len() - 1).expect("there are few")
     }
 
     fn crash(&mut self, node: usize) {
@@ -222,4 +234,41 @@ fn terms_beside_another() -> u64 {
 #[test]
 fn operators_beside_each_other_leave_a_change_to_who_began_it() {
     assert_eq!(terms_beside_another(), 1);
+}
+
+/// A node is away that has received what a killed master is cut of; then that master leads again and writes.
+fn a_cut_master_leads_again(mutant: Option<Mutant>) -> Option<Invariant> {
+    let (mut play, first) = Play::of(5, true, mutant);
+    let away = (first + 1) % 5;
+    let tail = play.write(first);
+    play.world.apply(Event::Ship { node: away });
+    assert!(play.world.machines[away].disk.holds().has(tail));
+    play.down = vec![away];
+    play.crash(first);
+    play.crash(away);
+    let second = play.leader(2);
+    let follows = |machine: &Machine| {
+        machine
+            .server
+            .as_ref()
+            .is_some_and(|it| it.connected && !it.offline)
+    };
+    play.until(|world| world.api.record.intent.is_none() && follows(&world.machines[first]));
+    assert!(!play.world.machines[first].disk.log.has(tail), "it is cut");
+    assert_ne!(second, first);
+    play.world.apply(Event::Wish { node: first });
+    assert_eq!(play.leader(3), first);
+    let written = play.write(first);
+    play.until(|world| world.ledger.acknowledged.has(written));
+    play.down.clear();
+    play.world.recover(&mut 0).err().map(|it| it.invariant)
+}
+
+#[test]
+fn a_cut_masters_next_writes_are_not_taken_for_those_that_were_cut() {
+    assert_eq!(a_cut_master_leads_again(None), None);
+    assert_eq!(
+        a_cut_master_leads_again(Some(Mutant::CutKeepsName)),
+        Some(Invariant::ExactRejoin)
+    );
 }

@@ -11,6 +11,7 @@ fn first(mutant: Mutant) -> u64 {
     match mutant {
         Mutant::RelayThrownAway => 90_900,
         Mutant::CommandOutlivesServer => 7_200,
+        Mutant::CutFollower => 24_000,
         Mutant::DonorUnchecked => 36_600,
         Mutant::FenceBesideClone => 140_200,
         Mutant::FollowUnasked => 700_800,
@@ -37,7 +38,10 @@ fn only_waits(mutant: Mutant) -> bool {
 
 /// Chance does not bring their harm about in so many runs; `directed.rs` plays it.
 fn is_played(mutant: Mutant) -> bool {
-    matches!(mutant, Mutant::LateLeadForgotten | Mutant::PromotedTwice)
+    matches!(
+        mutant,
+        Mutant::LateLeadForgotten | Mutant::PromotedTwice | Mutant::CutKeepsName
+    )
 }
 
 #[test]

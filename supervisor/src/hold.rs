@@ -31,7 +31,8 @@ impl Marker {
         File::open(self.0.parent().unwrap_or(Path::new("/")))?.sync_all()
     }
 
-    /// Takes it away. That need not be durable: one that comes back after a crash costs a question to the agent.
+    /// Takes it away. That need not be durable: one that comes back after a crash costs a question to the agent, which cuts
+    /// nothing off a server that has followed since.
     pub fn clear(&self) -> io::Result<()> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

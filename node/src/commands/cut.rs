@@ -27,6 +27,9 @@ pub async fn cut(job: &Job, keep: GtidSet) -> Result<(), Refusal> {
             "mysqld is not kept down, so there is nothing to cut",
         ));
     }
+    if job.agent.store.get().await.followed.is_some() {
+        return start_follower(job).await;
+    }
     let begun = clock::now();
     let shelf = Shelf::beside(&job.agent.settings.agent_dir);
     let (term, at) = (job.term, clock::unix_seconds());
@@ -66,6 +69,15 @@ pub async fn cut(job: &Job, keep: GtidSet) -> Result<(), Refusal> {
     fence::await_boot(job).await?;
     info!(boot_ms = clock::millis_since(begun), "up again");
     prove(job, &keep).await
+}
+
+/// The marker of a former master can come back when its machine loses power, and keep a server down that has followed
+/// since. What that one holds beyond `keep` is what the master has committed since it was asked; it may have been
+/// acknowledged because this node has it.
+async fn start_follower(job: &Job) -> Result<(), Refusal> {
+    refused(job, "it was a slave, so what it has may be acknowledged").await?;
+    job.agent.supervision.start().await.or_refuse()?;
+    fence::await_boot(job).await
 }
 
 fn cut_of(job: &Job, copied: &Copied) -> Tail {

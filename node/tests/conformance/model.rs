@@ -24,6 +24,7 @@ impl Model {
             quarantine: false,
             available: false,
             kept: false,
+            holds: true,
         };
         let mutant = scenario.setting.map(|setting| match setting {
             Setting::RelayLogRecovery => Mutant::RelayLogRecovery,

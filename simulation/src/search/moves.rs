@@ -33,7 +33,7 @@ pub enum Move {
     Acknowledge(Node),
     /// The clone into the node goes on by a stage.
     Copy(Node),
-    /// The supervisor starts mysqld.
+    /// The supervisor starts mysqld; one that it keeps down, because the agent has waited for long enough.
     Boot(Node),
     /// A client writes to the node.
     Write(Node),
@@ -87,15 +87,16 @@ impl Move {
 /// The moves that may change something in this state.
 pub(super) fn possible(world: &World, scope: &Scope, left: Budget) -> Vec<Move> {
     let mut all = Vec::new();
+    let still = world.machines.iter().any(|it| it.agent.frozen);
+    if still || world.cut.iter().flatten().any(|cut| *cut) {
+        // The last that is tried: a search that is broken off would see nothing else of what was cut off or stands still.
+        all.push(Move::Mend);
+    }
     for op in (0..OPERATORS).filter(|op| world.operators[*op].up) {
         operator_moves(world, op, left, &mut all);
     }
     for node in (0..NODES).filter(|node| world.machines[*node].pod != 0) {
         node_moves(world, node, scope, left, &mut all);
-    }
-    let still = world.machines.iter().any(|it| it.agent.frozen);
-    if still || world.cut.iter().flatten().any(|cut| *cut) {
-        all.push(Move::Mend);
     }
     if left.silences > 0 {
         all.push(Move::Silence);
@@ -206,7 +207,7 @@ fn carry_out(world: &mut World, step: Move) -> bool {
         Move::Receive(node) => world.apply(Event::Attach { node }) | all(world, Event::Ship { node }),
         Move::Acknowledge(node) => all(world, Event::Ack { node }),
         Move::Copy(node) => world.apply(Event::Copy { node }),
-        Move::Boot(node) => world.apply(Event::Boot { node }),
+        Move::Boot(node) => world.apply(Event::Boot { node }) || world.apply(Event::Uncut { node }),
         Move::Write(node) => world.apply(Event::Write { node }),
         Move::Moment => world.apply(Event::Wait { ms: 60 }),
         Move::Silence => world.apply(Event::Wait { ms: 1500 }),

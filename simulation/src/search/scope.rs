@@ -126,6 +126,7 @@ fn led() -> World {
         quarantine: false,
         available: false,
         kept: false,
+        holds: true,
     };
     let mut world = World::new(beginning, None);
     let whole = world.recover(&mut 0);
