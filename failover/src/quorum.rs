@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{GtidSet, NodeId, NodeReport, NodeView, Observed, Role, Server, ServerState, Session, Term};
+use crate::{GtidSet, NodeId, NodeView, Observed, Role, Server, ServerState, Session, Term};
 
 /// The members that count towards a fence quorum, and why the others do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +69,20 @@ pub fn fenced_states(observed: &Observed, term: Term) -> BTreeMap<NodeId, &Serve
 ///
 /// What a new master inherited may never have been acknowledged. Once W others hold it, it is as safe as what was,
 /// and nobody who reads it at the master can see it vanish with the next failover.
+///
+/// One that does not answer counts by its last report where it led or followed in the term before this one. From any
+/// other node the master of that term may have had taken away what it lacks itself, with another operator.
 pub fn holders(observed: &Observed, leader: &NodeId, wanted: &GtidSet) -> usize {
     let holds = |view: &NodeView| {
-        matches!(
-            &view.report,
-            Some(NodeReport { server: Server::Up(state), .. }) if state.holds().contains(wanted)
-        )
+        let is_open = matches!(view.session, Session::Open { .. });
+        view.report.as_ref().is_some_and(|report| {
+            let is_late = report.term.next() < observed.record.term;
+            let Server::Up(state) = &report.server else {
+                return false;
+            };
+            let stays = is_open || !(is_late || state.role == Role::Idle);
+            stays && state.holds().contains(wanted)
+        })
     };
     observed
         .nodes

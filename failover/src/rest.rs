@@ -51,19 +51,21 @@ pub(crate) fn begin(
     let is_copied = |action: &Action| matches!(action, Action::Clone { donor, .. } if donor == leader.node);
     // A master that leads may lower what it waits for instead, where that was allowed.
     let waits = policy.durability == Durability::Strict || observed.record.intent.is_some();
-    let held_up = waiting > 0
-        && waits
-        && !policy.paused
-        && rejoin::connected(observed, leader, None) < acks
-        // A copy for each would still leave too few.
-        && answering(observed, leader) >= acks
-        && (plan.iter().any(is_copied) || rejoin::copies(observed, leader.node, leader.node, leader).is_some())
-        && quorum::fenceable(observed).have.contains(leader.node);
+    let held_up = waiting > 0 && waits && !policy.paused && rejoin::connected(observed, leader, None) < acks;
     if !held_up {
         state.held_up_since = None;
         return None;
     }
+    // The time runs on while a copy that was given up is not begun again yet.
     let since = *state.held_up_since.get_or_insert(now);
+    let helps = (plan.iter().any(is_copied)
+        || rejoin::copies(observed, leader.node, leader.node, leader).is_some())
+        // A copy for each would still leave too few.
+        && answering(observed, leader) >= acks
+        && quorum::fenceable(observed).have.contains(leader.node);
+    if !helps {
+        return None;
+    }
     let expected = rejoin::acknowledging(observed, leader, policy) >= acks || is_incomplete(observed, leader);
     let patience = if expected { EXPECTED } else { HELD_UP };
     let rested = state.rested.is_some_and(|at| now.saturating_sub(at) < AGAIN);

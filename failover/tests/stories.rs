@@ -952,6 +952,24 @@ fn a_master_is_shown_only_when_enough_slaves_hold_what_it_inherited() {
 }
 
 #[test]
+fn what_a_lost_node_said_in_an_older_term_does_not_count_for_what_a_new_master_inherits() {
+    for (of_term, shown) in [(1, true), (0, false)] {
+        let mut world = World::led(3, 5);
+        let tail = GtidSet::new().with(&uuid(&"db-0".into()), 6, 6);
+        for node in ["db-0", "db-1"] {
+            world.server(node).executed = world.server(node).executed.union(&tail);
+        }
+        assert_eq!(world.observed.record.term, Term(1));
+        world.report_of("db-0").term = Term(of_term);
+        world.cut("db-0", true);
+        world.stuck = vec!["Follow"];
+        world.run(50);
+        assert_eq!(world.observed.record.term, Term(2));
+        assert_eq!(labelled(&world) == ["db-1"], shown, "{:?}", world.report);
+    }
+}
+
+#[test]
 fn a_slave_with_a_transaction_of_its_own_is_cloned_though_it_replicates() {
     let mut world = World::led(3, 5);
     let errant = world
@@ -1144,11 +1162,8 @@ fn a_resting_master_that_lost_its_promotion_is_closed_again_by_whoever_takes_ove
     assert_eq!(world.report_of("db-0").fenced, Some(term));
 }
 
-#[test]
-fn a_whole_slave_that_comes_back_ends_the_rest() {
-    let mut world = World::led(3, 5);
-    let whole = world.view("db-2").clone();
-    world.observed.nodes.insert("db-2".into(), whole.clone());
+/// The master has purged what db-1 needs, db-2 is silent, a commit waits, and a copy begins and does not end.
+fn waits_for_a_silent_one(world: &mut World) {
     let all = world.server("db-0").executed.clone();
     world.server("db-0").purged = all;
     world.reboot("db-1", GtidSet::new());
@@ -1159,6 +1174,13 @@ fn a_whole_slave_that_comes_back_ends_the_rest() {
         *waiting = 1;
     }
     world.stuck = vec!["Clone"];
+}
+
+#[test]
+fn a_whole_slave_that_comes_back_ends_the_rest() {
+    let mut world = World::led(3, 5);
+    let whole = world.view("db-2").clone();
+    waits_for_a_silent_one(&mut world);
     world.run(1000);
     assert_eq!(world.observed.record.term, Term(1), "db-2 may be whole");
     world.run(700);
@@ -1167,6 +1189,21 @@ fn a_whole_slave_that_comes_back_ends_the_rest() {
     world.run(10);
     assert_eq!(world.master(), Some("db-0".into()));
     assert_eq!(world.clones, [], "the copy of db-1 was not waited for");
+}
+
+#[test]
+fn a_copy_that_is_given_up_again_and_again_does_not_put_the_rest_off() {
+    let mut world = World::led(3, 5);
+    waits_for_a_silent_one(&mut world);
+    for _ in 0..2 {
+        world.run(900);
+        let server = world.report_of("db-1").server.clone();
+        world.kill("db-1");
+        world.run(10);
+        world.report_of("db-1").server = server;
+    }
+    world.run(10);
+    assert_eq!(world.observed.record.term, Term(2), "{:?}", world.report);
 }
 
 #[test]

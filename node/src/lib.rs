@@ -33,6 +33,7 @@ pub mod master;
 pub mod mysql;
 pub mod passage;
 pub mod probe;
+pub mod server_uuid;
 pub mod session;
 pub mod settings;
 pub mod shutdown;

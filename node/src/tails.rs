@@ -14,6 +14,7 @@ use failover::{GtidSet, Term};
 use crate::{
     binlog::{self, Tail},
     kept::{Description, Shelf},
+    server_uuid,
 };
 
 /// Why nothing was cut.
@@ -76,13 +77,9 @@ pub fn copy(
     Ok(Some(Copied { log, tail, file }))
 }
 
-/// Cuts the tail off. The server also loses its name: its next transactions would repeat the numbers of those that
-/// were cut, which another server may have seen.
+/// Cuts the tail off. The server also loses its UUID.
 pub fn cut(datadir: &Path, copied: &Copied) -> io::Result<()> {
-    match fs::remove_file(datadir.join("auto.cnf")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => File::open(datadir)?.sync_all()?,
-    }
+    server_uuid::forget(datadir)?;
     let log = File::options().write(true).open(&copied.log)?;
     log.set_len(copied.tail.at)?;
     log.sync_all()

@@ -99,10 +99,14 @@ impl World {
                 return self.end_clone(node, &job);
             }
             2 if there => {
-                // The data gets its new identity before the first byte is touched.
+                // The data and its server get their new identities before the first byte is touched.
                 self.volumes += 1;
                 let volume = self.volumes;
-                let memory = &mut self.machines[node].disk.memory;
+                let disk = &mut self.machines[node].disk;
+                if self.mutant != Some(Mutant::CloneKeepsName) {
+                    disk.uuid = volume;
+                }
+                let memory = &mut disk.memory;
                 (memory.volume, memory.followed, memory.promoted) = (volume, None, None);
                 self.machines[node].agent.cloning = Some(Job {
                     stage: 3,

@@ -220,8 +220,11 @@ impl World {
 
     /// Operator `op` has `node` promoted. By force that may be only when all members that answer it are fenced.
     pub(crate) fn on_promotion_asked(&mut self, op: usize, node: Node, term: u64) {
-        // What follows the promotion of the node is no other one.
-        if self.ledger.forced.get(&term) != Some(&node) || self.ledger.promoted.contains_key(&term) {
+        // What follows the promotion of the node is no other one, nor is asking for it again.
+        if self.ledger.forced.get(&term) != Some(&node)
+            || self.ledger.promoted.contains_key(&term)
+            || !self.ledger.asked.insert((op, term))
+        {
             return;
         }
         let Some(record) = self.operators[op].record.clone() else {
@@ -313,14 +316,25 @@ impl World {
         self.require(alone.is_empty(), Invariant::LastCopyKept, |_| {
             format!("db-{node} is overwritten and only it holds {}", list(alone))
         });
+        let all = self.machines[node].disk.holds();
+        self.counts_no_more(node, all);
     }
 
     /// `tail` is about to be cut off the log of `node`.
     pub(crate) fn on_cut(&mut self, node: Node, tail: &[Txn]) {
-        let lost = tail.iter().copied().collect::<Bits>() & self.ledger.acknowledged;
+        let tail: Bits = tail.iter().copied().collect();
+        let lost = tail & self.ledger.acknowledged;
         self.require(lost.is_empty(), Invariant::OnlyUnacknowledgedCut, |_| {
             format!("db-{node} cuts {} off, which was acknowledged", list(lost))
         });
+        self.counts_no_more(node, tail);
+    }
+
+    /// What `node` gives up was not acknowledged yet, and may not be because it had it.
+    fn counts_no_more(&mut self, node: Node, given: Bits) {
+        for txn in given.iter() {
+            self.ledger.txns[usize::from(txn)].reached &= !(1 << node);
+        }
     }
 
     /// The receiver of `node` is started towards `source` by a command of `term`.

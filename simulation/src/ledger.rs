@@ -23,7 +23,7 @@ pub struct Transaction {
     pub after: Bits,
     /// The first transaction with the same identifier: another one only where an identifier was given twice.
     pub twin: Txn,
-    /// Every node that ever had it on its disk by replication, a bit each.
+    /// Every node that had it on its disk by replication, a bit each, but for those that gave it up by command since.
     pub reached: u16,
 }
 
@@ -50,18 +50,20 @@ pub struct Ledger {
     pub told: u64,
     /// The highest term in which a node was opened for writes.
     pub opened: u64,
+    /// When that was.
+    pub opened_at: Millis,
     /// What it had executed then.
     pub opened_with: Bits,
     /// What people typed to force a promotion.
     pub typed: Vec<(Node, u64)>,
     /// The terms that were taken by force, with the node that was named.
     pub forced: BTreeMap<u64, Node>,
+    /// The operators that had the node promoted then, with the term.
+    pub asked: BTreeSet<(usize, u64)>,
     /// The highest of them in which the node was opened: what older terms still acknowledge is given up.
     pub given_up: u64,
     /// What forced masters showed though too few others hold it.
     pub unsure: Bits,
-    /// When that was.
-    pub opened_at: Millis,
     /// Whom each node could hear as master.
     pub contacts: [Contacts; NODES],
 }

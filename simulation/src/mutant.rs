@@ -101,13 +101,15 @@ pub enum Mutant {
     CutFollower,
     /// A server whose tail was cut keeps its name.
     CutKeepsName,
+    /// A server whose data is copied over keeps its name.
+    CloneKeepsName,
     /// A killed master is cut to what another node has before one was chosen by a quorum.
     CutBeforeLed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -155,6 +157,7 @@ impl Mutant {
         Self::TakenOverAtOnce,
         Self::CutFollower,
         Self::CutKeepsName,
+        Self::CloneKeepsName,
         Self::CutBeforeLed,
     ];
 }

@@ -341,7 +341,7 @@ impl World {
         let intact = self.intact_members();
         let is_member = intact.contains(&node);
         let first = self.awaits_first_master();
-        let held = self.machines[node].disk.holds() & self.ledger.acknowledged;
+        let held = self.machines[node].disk.holds() & (self.ledger.acknowledged | self.ledger.readable);
         if first && held.iter().any(|txn| self.holders(txn, node) == 0) {
             // Members of a database that never led are entered empty, so the quorum says nothing of copies yet.
             return false;

@@ -32,7 +32,7 @@ impl Marker {
     }
 
     /// Takes it away. That need not be durable: one that comes back after a crash costs a question to the agent, which cuts
-    /// nothing off a server that has followed since.
+    /// nothing off a slave.
     pub fn clear(&self) -> io::Result<()> {
         match fs::remove_file(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

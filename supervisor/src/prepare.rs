@@ -147,15 +147,6 @@ fn asks_for_other_layout(config: &str) -> bool {
     })
 }
 
-/// Takes the server's UUID away, so that the next start makes a new one. After a CLONE it counts its transactions on
-/// from the donor's set and would give numbers again that its old data had used and that others may have seen.
-pub fn forget_uuid(datadir: &Path) -> io::Result<()> {
-    match fs::remove_file(datadir.join("auto.cnf")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// A server's UUID and the private keys it made for itself belong to one server only.
 fn forget_identity(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {

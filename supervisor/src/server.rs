@@ -435,11 +435,6 @@ impl Server {
         // Status 16 is the wanted end of RESTART and CLONE.
         let clean = matches!(status, WaitStatus::Exited(_, 0 | 16));
         self.held |= self.after_end == AfterEnd::Hold && !clean;
-        if matches!(status, WaitStatus::Exited(_, 16))
-            && let Err(error) = prepare::forget_uuid(&self.settings.datadir)
-        {
-            say(&format!("the server keeps its UUID: {error}"));
-        }
         let mut how = match status {
             WaitStatus::Exited(_, code) => format!("exited with status {code}"),
             WaitStatus::Signaled(_, signal, _) => format!("killed by {signal}"),

@@ -81,7 +81,7 @@ pub fn ensure_disk_space(path: &Path) -> Result<()> {
     let free = info.blocks_available() * info.fragment_size();
     ensure!(
         free >= LEAST_FREE_BYTES,
-        "only {} MB are free at {}, {} MB are needed: make room, or set DDB_CACHE to a folder on another disk",
+        "only {} MB are free at {}, {} MB are needed: make room, or set DDB_CACHE or TMPDIR to a folder on another disk",
         free >> 20,
         path.display(),
         LEAST_FREE_BYTES >> 20

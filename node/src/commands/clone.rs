@@ -24,6 +24,7 @@ use crate::{
     clock, extra,
     kept::Shelf,
     mysql::{Error, Lane, clone::RESTART_BY_SUPERVISOR, status::Status},
+    server_uuid,
     store::Memory,
 };
 
@@ -91,6 +92,8 @@ async fn give_up_data(
     if job.agent.board.life() != Some(life) {
         return Err(precondition("mysqld was started again meanwhile"));
     }
+    // Copied or lost half-way, its log ends before what it had.
+    server_uuid::forget(&job.agent.settings.mysql_data_dir).or_refuse()?;
     // Whoever asks in a newer term counts on the data that is here, so it stays then.
     let renew = |memory: &mut Memory| {
         if memory.term <= job.term {

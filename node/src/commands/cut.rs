@@ -71,8 +71,8 @@ pub async fn cut(job: &Job, keep: GtidSet) -> Result<(), Refusal> {
     prove(job, &keep).await
 }
 
-/// The marker of a former master can come back when its machine loses power, and keep a server down that has followed
-/// since. What that one holds beyond `keep` is what the master has committed since it was asked; it may have been
+/// The marker can keep a slave down: that of a former master comes back when its machine loses power, and a promotion
+/// that was overtaken before it was stored sets one. What that one holds beyond `keep` is what the master has committed since it was asked; it may have been
 /// acknowledged because this node has it.
 async fn start_follower(job: &Job) -> Result<(), Refusal> {
     refused(job, "it was a slave, so what it has may be acknowledged").await?;

@@ -312,6 +312,10 @@ impl Drop for Node {
         let _ = self.supervisor.wait();
         let _ = self.agent.kill();
         let _ = self.agent.wait();
+        if std::thread::panicking() {
+            // Logs tell what went wrong; several tests' data would fill a disk.
+            let _ = fs::remove_dir_all(self.directory.join("mysql"));
+        }
     }
 }
 

@@ -89,7 +89,8 @@ pub(super) fn possible(world: &World, scope: &Scope, left: Budget) -> Vec<Move> 
     let mut all = Vec::new();
     let still = world.machines.iter().any(|it| it.agent.frozen);
     if still || world.cut.iter().flatten().any(|cut| *cut) {
-        // The last that is tried: a search that is broken off would see nothing else of what was cut off or stands still.
+        // The last that is tried of the beginning, so that a search that is broken off has seen more of what was cut off or
+        // stands still than its end.
         all.push(Move::Mend);
     }
     for op in (0..OPERATORS).filter(|op| world.operators[*op].up) {

@@ -55,6 +55,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     if arguments.only.is_none() {
         checks(&mut report, arguments.full);
     }
+    report.stage("room on the disk", "cargo clean", || {
+        host::ensure_disk_space(host::repository())?;
+        host::ensure_disk_space(&std::env::temp_dir())
+    });
     let filter = arguments.only.as_deref();
     let mysqld = server(&mut report, !arguments.no_cluster);
     let again = mysqld.as_ref().map_or_else(
