@@ -20,12 +20,13 @@ struct Section {
 /// What safety rests on. A `loose_` name is one of a plugin that `--initialize` does not load.
 const SAFETY: [Section; 11] = [
     Section {
-        why: "Every transaction has a name, and a slave's log is a copy of the master's",
+        why: "Every transaction has a name, and a slave's log is a copy of the master's, its own former ones included",
         settings: &[
             ("gtid_mode", "ON"),
             ("enforce_gtid_consistency", "ON"),
             ("log_bin", "binlog"),
             ("log_replica_updates", "ON"),
+            ("replicate_same_server_id", "ON"),
             ("binlog_format", "ROW"),
         ],
     },
@@ -110,7 +111,7 @@ const SAFETY: [Section; 11] = [
 ];
 
 /// Further settings that are ours because the pod is built around them.
-const PLACES: [&str; 30] = [
+const PLACES: [&str; 31] = [
     "datadir",
     // Only what is on the volume outlives a pod.
     "innodb_data_home_dir",
@@ -135,6 +136,8 @@ const PLACES: [&str; 30] = [
     "server_id",
     "server_uuid",
     "report_host",
+    // How the agent tells one start of mysqld from another.
+    "report_user",
     "relay_log_index",
     "skip_networking",
     "skip_log_bin",

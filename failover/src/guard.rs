@@ -10,7 +10,8 @@
 //!
 //! Why W slaves may open it: every promotion in a higher term needs the fences of N − W members, and a fenced node
 //! has stored that term. This node and W others that have not are W + 1 of N, so too few are left. A node that is
-//! fenced in this very term may be on its way out of the N, so it does not count.
+//! fenced in this very term may be on its way out of the N, so it does not count. Only a promotion by force goes without
+//! those fences: what an old master does that nobody could end then is part of its price.
 
 use crate::{Millis, Term};
 

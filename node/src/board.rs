@@ -458,7 +458,7 @@ fn role(memory: &Memory, status: &Status, cloning: bool) -> Role {
         return Role::Idle;
     }
     if let Some(promoted) = &memory.promoted
-        && promoted.server_id == status.server_id
+        && promoted.start == status.start
         && !status.super_read_only
     {
         let waiting = status.waiting;
@@ -469,7 +469,7 @@ fn role(memory: &Memory, status: &Status, cloning: bool) -> Role {
         };
     }
     if let (Some(followed), Some(channel)) = (&memory.followed, &status.channel)
-        && followed.server_id == status.server_id
+        && followed.start == status.start
     {
         let error = channel.receiver_error.clone();
         return Role::Slave {
@@ -540,9 +540,9 @@ mod tests {
         }
     }
 
-    fn up(server_id: u32, super_read_only: bool) -> Seen {
+    fn up(start: u32, super_read_only: bool) -> Seen {
         Seen::Up(Box::new(Status {
-            server_id,
+            start,
             super_read_only,
             ..Status::default()
         }))
@@ -685,14 +685,14 @@ mod tests {
             term: Term(1),
             acks: 1,
             set: GtidSet::new(),
-            server_id: 5,
+            start: 5,
         };
         let memory = Memory {
             promoted: Some(promoted),
             ..memory()
         };
         let status = |id, ro| Status {
-            server_id: id,
+            start: id,
             super_read_only: ro,
             ..Status::default()
         };

@@ -61,8 +61,9 @@ pub struct Followed {
     pub address: String,
     /// Executing this means to have caught up.
     pub until: GtidSet,
-    /// `@@server_id` of the server that was told; each start of mysqld has another one, so this names its life.
-    pub server_id: u32,
+    /// The start of mysqld that was told.
+    #[serde(alias = "serverId")]
+    pub start: u32,
 }
 
 /// A promotion.
@@ -75,8 +76,9 @@ pub struct Promoted {
     pub acks: u32,
     /// What was executed before the first write of the term.
     pub set: GtidSet,
-    /// `@@server_id` of the server that was promoted.
-    pub server_id: u32,
+    /// The start of mysqld that was promoted.
+    #[serde(alias = "serverId")]
+    pub start: u32,
 }
 
 /// Why remembering failed.

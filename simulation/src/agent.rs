@@ -356,7 +356,7 @@ impl World {
         {
             self.stop_receiver(node);
         }
-        let asked = self.executed_by(source, node);
+        let asked = self.logged_by(source, node);
         let machine = &mut self.machines[node];
         let Some(server) = machine.server.as_mut().filter(|server| server.frozen.is_none()) else {
             return Next::Refused;
@@ -382,7 +382,7 @@ impl World {
             4 => {
                 let until = match asked {
                     _ if whole => until.clone(),
-                    Some(executed) => until.union(&executed),
+                    Some(logged) => until.union(&logged),
                     None => return Next::Refused,
                 };
                 let followed = Followed {

@@ -62,6 +62,12 @@ impl World {
         there.then(|| self.ledger.gtids(&self.machines[other].executed()))
     }
 
+    /// What another node says to this one that it has in its log, where it answers.
+    pub(crate) fn logged_by(&self, other: Node, node: Node) -> Option<GtidSet> {
+        self.executed_by(other, node)
+            .map(|_| self.ledger.gtids(&self.machines[other].disk.log))
+    }
+
     /// The clone goes on by one stage.
     pub(crate) fn copy(&mut self, node: Node) -> bool {
         let Some(job) = self.machines[node].agent.cloning.clone() else {

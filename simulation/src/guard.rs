@@ -223,8 +223,9 @@ impl World {
             .guard
             .word
             .is_some_and(|word| word.names == Some(Term(term)));
-        // What others did since they answered cannot be known.
-        let alone = self.ledger.opened <= term || now.saturating_sub(self.ledger.opened_at) <= FRESH;
+        // What others did since they answered cannot be known, nor what was forced without those who would have known.
+        let alone = self.ledger.opened <= term.max(self.ledger.given_up)
+            || now.saturating_sub(self.ledger.opened_at) <= FRESH;
         let stored = self.machines[node].disk.memory.term;
         self.require(
             stored <= term && (named || alone),

@@ -120,8 +120,8 @@ impl Disk {
 pub struct Waiting {
     /// The transaction.
     pub txn: Txn,
-    /// The slaves that acknowledged it, a bit each.
-    pub by: u16,
+    /// The ids under which slaves acknowledged it, a bit each.
+    pub by: u32,
     /// Its client is still connected and hears of its end.
     pub heard: bool,
 }
@@ -130,7 +130,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "they are MySQL's own switches")]
 pub struct Server {
-    /// `@@server_id`: another one at each start.
+    /// Another one at each start.
     pub life: u32,
     /// `super_read_only`.
     pub read_only: bool,

@@ -103,13 +103,15 @@ pub enum Mutant {
     CutKeepsName,
     /// A server whose data is copied over keeps its name.
     CloneKeepsName,
+    /// Each start of a server acknowledges under an id of its own.
+    NamedByStart,
     /// A killed master is cut to what another node has before one was chosen by a quorum.
     CutBeforeLed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::SkipFenceQuorum,
         Self::PromoteUndrained,
         Self::FenceNotDurable,
@@ -158,6 +160,7 @@ impl Mutant {
         Self::CutFollower,
         Self::CutKeepsName,
         Self::CloneKeepsName,
+        Self::NamedByStart,
         Self::CutBeforeLed,
     ];
 }

@@ -219,14 +219,18 @@ impl World {
             return false;
         }
         self.machines[node].sent.pop_front();
+        // Acknowledgements are counted by the server's id.
+        let own_life = self.machines[node].server.as_ref().map_or(0, |it| it.life);
+        let second_name = self.mutant == Some(Mutant::NamedByStart) && own_life % 2 == 1;
         let place = |binlog: &[Txn], txn: Txn| binlog.iter().position(|it| *it == txn);
         let theirs = &mut self.machines[source];
         let upto = place(&theirs.disk.binlog, txn);
+        let acknowledger = 1 << (node + NODES * usize::from(second_name));
         if let Some(server) = theirs.awake_mut().filter(|server| server.life == life) {
             let mut waiting = std::mem::take(&mut server.waiting);
             for it in &mut waiting {
                 if place(&self.machines[source].disk.binlog, it.txn) <= upto {
-                    it.by |= 1 << node;
+                    it.by |= acknowledger;
                 }
             }
             if let Some(server) = &mut self.machines[source].server {
@@ -276,7 +280,7 @@ impl World {
         if let Some(server) = &mut self.machines[node].server {
             server.waiting.push_back(Waiting {
                 txn,
-                by: if asynchronous { u16::MAX } else { 0 },
+                by: if asynchronous { u32::MAX } else { 0 },
                 heard: true,
             });
         }

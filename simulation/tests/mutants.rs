@@ -12,6 +12,8 @@ fn first(mutant: Mutant) -> u64 {
         Mutant::RelayThrownAway => 104_900,
         Mutant::CommandOutlivesServer => 7_200,
         Mutant::CutFollower => 24_000,
+        Mutant::NamedByStart => 10_300,
+        Mutant::DiscardUnchecked => 5_200,
         Mutant::DonorUnchecked => 36_600,
         Mutant::FenceBesideClone => 191_000,
         Mutant::FollowUnasked => 787_000,

@@ -8,8 +8,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// A random server id, never zero: a server skips events that carry its own id, so each start has a new one.
-pub fn random_server_id() -> std::io::Result<u32> {
+/// A number for a start of mysqld, by which the agent tells it from every other.
+pub fn random_start() -> std::io::Result<u32> {
     let mut bytes = [0_u8; 4];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(u32::from_le_bytes(bytes).max(1))

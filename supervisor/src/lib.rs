@@ -25,6 +25,7 @@ pub mod protocol;
 pub mod relay;
 pub mod sabotage;
 pub mod server;
+pub mod server_id;
 
 pub use protocol::{Reply, Request, State};
 

@@ -35,7 +35,7 @@ use crate::{
     log::{self, Said, say},
     prepare::{self, Prepared},
     protocol::{Request, State},
-    relay, sabotage,
+    relay, sabotage, server_id,
 };
 
 /// A server that lives shorter than this counts towards the back-off.
@@ -89,7 +89,7 @@ pub struct Settings {
     pub mysql_socket_lock: PathBuf,
     /// The node's name, shown in the source's list of replicas.
     #[arg(long, hide = true, env = "DDB_NODE")]
-    pub report_host: Option<String>,
+    pub node: String,
 }
 
 /// Something that happened.
@@ -536,20 +536,20 @@ impl Server {
     }
 
     fn start(&mut self) {
-        let server_id = match clock::random_server_id() {
-            Ok(id) => id,
-            Err(error) => return self.fail(format!("There is no randomness for a server id: {error}.")),
+        let start = match clock::random_start() {
+            Ok(start) => start,
+            Err(error) => return self.fail(format!("There is no randomness to name a start by: {error}.")),
         };
         let mut command = Command::new(&self.settings.mysqld);
         command
             .arg(format!("--defaults-file={}", self.settings.config.display()))
-            .arg(format!("--server-id={server_id}"))
+            .arg(format!("--server-id={}", server_id::of(&self.settings.node)))
+            .arg(format!("--report-host={}", self.settings.node))
+            // Nothing else uses this variable, and it can be read and not be set.
+            .arg(format!("--report-user={start}"))
             .args(sabotage::arguments())
             // With it CLONE and RESTART end with status 16, which says that the end was wanted.
             .env("MYSQLD_PARENT_PID", std::process::id().to_string());
-        if let Some(host) = &self.settings.report_host {
-            command.arg(format!("--report-host={host}"));
-        }
         self.term_allowed = false;
         self.after_end = AfterEnd::Start;
         self.clear_marker();
@@ -686,7 +686,7 @@ impl Settings {
             scratch: root.to_path_buf(),
             socket: root.join("supervisor.sock"),
             mysql_socket_lock: root.join("mysql.sock.lock"),
-            report_host: None,
+            node: "shop-0".to_owned(),
         }
     }
 }

@@ -233,7 +233,7 @@ async fn was_fenced(job: &Job, status: &Status) -> bool {
     let memory = job.agent.store.get().await;
     let followed = memory
         .followed
-        .is_some_and(|followed| followed.server_id == status.server_id && memory.promoted.is_none());
+        .is_some_and(|followed| followed.start == status.start && memory.promoted.is_none());
     memory.fenced.is_some() || followed
 }
 

@@ -28,10 +28,10 @@ const ROUTED: Duration = Duration::from_millis(400);
 /// How long the receiver is helped to connect; afterwards it retries by itself once a second.
 const HELP: Duration = Duration::from_millis(1500);
 
-/// How long the source may take to say what it has executed.
+/// How long the source may take to say what is in its log.
 const ASK: Duration = Duration::from_secs(2);
 
-/// Follows `source` at `address`. Data that is not `whole` has to have what the source has executed by now, too.
+/// Follows `source` at `address`. Data that is not `whole` has to have what is in the source's log by now, too.
 pub async fn follow(
     job: &Job,
     source: NodeId,
@@ -48,14 +48,14 @@ pub async fn follow(
     fence::nothing_waits(job, &status).await?;
     let (host, port) = job.agent.endpoint(&address);
     if !whole {
-        until = until.union(&executed(job, &source, &(host.clone(), port)).await?);
+        until = until.union(&logged(job, &source, &(host.clone(), port)).await?);
     }
     let followed = Followed {
         term: job.term,
         source,
         address,
         until,
-        server_id: status.server_id,
+        start: status.start,
     };
     match &status.channel {
         Some(channel) if channel.host == host && channel.port == port => {
@@ -86,11 +86,12 @@ pub async fn follow(
     help_to_connect(job).await
 }
 
-/// What the source has executed.
-async fn executed(job: &Job, source: &NodeId, endpoint: &(String, u16)) -> Result<GtidSet, Refusal> {
+/// What the source has in its log. A commit that waits there may count what this node acknowledged with the data that it
+/// lost.
+async fn logged(job: &Job, source: &NodeId, endpoint: &(String, u16)) -> Result<GtidSet, Refusal> {
     let mut there = Lane::donor(endpoint, &job.agent.settings.tls_dir);
     let answer = tokio::select! {
-        answer = there.executed(ASK) => answer,
+        answer = there.logged(ASK) => answer,
         () = job.overtaken() => return Err(Refusal::Superseded),
     };
     there.close().await;

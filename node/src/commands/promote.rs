@@ -31,7 +31,7 @@ pub async fn promote(job: &Job, acks: u32, requires: &GtidSet) -> Result<(), Ref
     }
     let memory = job.agent.store.get().await;
     let promoted_now = memory.promoted.as_ref().is_some_and(|promoted| {
-        promoted.term == job.term && promoted.server_id == status.server_id && memory.fenced.is_none()
+        promoted.term == job.term && promoted.start == status.start && memory.fenced.is_none()
     });
     if promoted_now && leads(job, job.term) {
         return set_acks(job, &status, acks).await;
@@ -108,7 +108,7 @@ async fn record(job: &Job, status: &Status, acks: u32) -> Result<(), Refusal> {
         term: job.term,
         acks,
         set: status.executed.clone(),
-        server_id: status.server_id,
+        start: status.start,
     };
     let change = |memory: &mut crate::store::Memory| {
         memory.promoted = Some(promoted);

@@ -79,17 +79,20 @@ impl Lane {
         .await
     }
 
-    /// What the server has executed.
-    pub async fn executed(&mut self, deadline: Duration) -> Result<GtidSet, Error> {
-        const WHAT: &str = "ask what the server has executed";
-        let rows = self
-            .rows(WHAT, deadline, "SELECT @@global.gtid_executed".to_owned())
-            .await?;
-        let row = rows.first().ok_or_else(|| Error::Strange {
-            what: WHAT,
-            answer: String::new(),
-        })?;
-        set(&text(row, 0, WHAT)?)
+    /// What the server has written to its log: what it has executed and what waits for acknowledgements.
+    pub async fn logged(&mut self, deadline: Duration) -> Result<GtidSet, Error> {
+        const WHAT: &str = "ask what the server has in its log";
+        // In this order, as what waits now may be executed a moment later.
+        let sql = "SELECT @@global.gtid_owned; SELECT @@global.gtid_executed";
+        let rows = self.rows(WHAT, deadline, sql.to_owned()).await?;
+        let [owned, executed] = rows.as_slice() else {
+            return Err(Error::Strange {
+                what: WHAT,
+                answer: format!("{} rows", rows.len()),
+            });
+        };
+        let owned = without_owners(&text(owned, 0, WHAT)?);
+        Ok(set(&owned)?.union(&set(&text(executed, 0, WHAT)?)?))
     }
 
     /// Waits up to `slice` until `wanted` is executed; true when it is.
@@ -173,6 +176,15 @@ impl Lane {
     }
 }
 
+/// The set in `@@gtid_owned`, where `#` and the number of a thread follow each transaction.
+fn without_owners(owned: &str) -> String {
+    let mut parts = owned.split('#');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |set, part| {
+        set + part.trim_start_matches(|it: char| it.is_ascii_digit())
+    })
+}
+
 fn source(host: &str, port: u16, tls: &Path) -> String {
     let file = |name: &str| quote(&tls.join(name).to_string_lossy());
     // VERIFY_CA without a host name: the addresses are those of pods.
@@ -187,4 +199,18 @@ fn source(host: &str, port: u16, tls: &Path) -> String {
         file("tls.crt"),
         file("tls.key"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_read_without_the_threads_that_own_it() {
+        let owned =
+            "00000000-0000-0000-0000-000000000001:5#12:7#13#2, 00000000-0000-0000-0000-000000000002:1#4";
+        let set = "00000000-0000-0000-0000-000000000001:5:7, 00000000-0000-0000-0000-000000000002:1";
+        assert_eq!(without_owners(owned), set);
+        assert_eq!(without_owners(""), "");
+    }
 }

@@ -15,8 +15,8 @@ pub struct Status {
     pub uuid: String,
     /// `@@version`.
     pub version: String,
-    /// `@@server_id`, another one at each start.
-    pub server_id: u32,
+    /// `@@report_user`, in which the supervisor names each start of mysqld by another number.
+    pub start: u32,
     /// `@@gtid_executed`.
     pub executed: GtidSet,
     /// `@@gtid_purged`.
@@ -82,7 +82,7 @@ pub enum Service {
 
 const WHAT: &str = "ask for the server's state";
 
-const VARIABLES: &str = "SELECT @@server_uuid, @@version, @@server_id, @@global.gtid_executed, \
+const VARIABLES: &str = "SELECT @@server_uuid, @@version, CAST(@@report_user AS UNSIGNED), @@global.gtid_executed, \
     @@global.gtid_purged, @@global.super_read_only, @@global.offline_mode, @@global.rpl_semi_sync_source_enabled, \
     @@global.rpl_semi_sync_source_wait_for_replica_count, @@global.rpl_semi_sync_replica_enabled";
 
@@ -125,7 +125,7 @@ fn variables(row: &MySqlRow) -> Result<Status, Error> {
     Ok(Status {
         uuid: text(row, 0, WHAT)?,
         version: text(row, 1, WHAT)?,
-        server_id: number(row, 2, WHAT)?,
+        start: number(row, 2, WHAT)?,
         executed: set(&text(row, 3, WHAT)?)?,
         purged: set(&text(row, 4, WHAT)?)?,
         super_read_only: flag(5)?,

@@ -184,7 +184,7 @@ impl Node {
             .replace("port=3306", &format!("port={mysql_port}"))
             .replace("tmpdir=/tmp", &format!("tmpdir={}", place("tmp")));
         fs::write(directory.join("my.cnf"), config).unwrap();
-        let supervisor = run_supervisor(&directory, mysqld, supervisor_program);
+        let supervisor = run_supervisor(&directory, name, mysqld, supervisor_program);
         let (session_port, probe_port) = (free_port(), free_port());
         let agent = run_agent(&directory, name, tls, session_port, probe_port, api, &[]);
         Self {
@@ -208,7 +208,12 @@ impl Node {
     }
 
     pub fn restart_supervisor(&mut self) {
-        self.supervisor = run_supervisor(&self.directory, &self.mysqld, &self.supervisor_program);
+        self.supervisor = run_supervisor(
+            &self.directory,
+            &self.name,
+            &self.mysqld,
+            &self.supervisor_program,
+        );
     }
 
     pub fn restart_agent(&mut self) {
@@ -328,7 +333,7 @@ fn trusting(tls: &Path) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::c
         .with_root_certificates(data::tls::roots(tls).unwrap())
 }
 
-fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
+fn run_supervisor(directory: &Path, name: &str, mysqld: &Path, program: &Path) -> Child {
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -336,6 +341,7 @@ fn run_supervisor(directory: &Path, mysqld: &Path, program: &Path) -> Child {
         .unwrap();
     Process::new(program)
         .arg("run")
+        .args(["--node", name])
         .arg("--mysqld")
         .arg(mysqld)
         .arg("--config")

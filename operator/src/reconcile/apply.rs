@@ -1,6 +1,8 @@
 //! Carries out what was built: everything but the pods at once, then the pods' steps. A failure does not keep the
 //! other objects from being applied, because a database with one object missing is better than one with many.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::Pod;
@@ -59,8 +61,8 @@ pub async fn all(
         .collect();
 
     let templates: Vec<String> = pods
-        .iter()
-        .map(|pod| {
+        .range(..database.nodes)
+        .map(|(_, pod)| {
             pod.annotations()
                 .get(ANNOTATION_TEMPLATE)
                 .cloned()
@@ -87,10 +89,10 @@ fn one<'a, K: Object + Send + Sync>(writer: &'a Writer, object: &'a K) -> BoxFut
     async move { writer.apply(object).await.map(drop) }.boxed()
 }
 
-async fn carry_out(writer: &Writer, pods: &[Pod], step: Step) -> Result<(), Error> {
+async fn carry_out(writer: &Writer, pods: &BTreeMap<u32, Pod>, step: Step) -> Result<(), Error> {
     match step {
         Step::Create { index } => {
-            let Some(pod) = pods.get(index as usize) else {
+            let Some(pod) = pods.get(&index) else {
                 return Ok(());
             };
             match writer.create(pod).await? {

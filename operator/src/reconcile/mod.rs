@@ -202,8 +202,9 @@ impl Round<'_> {
         let observed = observe::objects(&self.writer, &database.name)
             .await
             .map_err(alone)?;
-        let prepared = build::all(&database, &observed);
         let status = self.object.status.clone().unwrap_or_default();
+        let indices = rollout::indices(&database.name, database.nodes, &status.record);
+        let prepared = build::all(&database, &observed, &indices);
         let rested = |condition| self.context.memory.is_rested(self.key, condition, clock::now());
         let applied = apply::all(&self.writer, &database, prepared, &observed, &status, rested).await;
         match (secrets, applied) {

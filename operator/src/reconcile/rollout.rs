@@ -17,6 +17,7 @@ use std::{
 use api::DistributedDatabaseStatus;
 use api::names;
 use api::resource::{NodePace, Phase};
+use failover::Record;
 
 use super::observe::{ClaimFacts, Observed, PodFacts};
 
@@ -92,6 +93,14 @@ pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatab
     }
 }
 
+/// The nodes that are to have a pod: those that the spec asks for, and those that the quorum counts still. Without its pod
+/// such a node could not hold what it must before it may go, and nobody could take its place.
+pub fn indices(name: &str, nodes: u32, record: &Record) -> BTreeSet<u32> {
+    let members = record.members.keys();
+    let counted = members.filter_map(|node| names::index(name, node.as_str()));
+    (0..nodes).chain(counted).collect()
+}
+
 /// Decides. `rested`: it has been at rest for [`REST`], or catching up for [`PATIENCE`].
 pub fn steps(
     wanted: &Wanted,
@@ -102,7 +111,7 @@ pub fn steps(
     let Observed { pods, claims } = observed;
     let mut steps = Vec::new();
     let mut whole = true;
-    for index in 0..wanted.nodes {
+    for index in indices(wanted.name, wanted.nodes, &status.record) {
         let name = names::node(wanted.name, index);
         match pods.get(&name) {
             None => {
@@ -233,7 +242,7 @@ fn end(name: &str, pod: &PodFacts, reason: &'static str) -> Step {
 #[cfg(test)]
 mod tests {
     use api::resource::{NodeStatus, Phase};
-    use failover::{NodeId, Record, Term};
+    use failover::{NodeId, Term};
 
     use super::*;
 
@@ -314,6 +323,17 @@ mod tests {
     fn three(templates: [&str; 3]) -> Observed {
         let [first, second, third] = templates.map(pod);
         observed(&[("shop-0", first), ("shop-1", second), ("shop-2", third)])
+    }
+
+    #[test]
+    fn a_member_that_is_not_asked_for_any_more_is_made_anew_until_it_counts_no_more() {
+        let mut status = healthy("shop-0", 2);
+        let member = |index| (NodeId::from(names::node("shop", index)), "a volume".into());
+        status.record.members = [member(0), member(2)].into();
+        let pods = observed(&[("shop-0", pod("new")), ("shop-1", pod("new"))]);
+        assert_eq!(decide(2, &pods, &status), ["create 2"]);
+        status.record.members = [member(0), member(1)].into();
+        assert_eq!(decide(2, &pods, &status), Vec::<String>::new());
     }
 
     #[test]

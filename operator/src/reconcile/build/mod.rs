@@ -10,6 +10,8 @@ pub mod secrets;
 pub mod service_account;
 pub mod services;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
@@ -29,21 +31,23 @@ pub struct Prepared {
     /// The claim of each node's volume.
     pub claims: Vec<PersistentVolumeClaim>,
     /// The pod of each node, by index.
-    pub pods: Vec<Pod>,
+    pub pods: BTreeMap<u32, Pod>,
 }
 
-/// Builds everything.
-pub fn all(database: &Database, observed: &Observed) -> Prepared {
+/// Builds everything, for the nodes of these indices.
+pub fn all(database: &Database, observed: &Observed, indices: &BTreeSet<u32>) -> Prepared {
     Prepared {
         config_map: config_map::build(database),
         service_account: service_account::build(database),
         services: services::build(database),
         disruption_budget: disruption_budget::build(database),
-        claims: (0..database.nodes)
-            .map(|index| claim::build(database, index, observed.claim_size(&database.name, index)))
+        claims: indices
+            .iter()
+            .map(|index| claim::build(database, *index, observed.claim_size(&database.name, *index)))
             .collect(),
-        pods: (0..database.nodes)
-            .map(|index| pod::build(database, index))
+        pods: indices
+            .iter()
+            .map(|index| (*index, pod::build(database, *index)))
             .collect(),
     }
 }
