@@ -79,11 +79,6 @@ pub fn node(name: &str, index: u32) -> String {
     format!("{name}-{index}")
 }
 
-/// The index of a node of the database `name`.
-pub fn index(name: &str, node: &str) -> Option<u32> {
-    node.strip_prefix(name)?.strip_prefix('-')?.parse().ok()
-}
-
 /// Service that leads to the master only; its `EndpointSlice` is written by the operator.
 pub fn master_service(name: &str) -> String {
     format!("{name}-master")

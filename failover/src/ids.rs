@@ -42,6 +42,14 @@ text_id! {
     /// A node of the database: the name of its pod, which stays when the pod is replaced.
     NodeId
 }
+
+impl NodeId {
+    /// The number at the end of the name.
+    pub fn number(&self) -> Option<u32> {
+        self.0.rsplit('-').next()?.parse().ok()
+    }
+}
+
 text_id! {
     /// One life of a node's data: made with an empty volume and again before a clone overwrites the data. Two
     /// reports with the same volume speak of data that only grew in between, or lost what nobody had acknowledged.

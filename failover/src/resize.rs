@@ -27,17 +27,9 @@ pub(crate) fn removed(observed: &Observed, policy: &Policy) -> BTreeSet<NodeId> 
         .keys()
         .filter(|node| observed.record.master.as_ref() != Some(node))
         .collect();
-    names.sort_by_key(|node| std::cmp::Reverse(index(node)));
+    // Names without a number count as higher than all.
+    names.sort_by_key(|node| std::cmp::Reverse(node.number().unwrap_or(u32::MAX)));
     names.into_iter().take(surplus).cloned().collect()
-}
-
-/// The number at the end of a node's name; names without one come last.
-fn index(node: &NodeId) -> u64 {
-    node.as_str()
-        .rsplit('-')
-        .next()
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(u64::MAX)
 }
 
 /// The next small step towards the wanted members, size and number of acknowledgements; one record at a time.

@@ -80,9 +80,7 @@ async fn what_the_donor_lacks_is_given_up_only_by_name() {
     let Some(mut cluster) = Cluster::led("give-up").await else {
         return;
     };
-    let has_table = cluster.operators[0].state().executed;
-    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
-    cluster.operators[2].until("the table", follows).await;
+    cluster.caught_up(2).await;
     let mut root = cluster.nodes[2].root().await;
     // In several files, of which one is closed; with and without a tag, compressed and not.
     raw_sql(
@@ -184,9 +182,7 @@ async fn a_copy_over_data_that_had_seen_more_outlives_kills() {
         .execute(&mut master)
         .await
         .unwrap();
-    let has_table = cluster.operators[0].state().executed;
-    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
-    cluster.operators[2].until("the table", follows).await;
+    cluster.caught_up(2).await;
     cluster.operators[2].done("fence c", 1, fence(false)).await;
     for _ in 0..2 {
         writes_and_is_killed(&mut cluster, Duration::from_millis(1500)).await;

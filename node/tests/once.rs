@@ -24,11 +24,8 @@ async fn a_write_waits_for_two_slaves_and_not_for_one_twice() {
     };
     let leading = word(Some(1), Vec::new());
     cluster.operators[0].word.lock().unwrap().replace(leading);
-    let has_table = cluster.operators[0].state().executed;
-    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
-    for slave in [1, 2] {
-        cluster.operators[slave].until("the table", follows).await;
-    }
+    cluster.caught_up(1).await;
+    let has_table = cluster.caught_up(2).await;
     cluster.operators[2].done("fence c", 1, fence(false)).await;
     raw_sql("SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 2")
         .execute(&mut cluster.nodes[0].root().await)
@@ -104,9 +101,7 @@ async fn gets_new_data(cluster: &mut Cluster, at: usize, master: usize, term: u6
     cluster.operators[at]
         .done("follow with new data", term, command)
         .await;
-    let stored = std::fs::read_to_string(cluster.nodes[at].directory.join("agent/state.json")).unwrap();
-    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
-    let until: GtidSet = serde_json::from_value(stored["followed"]["until"].clone()).unwrap();
+    let until = cluster.nodes[at].remembered_until();
     assert!(until.contains(&lost), "{until} lacks some of {lost}");
     cluster.operators[at].until("caught up", is_caught_up).await;
 }
@@ -116,9 +111,7 @@ async fn a_former_master_gets_back_what_it_wrote_itself() {
     let Some(mut cluster) = Cluster::led("own").await else {
         return;
     };
-    let has_table = cluster.operators[0].state().executed;
-    let follows = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&has_table));
-    cluster.operators[2].until("the table", follows).await;
+    cluster.caught_up(2).await;
     cluster.operators[2].done("fence c", 1, fence(false)).await;
     for number in 1..=3 {
         assert!(write(&cluster, number).await.await.unwrap());

@@ -279,9 +279,7 @@ async fn follow_with_new_data(cluster: &mut Cluster, executed: &GtidSet) {
     assert_eq!(cluster.operators[0].report().followed, None);
     let command = told(cluster.nodes[1].address());
     cluster.operators[0].done("follow after clone", 2, command).await;
-    let stored = std::fs::read_to_string(cluster.nodes[0].directory.join("agent/state.json")).unwrap();
-    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
-    let until: GtidSet = serde_json::from_value(stored["followed"]["until"].clone()).unwrap();
+    let until = cluster.nodes[0].remembered_until();
     assert!(until.contains(executed), "{until} lacks some of {executed}");
 }
 

@@ -55,17 +55,21 @@ impl World {
 
     /// What another node says to this one that it has executed, where it answers.
     pub(crate) fn executed_by(&self, other: Node, node: Node) -> Option<GtidSet> {
-        let there = other != node
-            && self.machines[other].awake().is_some()
-            && self.reaches(other, node)
-            && self.reaches(node, other);
-        there.then(|| self.ledger.gtids(&self.machines[other].executed()))
+        self.answers(other, node)
+            .then(|| self.ledger.gtids(&self.machines[other].executed()))
     }
 
     /// What another node says to this one that it has in its log, where it answers.
     pub(crate) fn logged_by(&self, other: Node, node: Node) -> Option<GtidSet> {
-        self.executed_by(other, node)
-            .map(|_| self.ledger.gtids(&self.machines[other].disk.log))
+        self.answers(other, node)
+            .then(|| self.ledger.gtids(&self.machines[other].disk.log))
+    }
+
+    fn answers(&self, other: Node, node: Node) -> bool {
+        other != node
+            && self.machines[other].awake().is_some()
+            && self.reaches(other, node)
+            && self.reaches(node, other)
     }
 
     /// The clone goes on by one stage.

@@ -87,7 +87,7 @@ pub struct Settings {
     /// The lock that mysqld puts beside its own socket, which the configuration names.
     #[arg(long, hide = true, default_value = "/run/ddb/mysql.sock.lock")]
     pub mysql_socket_lock: PathBuf,
-    /// The node's name, shown in the source's list of replicas.
+    /// The node's name, shown in the source's list of replicas; the server's id is drawn from it.
     #[arg(long, hide = true, env = "DDB_NODE")]
     pub node: String,
 }

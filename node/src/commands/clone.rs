@@ -93,7 +93,9 @@ async fn give_up_data(
         return Err(precondition("mysqld was started again meanwhile"));
     }
     // Copied or lost half-way, its log ends before what it had.
-    server_uuid::forget(&job.agent.settings.mysql_data_dir).or_refuse()?;
+    let datadir = job.agent.settings.mysql_data_dir.clone();
+    let forgetting = tokio::task::spawn_blocking(move || server_uuid::forget(&datadir));
+    forgetting.await.or_refuse()?.or_refuse()?;
     // Whoever asks in a newer term counts on the data that is here, so it stays then.
     let renew = |memory: &mut Memory| {
         if memory.term <= job.term {

@@ -72,8 +72,8 @@ pub async fn cut(job: &Job, keep: GtidSet) -> Result<(), Refusal> {
 }
 
 /// The marker can keep a slave down: that of a former master comes back when its machine loses power, and a promotion
-/// that was overtaken before it was stored sets one. What that one holds beyond `keep` is what the master has committed since it was asked; it may have been
-/// acknowledged because this node has it.
+/// that was overtaken before it was stored sets one. What the slave holds beyond `keep` is what the master has committed
+/// since it was asked; it may have been acknowledged because this node has it.
 async fn start_follower(job: &Job) -> Result<(), Refusal> {
     refused(job, "it was a slave, so what it has may be acknowledged").await?;
     job.agent.supervision.start().await.or_refuse()?;

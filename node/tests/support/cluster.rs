@@ -13,7 +13,7 @@ use std::{
 };
 
 use api::{kept::KeptTransactions, wire::Command};
-use failover::{GtidSet, Server};
+use failover::{GtidSet, NodeReport, Server};
 use sqlx::{AssertSqlSafe, Row, raw_sql};
 use tokio::time::sleep;
 
@@ -63,7 +63,7 @@ pub fn follow(node: &Node, until: &GtidSet) -> Command {
     }
 }
 
-pub fn is_down(report: &failover::NodeReport) -> bool {
+pub fn is_down(report: &NodeReport) -> bool {
     matches!(report.server, Server::Down { .. })
 }
 
@@ -245,6 +245,14 @@ impl Cluster {
             .await
             .unwrap();
         Some(cluster)
+    }
+
+    /// What the master has executed, once the slave has it too.
+    pub async fn caught_up(&self, slave: usize) -> GtidSet {
+        let all = self.operators[0].state().executed;
+        let has_all = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&all));
+        self.operators[slave].until("all of the master's", has_all).await;
+        all
     }
 
     /// What one node holds and another has not executed.

@@ -307,6 +307,15 @@ impl Node {
     }
 }
 
+impl Node {
+    /// What the node remembers that it has to execute to have caught up.
+    pub fn remembered_until(&self) -> failover::GtidSet {
+        let stored = fs::read_to_string(self.directory.join("agent/state.json")).unwrap();
+        let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+        serde_json::from_value(stored["followed"]["until"].clone()).unwrap()
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         for process in [&mut self.agent, &mut self.supervisor] {

@@ -203,7 +203,7 @@ impl Round<'_> {
             .await
             .map_err(alone)?;
         let status = self.object.status.clone().unwrap_or_default();
-        let indices = rollout::indices(&database.name, database.nodes, &status.record);
+        let indices = rollout::indices(database.nodes, &status.record);
         let prepared = build::all(&database, &observed, &indices);
         let rested = |condition| self.context.memory.is_rested(self.key, condition, clock::now());
         let applied = apply::all(&self.writer, &database, prepared, &observed, &status, rested).await;

@@ -17,7 +17,7 @@ use std::{
 use api::DistributedDatabaseStatus;
 use api::names;
 use api::resource::{NodePace, Phase};
-use failover::Record;
+use failover::{NodeId, Record};
 
 use super::observe::{ClaimFacts, Observed, PodFacts};
 
@@ -95,9 +95,8 @@ pub fn condition(wanted: &Wanted, observed: &Observed, status: &DistributedDatab
 
 /// The nodes that are to have a pod: those that the spec asks for, and those that the quorum counts still. Without its pod
 /// such a node could not hold what it must before it may go, and nobody could take its place.
-pub fn indices(name: &str, nodes: u32, record: &Record) -> BTreeSet<u32> {
-    let members = record.members.keys();
-    let counted = members.filter_map(|node| names::index(name, node.as_str()));
+pub fn indices(nodes: u32, record: &Record) -> BTreeSet<u32> {
+    let counted = record.members.keys().filter_map(NodeId::number);
     (0..nodes).chain(counted).collect()
 }
 
@@ -111,7 +110,7 @@ pub fn steps(
     let Observed { pods, claims } = observed;
     let mut steps = Vec::new();
     let mut whole = true;
-    for index in indices(wanted.name, wanted.nodes, &status.record) {
+    for index in indices(wanted.nodes, &status.record) {
         let name = names::node(wanted.name, index);
         match pods.get(&name) {
             None => {
@@ -242,7 +241,7 @@ fn end(name: &str, pod: &PodFacts, reason: &'static str) -> Step {
 #[cfg(test)]
 mod tests {
     use api::resource::{NodeStatus, Phase};
-    use failover::{NodeId, Term};
+    use failover::Term;
 
     use super::*;
 
