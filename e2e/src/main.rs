@@ -85,6 +85,9 @@ enum Command {
         /// The same seed chooses the same faults.
         #[arg(long)]
         seed: u64,
+        /// Of how many nodes the database is.
+        #[arg(long)]
+        nodes: i32,
         /// Only faults of these kinds.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
@@ -197,6 +200,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         Command::Chaos {
             seconds,
             seed,
+            nodes,
             only,
             keep,
             busy,
@@ -204,6 +208,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let plan = chaos::Plan {
                 course: Course::Random(Duration::from_secs(*seconds)),
                 seed: *seed,
+                nodes: *nodes,
                 only: only.clone(),
                 keep: *keep,
                 busy: *busy,
@@ -214,6 +219,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
             let plan = chaos::Plan {
                 course: Course::Directed(*rule),
                 seed: *seed,
+                nodes: 3,
                 only: Vec::new(),
                 keep: false,
                 busy: true,

@@ -18,9 +18,9 @@ use std::{
 
 use api::wire::{Command, Refusal};
 use failover::{GtidSet, Role, Tail, Term};
-use sqlx::{Row as _, raw_sql};
+use sqlx::raw_sql;
 use support::{
-    cluster::{Cluster, assert_holds, fence, follow, is_down, load, median, signal},
+    cluster::{Cluster, assert_holds, executed, fence, follow, is_down, load, median, signal},
     is_caught_up, now, up,
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
@@ -123,14 +123,6 @@ async fn a_node_that_did_not_become_master_lets_its_clients_go() {
     let stayed = raw_sql("SELECT 1").execute(&mut client).await;
     assert!(stayed.is_err(), "a client stayed");
     cluster.end();
-}
-
-async fn executed(node: &support::Node) -> GtidSet {
-    let row = raw_sql("SELECT @@GLOBAL.gtid_executed")
-        .fetch_one(&mut node.root().await)
-        .await
-        .unwrap();
-    row.get::<String, _>(0).parse().unwrap()
 }
 
 /// Changes the master some times, and tells how long the steps took.

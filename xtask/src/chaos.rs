@@ -19,6 +19,10 @@ pub struct Arguments {
     /// The same seed chooses the same faults, though not at the same moments of the programs they hit.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Of how many nodes the database is.
+    #[arg(long, default_value_t = 3, conflicts_with = "sabotage",
+          value_parser = clap::value_parser!(i32).range(2..=9))]
+    nodes: i32,
     /// Only faults of these kinds, such as mysqld-kill,pod-delete.
     #[arg(long, value_name = "KIND", value_delimiter = ',', conflicts_with = "sabotage")]
     only: Vec<String>,
@@ -88,6 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let seconds = (arguments.minutes * 60.0).ceil() as u64;
         words.extend(["chaos".to_owned(), format!("--seconds={seconds}")]);
         words.push(format!("--seed={}", arguments.seed));
+        words.push(format!("--nodes={}", arguments.nodes));
         if !arguments.only.is_empty() {
             words.push(format!("--only={}", arguments.only.join(",")));
         }

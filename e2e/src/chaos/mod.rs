@@ -73,6 +73,8 @@ pub struct Plan {
     pub course: Course,
     /// What chooses them.
     pub seed: u64,
+    /// Of how many nodes the database is.
+    pub nodes: i32,
     /// Only random faults of these kinds; all where none is named.
     pub only: Vec<String>,
     /// Keep the history also when it is good.
@@ -127,9 +129,14 @@ pub async fn run(target: &Target, plan: &Plan, screen: &Screen) -> Result<Facts>
     machines::mend_all(target).await?;
     world::remove_namespace(&client, NAMESPACE).await?;
     install::install(&client, target, &[]).await?;
-    let database = create(&client, &plan.course.database()).await?;
+    let database = create(&client, &plan.course.database(), plan.nodes).await?;
     screen.heading(&match plan.course {
-        Course::Random(length) => format!("Chaos for {} s with seed {}", length.as_secs(), plan.seed),
+        Course::Random(length) => format!(
+            "Chaos for {} s on {} nodes with seed {}",
+            length.as_secs(),
+            plan.nodes,
+            plan.seed
+        ),
         Course::Directed(rule) => format!("Faults that show whether {} is kept", rule.word()),
     });
     let (path, outcome) = storm(target, plan, screen, &database, clock).await?;
@@ -172,14 +179,16 @@ fn read(path: &PathBuf) -> Result<Vec<Line>> {
     history::read(BufReader::new(file)).map_err(|error| anyhow!(error).context(path.display().to_string()))
 }
 
-async fn create(client: &Kube, name: &str) -> Result<Database> {
+async fn create(client: &Kube, name: &str, nodes: i32) -> Result<Database> {
     let mut namespace = k8s_openapi::api::core::v1::Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
     Api::all(client.clone())
         .create(&PostParams::default(), &namespace)
         .await?;
     let database = Database::new(client, NAMESPACE, name);
-    database.apply(&world::small(name, NAMESPACE)).await?;
+    let mut wanted = world::small(name, NAMESPACE);
+    wanted.spec.nodes = nodes;
+    database.apply(&wanted).await?;
     database.wait_healthy(Duration::from_mins(3)).await?;
     let mut connection = database.master_connection().await?;
     wait::until("tables", Duration::from_secs(30), async || {

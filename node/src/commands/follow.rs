@@ -15,7 +15,7 @@ use crate::{
     clock,
     mysql::{
         Lane,
-        status::{Service, Status},
+        status::{Channel, Service, Status},
     },
     store::{Followed, new_volume},
 };
@@ -65,17 +65,23 @@ pub async fn follow(
             }
             end_fence(job, followed).await?;
         }
-        Some(channel) if channel.applier == Service::On && channel.applier_error.is_empty() => {
-            stop_acknowledging(job, &status).await?;
-            let (changed, stored) =
-                tokio::join!(change_source(job, &host, port, true), end_fence(job, followed));
-            changed.and(stored)?;
-        }
         Some(_) => {
             stop_acknowledging(job, &status).await?;
-            let applies = execute_all(job).await?;
-            change_source(job, &host, port, applies).await?;
-            end_fence(job, followed).await?;
+            // That may have taken a second, in which the applier may have stopped on an error.
+            let now = job.status().await?;
+            if now.channel.as_ref().is_some_and(applies) {
+                let (changed, stored) =
+                    tokio::join!(change_source(job, &host, port, true), end_fence(job, followed));
+                changed.and(stored)?;
+                if !job.status().await?.holds().contains(&now.holds()) {
+                    // It stopped in between.
+                    return begin_anew(job).await;
+                }
+            } else {
+                let applies = execute_all(job).await?;
+                change_source(job, &host, port, applies).await?;
+                end_fence(job, followed).await?;
+            }
         }
         None => {
             change_source(job, &host, port, false).await?;
@@ -125,10 +131,14 @@ async fn execute_all(job: &Job) -> Result<bool, Refusal> {
     };
     let left = channel.received.subtract(&now.executed);
     if left.is_empty() {
-        Ok(channel.applier == Service::On && channel.applier_error.is_empty())
+        Ok(applies(channel))
     } else {
         Err(precondition(format!("received but not executed: {left}")))
     }
+}
+
+fn applies(channel: &Channel) -> bool {
+    channel.applier == Service::On && channel.applier_error.is_empty()
 }
 
 async fn change_source(job: &Job, host: &str, port: u16, beside_applier: bool) -> Result<(), Refusal> {
@@ -147,9 +157,9 @@ async fn change_source(job: &Job, host: &str, port: u16, beside_applier: bool) -
     }
 }
 
-/// Forgets a source whose relay logs are lost. They are only ever thrown away after all of them was executed; but
-/// since that cannot be seen any more, the data counts as new: what it acknowledged it has to fetch again. It follows
-/// at the next try, for which the operator knows it as new.
+/// Forgets a source whose relay logs are lost. All of them should have been executed; but since that cannot be seen any
+/// more, or was not so, the data counts as new: what it acknowledged it has to fetch again. It follows at the next try, for
+/// which the operator knows it as new.
 async fn begin_anew(job: &Job) -> Result<(), Refusal> {
     warn!("the relay logs are lost; what was in them is fetched again");
     let change = |memory: &mut crate::store::Memory| {

@@ -228,6 +228,15 @@ pub async fn wait_for_account(node: &Node) {
     }
 }
 
+/// What the node has executed by now, which its last report need not tell yet.
+pub async fn executed(node: &Node) -> GtidSet {
+    let row = raw_sql("SELECT @@GLOBAL.gtid_executed")
+        .fetch_one(&mut node.root().await)
+        .await
+        .unwrap();
+    row.get::<String, _>(0).parse().unwrap()
+}
+
 /// The value in the middle.
 pub fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
@@ -247,9 +256,9 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// What the master has executed, once the slave has it too.
+    /// What the master has executed by now, once the slave has it too.
     pub async fn caught_up(&self, slave: usize) -> GtidSet {
-        let all = self.operators[0].state().executed;
+        let all = executed(&self.nodes[0]).await;
         let has_all = |report: &NodeReport| up(report).is_some_and(|state| state.executed.contains(&all));
         self.operators[slave].until("all of the master's", has_all).await;
         all
