@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, iter::Peekable};
 
 use serde::Deserialize;
+use tokio::task::yield_now;
 use utoipa::ToSchema;
 
 use super::{Cells, Objects, Rows};
@@ -19,6 +20,9 @@ const ROWS: usize = 5000;
 const VALUES: usize = 50_000;
 /// A statement takes no further row from so many bytes on.
 const BYTES: usize = 1 << 20;
+
+/// After so many rows others have their turn, MySQL's answer among them.
+pub const TURN: usize = 500;
 
 /// What happens to a row whose key is there already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -62,6 +66,17 @@ impl Chunk {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
+}
+
+/// A statement that inserts some of many rows.
+struct Batch {
+    sql: Sql,
+    /// What records show of it, where it is not the only row.
+    noted: Option<Sql>,
+    rows: usize,
+    makes_keys: bool,
+    /// It has as many rows as a statement can have, and is not the last one.
+    is_full: bool,
 }
 
 /// How rows come into a table.
@@ -109,30 +124,30 @@ impl Insert {
         transaction.run(self.statement(&columns(&row), &row)).await
     }
 
-    /// [`Insert::one`] of each object of a body; they are unpacked as they are inserted.
+    /// [`Insert::one`] of each object of a body. They are unpacked as they are inserted: those of a statement while MySQL
+    /// carries out the one before.
     pub async fn each(&self, transaction: &mut Transaction, objects: &Objects<'_>) -> Result<Done, Problem> {
-        let named = objects.columns()?;
-        let at_a_time = (VALUES / named.len().max(1)).clamp(1, ROWS);
         let mut rows = objects.rows().peekable();
         let mut all = Done { rows: 0, key: 0 };
         let (mut before, mut is_settled) = (0, false);
-        loop {
-            let part = self.part(&mut rows, at_a_time)?;
-            if part.is_empty() {
-                return Ok(all);
-            }
-            let own = (self.conflict == OnConflict::Merge).then(|| columns(&part));
-            let columns = own.as_ref().unwrap_or(named);
-            let sql = self.statement(columns, &part);
-            let noted = (objects.count() > 1).then(|| self.statement(columns, &part[..1]));
-            let (length, makes_keys) = (part.len(), self.makes_keys(&part));
-            // The statement has its values; twice is too much where they are long.
-            drop(part);
-            let done = match noted {
-                Some(noted) => transaction.bulk(sql, noted.as_text()).await,
-                None => transaction.run(sql).await,
+        let mut next = self.batch(&mut rows, objects).await?;
+        while let Some(batch) = next {
+            let Batch {
+                sql,
+                noted,
+                rows: length,
+                makes_keys,
+                is_full,
+            } = batch;
+            let run = async {
+                match noted {
+                    Some(noted) => transaction.bulk(sql, noted.as_text(), is_full).await,
+                    None => transaction.run(sql).await,
+                }
             };
+            let (done, following) = tokio::join!(run, self.batch(&mut rows, objects));
             let done = done.map_err(|problem| behind(problem, before))?;
+            next = following?;
             before += length;
             all.rows += done.rows;
             if done.key != 0 && !is_settled {
@@ -142,10 +157,34 @@ impl Insert {
                 is_settled = makes_keys || self.conflict != OnConflict::Merge;
             }
         }
+        Ok(all)
+    }
+
+    /// The next statement of those that insert the objects; none behind the last one.
+    async fn batch(
+        &self,
+        rows: &mut Peekable<Rows<'_>>,
+        objects: &Objects<'_>,
+    ) -> Result<Option<Batch>, Problem> {
+        let named = objects.columns()?;
+        let most = (VALUES / named.len().max(1)).clamp(1, ROWS);
+        let part = self.part(rows, most).await?;
+        if part.is_empty() {
+            return Ok(None);
+        }
+        let own = (self.conflict == OnConflict::Merge).then(|| columns(&part));
+        let columns = own.as_ref().unwrap_or(named);
+        Ok(Some(Batch {
+            sql: self.statement(columns, &part),
+            noted: (objects.count() > 1).then(|| self.statement(columns, &part[..1])),
+            rows: part.len(),
+            makes_keys: self.makes_keys(&part),
+            is_full: part.len() == most && rows.peek().is_some(),
+        }))
     }
 
     /// The next rows that fit into one statement; none behind the last one.
-    fn part(&self, rows: &mut Peekable<Rows<'_>>, most: usize) -> Result<Vec<Cells>, Problem> {
+    async fn part(&self, rows: &mut Peekable<Rows<'_>>, most: usize) -> Result<Vec<Cells>, Problem> {
         let mut part: Vec<Cells> = Vec::new();
         while part.len() < most {
             let next = rows.next_if(|next| match (part.first(), next) {
@@ -154,6 +193,9 @@ impl Insert {
             });
             let Some(next) = next else { break };
             part.push(next?);
+            if part.len().is_multiple_of(TURN) {
+                yield_now().await;
+            }
         }
         Ok(part)
     }
@@ -168,12 +210,17 @@ impl Insert {
         !rows.iter().all(is_given)
     }
 
-    /// Inserts the rows of one statement.
-    pub async fn run(&self, transaction: &mut Transaction, rows: &[Cells]) -> Result<Done, Problem> {
+    /// Inserts the rows of one statement, which may come `again` with as many others.
+    pub async fn run(
+        &self,
+        transaction: &mut Transaction,
+        rows: &[Cells],
+        again: bool,
+    ) -> Result<Done, Problem> {
         let columns = columns(rows);
         let noted = self.statement(&columns, &rows[..1.min(rows.len())]);
         let sql = self.statement(&columns, rows);
-        transaction.bulk(sql, noted.as_text()).await
+        transaction.bulk(sql, noted.as_text(), again).await
     }
 
     fn statement(&self, columns: &BTreeSet<usize>, rows: &[Cells]) -> Sql {
@@ -262,21 +309,26 @@ mod tests {
         places.iter().map(|at| (*at, Value::Int(1))).collect()
     }
 
-    fn parts(conflict: OnConflict, rows: &[Cells], most: usize) -> Vec<usize> {
+    async fn parts(conflict: OnConflict, rows: &[Cells], most: usize) -> Vec<usize> {
         let insert = insert(conflict);
         let rows: Rows<'_> = Box::new(rows.iter().cloned().map(Ok));
         let mut rows = rows.peekable();
-        std::iter::from_fn(|| Some(insert.part(&mut rows, most).unwrap().len()).filter(|length| *length > 0))
-            .collect()
+        let mut parts = Vec::new();
+        loop {
+            match insert.part(&mut rows, most).await.unwrap().len() {
+                0 => return parts,
+                length => parts.push(length),
+            }
+        }
     }
 
-    #[test]
-    fn a_row_that_is_merged_touches_only_what_it_names_and_keeps_its_place() {
+    #[tokio::test]
+    async fn a_row_that_is_merged_touches_only_what_it_names_and_keeps_its_place() {
         let rows = [&[0, 1][..], &[0, 1], &[0, 2], &[0, 1], &[], &[0, 1, 2]].map(row);
-        assert_eq!(parts(OnConflict::Merge, &rows, 5000), [2, 1, 1, 1, 1]);
+        assert_eq!(parts(OnConflict::Merge, &rows, 5000).await, [2, 1, 1, 1, 1]);
         for together in [OnConflict::Error, OnConflict::Ignore] {
-            assert_eq!(parts(together, &rows, 5000), [6]);
-            assert_eq!(parts(together, &rows, 4), [4, 2]);
+            assert_eq!(parts(together, &rows, 5000).await, [6]);
+            assert_eq!(parts(together, &rows, 4).await, [4, 2]);
         }
         let sql = insert(OnConflict::Merge).statement(&columns(&rows[2..3]), &rows[2..3]);
         assert_eq!(

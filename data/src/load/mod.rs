@@ -8,7 +8,7 @@ mod reader;
 mod record;
 
 pub use body::Incoming;
-pub use insert::{Chunk, Insert, OnConflict, add};
+pub use insert::{Chunk, Insert, OnConflict, TURN, add};
 #[cfg(test)]
 pub use lines::{Lines, Step as LineStep};
 pub use objects::Objects;

@@ -62,6 +62,8 @@ pub struct Transaction {
     statements: Vec<String>,
     /// Its connection keeps long statements prepared.
     is_stuffed: bool,
+    /// The one of them that is for many rows.
+    kept: Option<String>,
     /// Its connection is for nothing else.
     is_last: bool,
     /// The server works for it.
@@ -111,6 +113,7 @@ impl Transaction {
             deadline,
             statements: Vec::new(),
             is_stuffed: false,
+            kept: None,
             is_last: false,
             is_busy: false,
         })
@@ -131,12 +134,17 @@ impl Transaction {
         self.execute(bind(text, values)).await
     }
 
-    /// Carries out a statement for many rows. It is not kept prepared, and records show only what `noted` says:
-    /// otherwise both would take as much memory as the rows.
-    pub async fn bulk(&mut self, sql: Sql, noted: &str) -> Result<Done, Problem> {
+    /// Carries out a statement for many rows. Records show only what `noted` says, and only one such statement is kept
+    /// prepared, the first that may come `again`: otherwise both would take as much memory as the rows.
+    pub async fn bulk(&mut self, sql: Sql, noted: &str, again: bool) -> Result<Done, Problem> {
         self.noted(format!("{noted}, …"));
         let (text, values) = sql.into_parts();
-        self.execute(bind(text, values).persistent(false)).await
+        if again && self.kept.is_none() {
+            self.kept = Some(text.clone());
+            self.is_stuffed = true;
+        }
+        let is_kept = self.kept.as_ref() == Some(&text);
+        self.execute(bind(text, values).persistent(is_kept)).await
     }
 
     async fn execute(&mut self, query: Query<'_, MySql, MySqlArguments>) -> Result<Done, Problem> {

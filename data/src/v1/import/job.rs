@@ -294,7 +294,7 @@ impl Job {
             .collect();
         let mut at = 0;
         while let Some(some) = left.pop() {
-            match self.insert.run(transaction, some).await {
+            match self.insert.run(transaction, some, false).await {
                 Ok(_) => at += some.len(),
                 Err(problem) if !is_of_a_row(&problem) => return Err(problem),
                 Err(problem) if some.len() == 1 => {

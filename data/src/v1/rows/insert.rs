@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use tokio::task::yield_now;
 use utoipa::ToSchema;
 
 use super::representation;
@@ -12,7 +13,7 @@ use crate::{
     clock,
     engine::Engine,
     input::{Path, Query},
-    load::{self, Chunk, Incoming, Insert, Objects, OnConflict, Reader, Row},
+    load::{self, Chunk, Incoming, Insert, Objects, OnConflict, Reader, Row, TURN},
     mysql::{Done, Transaction},
     problem::{Kind, Problem, Problems},
     reply::Reply,
@@ -117,7 +118,8 @@ impl Options {
     }
 }
 
-/// Inserts every row of a stream, a chunk at a time; a row that cannot be inserted is named and undoes all.
+/// Inserts every row of a stream, a chunk at a time; a row that cannot be inserted is named and undoes all. The rows of a
+/// chunk are read while MySQL inserts those of the one before.
 async fn all(
     reader: &mut Reader,
     insert: &Insert,
@@ -126,32 +128,57 @@ async fn all(
     until: Instant,
 ) -> Result<Done, Problem> {
     let mut all = Done { rows: 0, key: 0 };
+    let mut left = None;
+    let mut next = chunk(reader, &mut left, insert, facts, until).await?;
+    while let Some((rows, first)) = next {
+        transaction.go_on();
+        let (done, following) = tokio::join!(
+            insert.run(transaction, rows.rows(), rows.is_full(facts.columns.len())),
+            chunk(reader, &mut left, insert, facts, until)
+        );
+        load::add(&mut all, done.map_err(|problem| behind(problem, first))?);
+        next = following?;
+    }
+    if reader.rows() == 0 {
+        return Err(Problem::bad_request("body: there must be one row at least"));
+    }
+    Ok(all)
+}
+
+/// The rows of the next statement, and the line of the first one; none behind the last one. What was read and did not
+/// fit is `left` for the next call.
+async fn chunk(
+    reader: &mut Reader,
+    left: &mut Option<Row>,
+    insert: &Insert,
+    facts: &TableFacts,
+    until: Instant,
+) -> Result<Option<(Chunk, u64)>, Problem> {
     let (mut chunk, mut first) = (Chunk::default(), 1);
     loop {
-        let row = reader.next().await?;
-        let cells = row.as_ref().and_then(|row| row.cells.as_ref().ok());
-        let fits = cells.is_some_and(|cells| {
-            !chunk.is_full(facts.columns.len())
-                && chunk
-                    .rows()
-                    .first()
-                    .is_none_or(|first| insert.goes_with(first, cells))
-        });
+        let row = match left.take() {
+            Some(row) => Some(row),
+            None => reader.next().await?,
+        };
         if clock::left(until).is_zero() {
             return Err(Problem::new(
                 Kind::Timeout,
                 "the rows come for longer than one transaction may last; send them in parts, or to /v1/import",
             ));
         }
-        transaction.go_on();
+        let Some(row) = row else { break };
+        let fits = row.cells.as_ref().is_ok_and(|cells| {
+            !chunk.is_full(facts.columns.len())
+                && chunk
+                    .rows()
+                    .first()
+                    .is_none_or(|first| insert.goes_with(first, cells))
+        });
         if !fits && !chunk.is_empty() {
-            let done = insert.run(transaction, chunk.rows()).await;
-            load::add(&mut all, done.map_err(|problem| behind(problem, first))?);
-            chunk = Chunk::default();
-        }
-        let Some(Row { line, cells, size }) = row else {
+            *left = Some(row);
             break;
-        };
+        }
+        let Row { line, cells, size } = row;
         let cells = cells.map_err(|reason| {
             Problem::new(
                 Kind::BadValue,
@@ -162,11 +189,11 @@ async fn all(
             first = line;
         }
         chunk.push(cells, size);
+        if chunk.rows().len().is_multiple_of(TURN) {
+            yield_now().await;
+        }
     }
-    if reader.rows() == 0 {
-        return Err(Problem::bad_request("body: there must be one row at least"));
-    }
-    Ok(all)
+    Ok((!chunk.is_empty()).then_some((chunk, first)))
 }
 
 /// MySQL counts the rows of a statement from 1; it says where the statement begins.
